@@ -1,0 +1,67 @@
+"""Private directories, and files that are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from typing import TYPE_CHECKING
+
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def private_directory(path: Path, *, may_be_link: bool = False) -> Path:
+    """Create `path` with mode 0700, or make sure that it is ours alone; raises JlabError.
+
+    A directory that others can only read is closed; one that they can write is refused, since
+    what stands in it may be theirs. In a shared parent such as /tmp a link is refused too.
+    """
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.stat() if may_be_link else path.lstat()
+    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+        raise JlabError(f"{path} is not a directory: remove it, then try again")
+    if found.st_uid != os.geteuid():
+        raise JlabError(f"{path} belongs to another user (uid {found.st_uid}), not to you")
+    if found.st_mode & _OTHERS_WRITE:
+        raise JlabError(
+            f"{path} can be written by other users: look at what is in it, then `chmod 700 {path}`"
+        )
+    if found.st_mode & _OTHERS:
+        path.chmod(0o700)
+    return path
+
+
+def only_ours_to_write(path: Path) -> bool:
+    """Whether `path` exists, is ours and nobody else can write it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS_WRITE
+
+
+def replace(path: Path, text: str) -> Path:
+    """Give `path` the content `text`, mode 0600, in one step: readers see the old or the new.
+
+    On a full disk the old content stays; raises OSError.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108
+        raise
+    return path

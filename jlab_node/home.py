@@ -1,0 +1,135 @@
+"""~/.jlab: the directory that laptop and cluster share, the scripts in it and the keys."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from . import files
+from .errors import JlabError
+
+_PUBLIC_KEY = re.compile(
+    r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}( [\w@.+-]{1,128})?",
+    re.ASCII,
+)
+
+# cd: `python -m` looks for modules in the current directory first, and $HOME may hold any.
+_WRAPPER = """\
+# Written by jlab-node; the laptop starts it as `sh ~/.jlab/jlab-node VERB`.
+python={python}
+[ -x "$python" ] || {{ echo "jlab: $python is gone: install jlab-remote again on this cluster, \
+then type jlab-node setup there" >&2; exit 69; }}
+cd "$HOME/.jlab" && exec "$python" -m jlab_node "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Home:
+    """The paths in ~/.jlab."""
+
+    path: Path
+
+    @property
+    def sessions(self) -> Path:
+        return self.path / "sessions"
+
+    @property
+    def host_key(self) -> Path:
+        return self.path / "host_key"
+
+    @property
+    def public_host_key(self) -> Path:
+        return self.path / "host_key.pub"
+
+    @property
+    def authorized_keys(self) -> Path:
+        return self.path / "authorized_keys"
+
+
+def locate() -> Home:
+    """Where ~/.jlab is, or would be."""
+    return Home(Path.home() / ".jlab")
+
+
+def prepare() -> Home:
+    """Make ~/.jlab complete and current: safe to repeat, and to run twice at once."""
+    home = locate()
+    try:
+        files.private_directory(home.path, may_be_link=True)
+        files.private_directory(home.sessions)
+        _write_if_changed(home.path / "connect", _connect_script())
+        _write_if_changed(
+            home.path / "jlab-node", _WRAPPER.format(python=shlex.quote(sys.executable))
+        )
+        if not home.host_key.exists():
+            _make_host_key(home)
+        if not home.public_host_key.exists():
+            files.replace(home.public_host_key, _public_half(home.host_key))
+        if not home.authorized_keys.exists():
+            files.replace(home.authorized_keys, "")
+    except OSError as error:
+        raise JlabError(f"cannot write {error.filename or home.path}: {error.strerror}") from error
+    return home
+
+
+def authorize(home: Home, public_key: str) -> None:
+    """Let the laptop that holds `public_key` into this user's sessions; raises JlabError."""
+    line = public_key.strip()
+    if not _PUBLIC_KEY.fullmatch(line):
+        raise JlabError("that is not one line of an ssh public key")
+    present = home.authorized_keys.read_text(encoding="utf-8").splitlines()
+    if line in present:
+        return
+    try:
+        files.replace(home.authorized_keys, "\n".join([*present, line, ""]))
+    except OSError as error:
+        raise JlabError(f"cannot write {home.authorized_keys}: {error.strerror}") from error
+
+
+def _connect_script() -> str:
+    return (resources.files(__package__) / "connect.bash").read_text(encoding="utf-8")
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_text(encoding="utf-8", errors="replace") == text:
+            return
+    files.replace(path, text)
+
+
+def _make_host_key(home: Home) -> None:
+    with tempfile.TemporaryDirectory(prefix=".", dir=home.path) as directory:
+        made = Path(directory, "key")
+        _keygen("-q", "-t", "ed25519", "-N", "", "-C", "jlab", "-f", str(made))
+        try:
+            os.link(made, home.host_key)  # the first of two at once wins
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            made.rename(home.host_key)
+
+
+def _public_half(private_key: Path) -> str:
+    return _keygen("-y", "-P", "", "-f", str(private_key))
+
+
+def _keygen(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["ssh-keygen", *arguments],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )
+    except FileNotFoundError:
+        raise JlabError("ssh-keygen is not on PATH here: install OpenSSH's client") from None
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()
+        raise JlabError(f"ssh-keygen failed: {reason[-1] if reason else done.returncode}")
+    return done.stdout

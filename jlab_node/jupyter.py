@@ -1,0 +1,139 @@
+"""JupyterLab: its command line, its environment, and whether it really answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import shlex
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+HOST = "127.0.0.1"  # not "localhost", which may mean ::1 as well
+
+# A unix socket's path has at most 107 bytes; kernels make "kernel-<uuid>-ipc-<n>" in the runtime
+# directory.
+_SOCKET_PATH = 107
+_KERNEL_SOCKET = len("/kernel-00000000-0000-0000-0000-000000000000-ipc-10")
+
+_OURS = re.compile(
+    r"--((\w+App|IdentityProvider)\.)?(ip|port|port[-_]retries|sock|token|open_browser)(=.*|$)",
+    re.DOTALL,
+)
+_TRANSPORT = re.compile(r"--\w*KernelManager\.transport(=.*|$)", re.DOTALL)
+_TIMEOUT = 10  # seconds for one request
+
+
+def find(command: str | None) -> list[str]:
+    """The words that start jupyter-lab: those given, or the one on PATH, or the one beside us."""
+    if command is not None:
+        words = shlex.split(command)
+        if not words or shutil.which(words[0]) is None:
+            raise JlabError(f"--jupyter: there is no command {words[0] if words else ''!r} here")
+        return words
+    beside = Path(sys.executable).with_name("jupyter-lab")
+    found = shutil.which("jupyter-lab") or shutil.which(beside)
+    if found is None:
+        raise JlabError(
+            "jupyter-lab is not on PATH: activate the environment that has it, "
+            "or name it: jlab-node run --jupyter /path/to/jupyter-lab"
+        )
+    return [found]
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse what would undo our own settings; raises JlabError."""
+    for argument in arguments:
+        if _OURS.fullmatch(argument):
+            option = argument.partition("=")[0]
+            raise JlabError(f"jlab-node sets {option} itself: leave it out after --")
+
+
+def arguments(port: int, extra: Sequence[str], *, is_root: bool) -> list[str]:
+    """What follows the command's own words."""
+    ours = [
+        "--no-browser",
+        f"--ServerApp.ip={HOST}",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",  # its own search binds, closes and binds again
+    ]
+    if is_root:
+        ours.append("--allow-root")
+    if not any(_TRANSPORT.fullmatch(argument) for argument in extra):
+        # Over tcp, other users of the node can read what runs.
+        ours.append("--KernelManager.transport=ipc")
+    return [*ours, *extra]
+
+
+def environment(env: Mapping[str, str], *, token: str, runtime: Path) -> dict[str, str]:
+    """`env` with the token, which may stand in no command line, and a private runtime directory."""
+    if len(str(runtime)) + _KERNEL_SOCKET > _SOCKET_PATH:
+        raise JlabError(
+            f"{runtime} is too long a path for the sockets of kernels: set JLAB_TMPDIR to a "
+            "shorter directory on this node"
+        )
+    return {**env, "JUPYTER_TOKEN": token, "JUPYTER_RUNTIME_DIR": str(runtime)}
+
+
+def accepts(port: int) -> bool:
+    """Whether anything listens on the port: cheap to ask, and says nothing about who."""
+    try:
+        socket.create_connection((HOST, port), timeout=_TIMEOUT).close()
+    except OSError:
+        return False
+    return True
+
+
+def belongs_to(port: int, pid: int) -> bool:
+    """Whether the process `pid` or a descendant of it holds the listening socket of `port`."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return False
+    return any(_listens(each, port) for each in family)
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    try:
+        connections = process.net_connections("tcp4")
+    except psutil.Error:
+        return False
+    return any(
+        each.status == psutil.CONN_LISTEN and each.laddr == (HOST, port) for each in connections
+    )
+
+
+def base_url(runtime: Path) -> str:
+    """What the server says of itself in its runtime directory, "/" where it says nothing."""
+    for path in runtime.glob("jpserver-*.json"):
+        try:
+            return str(json.loads(path.read_text(encoding="utf-8"))["base_url"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return "/"
+
+
+def answers(port: int, *, token: str, url: str) -> bool:
+    """Whether an authenticated request succeeds. Only for a port that `belongs_to` our child.
+
+    Not urllib: a proxy in the environment would be handed the token.
+    """
+    connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT)
+    try:
+        connection.request("GET", f"{url}api/status", headers={"Authorization": f"token {token}"})
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,125 @@
+"""The one door to child processes: start them, learn of their end, stop the whole tree."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import psutil
+
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# prctl(2): Linux only, and harmless to miss elsewhere.
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_KILL_ROUNDS = 50
+
+
+class Child:
+    """A started process; `ended` becomes its exit code, 128+n when signal n killed it."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], ended: asyncio.Future[int]) -> None:
+        self._popen = popen
+        self.ended = ended
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def settle(self, wait_status: int) -> None:
+        """Note the end that waitpid(2) reported."""
+        code = os.waitstatus_to_exitcode(wait_status)
+        self._popen.returncode = code
+        if not self.ended.done():
+            self.ended.set_result(code if code >= 0 else 128 - code)
+
+
+class Children:
+    """All child processes of this one, adopted orphans of theirs included.
+
+    An async context manager: at its end every child gets SIGTERM, `grace` seconds to obey, and
+    then no descendant is left alive.
+    """
+
+    def __init__(self, *, grace: float) -> None:
+        self._grace = grace
+        self._loop = asyncio.get_running_loop()
+        self._prctl = getattr(ctypes.CDLL(None), "prctl", None)
+        self._known: dict[int, Child] = {}
+        if self._prctl is not None:
+            self._prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+
+    def start(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int | None = None,
+    ) -> Child:
+        """Start `command` in a session of its own, so that a Ctrl-C here is not one there.
+
+        It gets SIGTERM when this process dies, however that happens. Raises JlabError.
+        """
+        try:
+            popen = subprocess.Popen(
+                command,
+                env=env, stdin=stdin, stdout=stdout,
+                start_new_session=True, preexec_fn=self._die_with_parent,  # noqa: PLW1509
+            )
+        except OSError as error:
+            raise JlabError(f"cannot start {command[0]}: {error.strerror}") from error
+        child = Child(popen, self._loop.create_future())
+        self._known[popen.pid] = child
+        return child
+
+    def _die_with_parent(self) -> None:
+        if self._prctl is not None:
+            self._prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                child = self._known.pop(pid, None)
+                if child is not None:
+                    child.settle(status)
+
+    async def __aenter__(self) -> Children:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            running = list(self._known.values())
+            for child in running:
+                os.kill(child.pid, signal.SIGTERM)  # not reaped yet, so the number is still its own
+            if running:
+                await asyncio.wait([child.ended for child in running], timeout=self._grace)
+        finally:
+            await self._kill_all()
+
+    async def _kill_all(self) -> None:
+        """Kill every descendant and wait until they are gone, 5 s at most.
+
+        In rounds, since a process can fork while its family is being counted.
+        """
+        for _ in range(_KILL_ROUNDS):
+            self._reap()
+            family = psutil.Process().children(recursive=True)
+            if not family:
+                return
+            for process in family:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            await asyncio.sleep(0.1)

@@ -1,0 +1,133 @@
+"""The rendezvous record and its text form: lines of `key=value`, read alike by people, bash and Python.
+
+What comes out of a record ends up in a command line and on a screen, so every value is held against
+a narrow pattern when it is written and again when it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .errors import JlabError
+
+FORMAT = 1
+
+_NAME = r"[a-z0-9][a-z0-9._-]{0,31}"
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_PORT = r"[1-9][0-9]{0,4}"
+_TIME = r"[1-9][0-9]{0,11}"
+# Printable: neither C0 nor C1 control characters, which terminals obey.
+_PATH = r"/[^\x00-\x1f\x7f-\x9f]{0,1023}"
+
+# In the order of the file. The token comes last, so that a file that was cut short lacks it.
+_PATTERNS = {
+    "name": _NAME,
+    "scheduler": r"[a-z]{1,16}",
+    "job_id": r"[A-Za-z0-9][A-Za-z0-9._]{0,63}",
+    "cluster": _WORD,
+    "node": r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?",
+    "ssh_port": _PORT,
+    "sshd_config": _PATH,
+    "nonce": r"[0-9a-f]{32}",
+    "port": _PORT,
+    "base_url": r"/([A-Za-z0-9._~%-]+/)*",
+    "user": r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?",
+    "started": _TIME,
+    "ends_at": _TIME,
+    "log": _PATH,
+    "version": r"[0-9A-Za-z][0-9A-Za-z.+!-]{0,63}",
+    "token": r"[0-9a-f]{64}",
+}
+_REQUIRED = ("name", "node", "port", "token")
+_NUMBERS = ("ssh_port", "port", "started", "ends_at")
+MAX_PORT = 65535
+
+
+class RecordError(JlabError):
+    """A record that cannot be used; the text says which key is wrong."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One running session: where it is and how to prove that it is the one meant."""
+
+    name: str
+    node: str
+    port: int  # JupyterLab's, on 127.0.0.1 of the node
+    token: str
+    scheduler: str = "local"
+    job_id: str = "0"
+    cluster: str = ""
+    ssh_port: int | None = None  # None: the session has no ssh endpoint
+    sshd_config: str = ""  # path on the node
+    nonce: str = ""  # first line of the endpoint
+    base_url: str = "/"
+    user: str = ""
+    started: int | None = None  # Unix time, seconds
+    ends_at: int | None = None  # Unix time, seconds; None: not known
+    log: str = ""  # path of the job log
+    version: str = ""
+
+    @property
+    def id(self) -> str:
+        """`<scheduler>-<job id>-<name>`: the name of its file, unique on a cluster."""
+        return f"{self.scheduler}-{self.job_id}-{self.name}"
+
+    def __repr__(self) -> str:
+        return f"Record({self.id})"  # never the token
+
+
+def check(key: str, value: str) -> str:
+    """Return `value` if it may stand in a record under `key`; raises RecordError."""
+    if not re.fullmatch(_PATTERNS[key], value):
+        raise RecordError(f"its {key} is not valid")
+    if key in ("port", "ssh_port") and int(value) > MAX_PORT:
+        raise RecordError(f"its {key} is not a port number")
+    return value
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can be the name of a session."""
+    return re.fullmatch(_NAME, text) is not None
+
+
+def render(record: Record) -> str:
+    """Text of a record; raises RecordError when a value does not fit its pattern."""
+    lines = [f"format={FORMAT}"]
+    for key in _PATTERNS:
+        value = getattr(record, key)
+        if value not in (None, ""):
+            lines.append(f"{key}={check(key, str(value))}")
+    return "\n".join(lines) + "\n"
+
+
+def parse(text: str) -> Record:
+    """Record from its text; unknown keys are ignored; raises RecordError."""
+    values = _split(text)
+    version = values.get("format", "")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", version):
+        raise RecordError("it has no format number")
+    if int(version) > FORMAT:
+        raise RecordError(
+            f"a newer jlab-node wrote it (format {version}): upgrade jlab-remote on this cluster"
+        )
+    missing = [key for key in _REQUIRED if key not in values]
+    if missing:
+        raise RecordError(f"it has no {missing[0]}")
+    known = {key: check(key, value) for key, value in values.items() if key in _PATTERNS}
+    return Record(**{k: int(v) if k in _NUMBERS else v for k, v in known.items()})  # type: ignore[arg-type]
+
+
+def _split(text: str) -> dict[str, str]:
+    if not text.endswith("\n"):
+        raise RecordError("it is cut short")
+    values: dict[str, str] = {}
+    for line in text[:-1].split("\n"):
+        key, equals, value = line.partition("=")
+        if not equals:
+            raise RecordError("it has a line that is not key=value")
+        if key in values:
+            raise RecordError("it has a key twice")
+        values[key] = value
+    return values

@@ -1,0 +1,230 @@
+"""The life of a session: start, publish, watch, withdraw, stop. Readable from top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import secrets
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import endpoint, home, jupyter, schedulers, sessions, sshd
+from .errors import FAILED, JlabError
+from .processes import Child, Children
+from .record import Record, render
+from .sockets import SessionDirectory, base_path, relay
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+
+    from .home import Home
+
+GRACE = 15.0  # seconds that JupyterLab has to end after SIGTERM
+_POLL = 0.05  # seconds between two looks whether JupyterLab answers
+_PATIENCE = 30.0  # seconds between two lines that say it does not yet
+_PORTS_TO_TRY = 20
+_RESUBMIT = 99  # to OAR this exit status means: run the job again
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `jlab-node run` was told."""
+
+    name: str
+    port_range: range | None = None
+    jupyter: str | None = None
+    sshd: str | None = None
+    arguments: Sequence[str] = ()
+
+
+def say(text: str) -> None:
+    """One line in the job log."""
+    with contextlib.suppress(OSError):  # a full disk or a closed terminal ends no session
+        print(f"jlab-node: {text}", file=sys.stderr, flush=True)
+
+
+def run(options: Options) -> int:
+    """Run one session to its end; the exit code. Raises JlabError."""
+    code = asyncio.run(_until_stopped(options))
+    say(f'session "{options.name}" is over (exit code {code})')
+    return FAILED if code == _RESUBMIT else code
+
+
+async def _until_stopped(options: Options) -> int:
+    """Run a session until it is over or a signal ends it. A second signal ends the waiting."""
+    loop = asyncio.get_running_loop()
+    session = asyncio.ensure_future(_session(options, dict(os.environ)))
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        say(f"{number.name}: {'stopping at once' if received else 'stopping'}")
+        received.append(number)
+        session.cancel()
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await session
+    except asyncio.CancelledError:
+        return 128 + received[0]
+
+
+async def _session(options: Options, env: Mapping[str, str]) -> int:
+    """The stages of a session; each is undone in reverse order. JupyterLab's exit code."""
+    jupyter.check_arguments(options.arguments)
+    command = jupyter.find(options.jupyter)
+    draft = _draft(options.name, env)
+    directory = home.prepare()
+    say(f'session "{draft.name}" on {draft.node} ({draft.scheduler} job {draft.job_id})')
+    async with contextlib.AsyncExitStack() as stack:
+        place = stack.enter_context(
+            SessionDirectory(base_path(env, draft.user), draft.name, draft.id)
+        )
+        children = await stack.enter_async_context(Children(grace=GRACE))
+        record = await stack.enter_async_context(
+            _endpoint(options, draft, env=env, directory=directory, place=place, children=children)
+        )
+        server, port = await _jupyter(
+            command, options.arguments, env=env, token=draft.token, place=place, children=children
+        )
+        record = replace(record, port=port, base_url=jupyter.base_url(place.runtime))
+        await relay(place.socket, jupyter.HOST, port)
+        place.take_links()
+        stack.enter_context(_published(directory, record))
+        place.ready()
+        _tell_how_to_connect(record)
+        return await asyncio.shield(server.ended)
+
+
+def _draft(name: str, env: Mapping[str, str]) -> Record:
+    """What is known of the session before anything is started."""
+    job = schedulers.detect(env, host=socket.gethostname(), pid=os.getpid())
+    draft = Record(
+        name=name,
+        scheduler=job.scheduler,
+        job_id=job.job_id,
+        cluster=job.cluster,
+        node=job.node,
+        port=1,  # not known yet
+        token=secrets.token_hex(32),
+        user=pwd.getpwuid(os.geteuid()).pw_name,
+        started=int(time.time()),
+        ends_at=job.ends_at,
+        log=_log_path(),
+        version=version("jlab-remote"),
+    )
+    render(draft)  # better now than when JupyterLab is up
+    return draft
+
+
+def _log_path() -> str:
+    """Where this process' messages go, if that is a file."""
+    with contextlib.suppress(OSError):
+        path = Path("/proc/self/fd/2").readlink()
+        if path.is_file() and str(path).isprintable():
+            return str(path)
+    return ""
+
+
+@contextlib.asynccontextmanager
+async def _endpoint(
+    options: Options, draft: Record, *, env: Mapping[str, str], directory: Home,
+    place: SessionDirectory, children: Children,
+) -> AsyncIterator[Record]:
+    """Accept ssh connections; the record says where. Without an sshd the session goes on."""
+    path = sshd.find(options.sshd)
+    if path is None:
+        say("no sshd here, so no `ssh` into this session: install OpenSSH's server, or use --sshd")
+        yield draft
+        return
+    text = sshd.config(
+        directory, user=draft.user, env=env,
+        user_keys=sshd.trusted_keys(directory.path.with_name(".ssh")),
+    )
+    place.write(place.sshd_config, text)
+    sshd.check(path, place.sshd_config)
+    nonce = secrets.token_hex(16)
+    with endpoint.listen(options.port_range, loopback=draft.scheduler == "local") as listener:
+        serving = asyncio.ensure_future(
+            endpoint.serve(
+                listener, nonce=nonce, children=children,
+                command=sshd.command(path, place.sshd_config),
+            )
+        )
+        try:
+            yield replace(
+                draft, nonce=nonce, ssh_port=listener.getsockname()[1],
+                sshd_config=str(place.sshd_config),
+            )
+        finally:
+            serving.cancel()
+
+
+async def _jupyter(
+    command: list[str], extra: Sequence[str], *, env: Mapping[str, str], token: str,
+    place: SessionDirectory, children: Children,
+) -> tuple[Child, int]:
+    """Start JupyterLab and wait until it answers: the process and its port."""
+    its_env = jupyter.environment(env, token=token, runtime=place.runtime)
+    for _ in range(_PORTS_TO_TRY):
+        port = place.reserve_port()
+        ours = jupyter.arguments(port, extra, is_root=os.geteuid() == 0)
+        server = children.start([*command, *ours], env=its_env)
+        if await _answers(server, port, token=token, place=place):
+            return server, port
+        if not endpoint.is_taken(jupyter.HOST, port):
+            code = server.ended.result()
+            raise JlabError(
+                f"jupyter-lab ended with exit code {code} before it answered: "
+                "its own messages stand above",
+                code=code or FAILED,
+            )
+        say(f"another program took port {port} first: trying the next one")
+    raise JlabError(f"{_PORTS_TO_TRY} ports in a row were taken by other programs")
+
+
+async def _answers(server: Child, port: int, *, token: str, place: SessionDirectory) -> bool:
+    """Wait until JupyterLab answers (True) or ends (False), however long it takes."""
+    started = told = time.monotonic()
+    while not server.ended.done():
+        # The token goes to our own child alone, so whose socket it is comes first.
+        if jupyter.accepts(port) and jupyter.belongs_to(port, server.pid):
+            url = jupyter.base_url(place.runtime)
+            if await asyncio.to_thread(jupyter.answers, port, token=token, url=url):
+                say(f"JupyterLab answers, {time.monotonic() - started:.1f} s after its start")
+                return True
+        if time.monotonic() - told > _PATIENCE:
+            told = time.monotonic()
+            say(f"JupyterLab has not answered for {told - started:.0f} s; still waiting")
+        await asyncio.wait([server.ended], timeout=_POLL)
+    return False
+
+
+@contextlib.contextmanager
+def _published(directory: Home, record: Record) -> Iterator[None]:
+    """The session can be found for as long as this lasts."""
+    published = sessions.publish(directory.sessions, record)
+    try:
+        yield
+    finally:
+        sessions.withdraw(published)
+
+
+def _tell_how_to_connect(record: Record) -> None:
+    say(f"published as ~/.jlab/sessions/{record.id}")
+    if record.ssh_port is None:
+        return
+    wanted = "" if record.name == "lab" else f"+{record.name}"
+    say(f"on your computer, type:  ssh jlab+ALIAS{wanted}")
+    say("  where ALIAS is this cluster's name in your ~/.ssh/config; once before that:")
+    say("  pip install jlab-remote && jlab-proxy setup ALIAS")
+    say("then `jlab-proxy url ALIAS` prints the address for your browser")

@@ -1,0 +1,112 @@
+"""~/.jlab/sessions: publish, withdraw and list the records of running sessions.
+
+One file per session means no lock: on network file systems locks lie.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import files
+from .errors import JlabError
+from .record import Record, RecordError, parse, render
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Published:
+    """A record and the file it was read from."""
+
+    path: Path
+    record: Record
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that holds no usable record, and why."""
+
+    path: Path
+    why: str
+
+
+def publish(directory: Path, record: Record) -> Published:
+    """Write the record in one step; raises JlabError when the file system refuses."""
+    path = directory / record.id
+    try:
+        files.replace(path, render(record))
+    except OSError as error:
+        raise JlabError(f"cannot publish the session in {path}: {error.strerror}") from error
+    return Published(path, record)
+
+
+def withdraw(published: Published) -> bool:
+    """Remove the record if it is still this one; whether it was removed."""
+    found = _read(published.path)
+    if not isinstance(found, Published) or found.record.token != published.record.token:
+        return False
+    try:
+        published.path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:
+    """All records, newest first, and the files that hold none.
+
+    The directory is listed before files are opened: listing is what makes NFS look again.
+    """
+    try:
+        names = [name for name in os.listdir(directory) if not name.startswith(".")]
+    except OSError:
+        return [], []
+    newest = sorted(((_published_at(directory / name), name) for name in names), reverse=True)
+    found = [_read(directory / name) for _, name in newest]
+    return (
+        [each for each in found if isinstance(each, Published)],
+        [each for each in found if isinstance(each, Unreadable)],
+    )
+
+
+def choose(directory: Path, wanted: str | None) -> Published:
+    """The newest session, or the newest whose name or id is `wanted`; raises JlabError."""
+    for each in read_all(directory)[0]:
+        if wanted in (None, each.record.name, each.record.id):
+            return each
+    raise JlabError(
+        "no session is running: start one with `jlab-node run`"
+        if wanted is None
+        else "no running session has that name: `jlab-node ls` lists them"
+    )
+
+
+def _published_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0  # it vanished since it was listed
+
+
+def _read(path: Path) -> Published | Unreadable | None:
+    try:
+        record = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None  # its session ended between listing and opening
+    except RecordError as error:
+        return Unreadable(path, str(error))
+    except (OSError, UnicodeDecodeError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or "it is not text"
+        return Unreadable(path, f"it cannot be read: {why}")
+    if path.name != record.id:
+        return Unreadable(path, f"it says it is {record.id}")
+    return Published(path, record)
+
+
+def printable(path: Path) -> str:
+    """The name of a file in ~/.jlab/sessions as it may be shown on a screen."""
+    return re.sub(r"[^\x20-\x7e]", "?", path.name)

@@ -1,0 +1,123 @@
+"""The sshd of a session: where the binary is, its configuration, its command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import files
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .home import Home
+
+_ELSEWHERE = "/usr/sbin:/usr/local/sbin:/sbin:/usr/lib/ssh"
+
+# What belongs to a terminal or a login, not to the job.
+_NOT_THE_JOBS = re.compile(
+    r"(USER|LOGNAME|SHELL|PWD|OLDPWD|SHLVL|_|MAIL|TERM|TERMCAP|COLUMNS|LINES|LS_COLORS|DISPLAY"
+    r"|XAUTHORITY|WINDOWID|JUPYTER_TOKEN|(SSH|TMUX|STY|XDG_SESSION|XDG_VTNR|XDG_SEAT|DBUS)(_.*)?)"
+)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# sshd's configuration has no way to write these in a value that all its versions read alike.
+_UNWRITABLE = re.compile(r'[\x00-\x1f\x7f"\\]')
+
+_CONFIG = """\
+# Written by jlab-node for one session; started as `sshd -i -f` by its listener.
+HostKey {host_key}
+AuthorizedKeysFile {authorized_keys}
+AuthenticationMethods publickey
+PubkeyAuthentication yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+{allow_users}PermitRootLogin prohibit-password
+# jlab-node has looked at these files' owners and modes itself. sshd would also want every
+# directory above them closed, and sites have group-writable homes.
+StrictModes no
+PidFile none
+PrintMotd no
+LogLevel VERBOSE
+LoginGraceTime 60
+MaxSessions 100
+# A laptop that sleeps for ten minutes finds its shell again.
+ClientAliveInterval 30
+ClientAliveCountMax 20
+AcceptEnv LANG LC_* COLORTERM
+Subsystem sftp internal-sftp
+{set_env}"""
+
+
+def find(path: str | None) -> str | None:
+    """Absolute path of sshd, as it demands to be started by; None where there is none."""
+    if path is None:
+        found = shutil.which("sshd") or shutil.which("sshd", path=_ELSEWHERE)
+        return str(Path(found).absolute()) if found else None
+    if shutil.which(path) is None:
+        raise JlabError(f"--sshd: {path} is not a program")
+    return str(Path(path).absolute())
+
+
+def set_env(env: Mapping[str, str]) -> str:
+    """The SetEnv line that carries the job's environment: one, since sshd reads only the first."""
+    pairs = [
+        f'"{name}={value}"'
+        for name, value in sorted(env.items())
+        if _VARIABLE.fullmatch(name)
+        and not _NOT_THE_JOBS.fullmatch(name)
+        and not _UNWRITABLE.search(value)
+    ]
+    return f"SetEnv {' '.join(pairs)}\n" if pairs else ""
+
+
+def config(home: Home, *, user: str, user_keys: Path | None, env: Mapping[str, str]) -> str:
+    """Text of the configuration; `user_keys` is the user's own authorized_keys, if trusted."""
+    keys = [home.authorized_keys, *([user_keys] if user_keys else [])]
+    return _CONFIG.format(
+        host_key=_quoted(home.host_key),
+        authorized_keys=" ".join(_quoted(path, tokens=True) for path in keys),
+        # Elsewhere "@" means a host; and whoever we are, sshd can let nobody else in.
+        allow_users="" if "@" in user else f"AllowUsers {user}\n",
+        set_env=set_env(env),
+    )
+
+
+def _quoted(path: Path, *, tokens: bool = False) -> str:
+    text = str(path)
+    if _UNWRITABLE.search(text):
+        raise JlabError(f"sshd cannot take the path {text!r}: it has a quote or control character")
+    return '"{}"'.format(text.replace("%", "%%") if tokens else text)
+
+
+def trusted_keys(directory: Path) -> Path | None:
+    """The user's ~/.ssh/authorized_keys, unless others can write it."""
+    path = directory / "authorized_keys"
+    ours = all(files.only_ours_to_write(each) for each in (directory, path))
+    return path if ours else None
+
+
+def command(sshd: str, config_path: Path) -> list[str]:
+    """Serve one connection on stdin and stdout; sshd's own log goes beside the configuration."""
+    return [sshd, "-i", "-f", str(config_path), "-E", str(config_path.with_name("sshd.log"))]
+
+
+def check(sshd: str, config_path: Path) -> None:
+    """Let sshd itself judge binary, configuration and host key; raises JlabError."""
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # it insists, as root
+    try:
+        done = subprocess.run(
+            [sshd, "-t", "-f", str(config_path)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )
+    except OSError as error:
+        raise JlabError(f"cannot start {sshd}: {error.strerror}") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise JlabError(f"{sshd} does not work here: {said[-1] if said else done.returncode}")

@@ -1,0 +1,1 @@
+"""The laptop side: makes `ssh jlab+ALIAS` reach a session on a cluster."""

@@ -1,0 +1,31 @@
+"""The command jlab-proxy. What ssh itself calls is decided here, before click is imported."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from . import connect
+from .errors import JlabError
+
+
+def main() -> NoReturn:
+    """Run the command; an expected failure is one sentence and its exit code, no traceback."""
+    try:
+        if sys.argv[1:2] == ["connect"] and "--help" not in sys.argv:
+            connect.main(sys.argv[2:])
+        if sys.argv[1:2] == ["free"] and "--help" not in sys.argv:
+            connect.free(sys.argv[2:])
+        from .cli import main as everything_else  # noqa: PLC0415
+
+        everything_else()
+    except JlabError as error:
+        for line in str(error).splitlines():
+            connect.say(line)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The ProxyCommand: `jlab-proxy connect jlab+ALIAS[+SESSION]` becomes one ssh to the login node.
+
+It competes with plain `ssh -J`, so it imports little and leaves no Python behind. The other half is
+~/.jlab/connect on the cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from . import paths, ssh, target
+from .errors import USAGE, JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE_TEXT = "usage: jlab-proxy connect HOST [--port N] [-F FILE] [--no-share]"
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Become ssh; raises JlabError."""
+    host, options = _parse(arguments)
+    where = target.parse_host(host)
+    command = ssh.command(
+        paths.locate(options.get("-F")),
+        where.alias,
+        ssh.remote_command(
+            "connect", _for_the_cluster(where, options.get("--port")), alias=where.alias
+        ),
+        share="--no-share" not in options,
+    )
+    sys.stdout.flush()
+    try:
+        os.execvp(command[0], command)  # noqa: S606
+    except OSError as error:
+        raise JlabError(f"cannot start ssh: {error.strerror}") from error
+
+
+def _parse(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """HOST and the options that `setup` writes; argparse would cost a tenth of the start-up."""
+    hosts: list[str] = []
+    options: dict[str, str] = {}
+    words = iter(arguments)
+    for word in words:
+        if word in ("--port", "-F"):
+            options[word] = next(words, "")
+        elif word == "--no-share":
+            options[word] = ""
+        else:
+            hosts.append(word)
+    port = options.get("--port", "1")
+    if len(hosts) != 1 or options.get("-F") == "" or not is_port(port):
+        raise JlabError(USAGE_TEXT, code=USAGE)
+    return hosts[0], options
+
+
+def _for_the_cluster(where: target.Target, port: str | None) -> list[str]:
+    words = [f"--session={where.session}"] if where.session else []
+    if not sys.stderr.isatty():
+        return words
+    words.append("--terminal")
+    if port is not None:
+        if is_free(int(port)):
+            words.append(f"--port={port}")
+        else:
+            say(f"localhost:{port} is taken, perhaps by another ssh {where.host}; "
+                "this connection does not forward it")
+    return words
+
+
+def is_port(text: str) -> bool:
+    """Whether `text` is a port number."""
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535  # noqa: PLR2004
+
+
+def is_free(port: int) -> bool:
+    """Whether ssh could listen on the port of this computer right now."""
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    finally:
+        listener.close()
+    return True
+
+
+def free(arguments: Sequence[str]) -> NoReturn:
+    """`jlab-proxy free PORT`: exit 0 if the port is free; what `Match exec` in the block asks."""
+    if len(arguments) != 1 or not is_port(arguments[0]):
+        raise JlabError("usage: jlab-proxy free PORT", code=USAGE)
+    sys.exit(0 if is_free(int(arguments[0])) else 1)
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal."""
+    print(f"jlab-proxy: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,77 @@
+"""The key that lets this computer into sessions, and the pinned keys of the sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import sshconfig
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from .paths import Paths
+    from .target import Target
+
+
+def make_directory(paths: Paths) -> None:
+    """~/.ssh and ~/.ssh/jlab; raises JlabError."""
+    try:
+        for directory in (paths.directory.parent, paths.directory):
+            directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise JlabError(f"cannot make {error.filename}: {error.strerror}") from error
+
+
+def public_key(paths: Paths) -> str:
+    """The public half of our key, which is made if there is none yet; raises JlabError.
+
+    ECDSA in PEM form, with no .pub beside it: ssh cannot see the public half of such a key, so it
+    signs at once instead of asking first whether the key would do, which saves a round trip.
+    """
+    if not paths.key.exists():
+        with tempfile.TemporaryDirectory(prefix=".", dir=paths.directory) as directory:
+            made = Path(directory, "id")
+            _keygen("-q", "-t", "ecdsa", "-m", "PEM", "-N", "", "-f", str(made))
+            with contextlib.suppress(FileExistsError):  # the first of two at once wins
+                os.link(made, paths.key)
+    return " ".join(_keygen("-y", "-P", "", "-f", str(paths.key)).split()[:2])
+
+
+def _keygen(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["ssh-keygen", *arguments],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )
+    except OSError as error:
+        raise JlabError(f"cannot start ssh-keygen: {error.strerror}") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise JlabError(f"ssh-keygen failed: {said[-1] if said else done.returncode}")
+    return done.stdout
+
+
+def pin(known_hosts: str, target: Target, host_key: str | None) -> str:
+    """Text of known_hosts with this key, and no other, for the sessions behind the alias."""
+    host = f"jlab+{target.alias}"
+    names = f"{host},{host}+*"
+    kept = [line for line in known_hosts.splitlines() if line.split(" ")[0] != names]
+    return "".join(f"{line}\n" for line in [*kept, *([f"{names} {host_key}"] if host_key else [])])
+
+
+def save_pin(paths: Paths, target: Target, host_key: str | None) -> None:
+    """Pin the key in ~/.ssh/jlab/known_hosts (None: forget it); raises JlabError."""
+    before = sshconfig.read(paths.known_hosts)
+    after = pin(before, target, host_key)
+    if after != before:
+        sshconfig.write(paths.known_hosts, after)
+
+
+def is_host_key(text: object) -> bool:
+    """Whether that is an ed25519 public key."""
+    return isinstance(text, str) and bool(re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/]{68}", text))

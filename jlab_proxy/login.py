@@ -1,0 +1,118 @@
+"""Everything but the connection itself that runs on the login node, over the user's own ssh."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import ssh
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .paths import Paths
+
+JSON_FORMAT = 1  # the newest that is understood here
+
+_SSH_FAILED = 255
+_BAD_USAGE = 2
+_UNAVAILABLE = 69
+
+
+@dataclass(frozen=True)
+class Login:
+    """A cluster's login node, as the user's ssh knows it."""
+
+    paths: Paths
+    alias: str
+    share: bool  # keep the connection for later ones: unless the user's alias does so already
+
+    def ask(self, verb: str, *arguments: str, stdin: str = "") -> dict[str, Any]:
+        """What `jlab-node VERB --json` answers there; raises JlabError.
+
+        ssh's own messages and prompts go to the terminal.
+        """
+        remote = ssh.remote_command(
+            "jlab-node", [verb, *arguments, "--json"], alias=self.alias
+        )
+        done = subprocess.run(
+            ssh.command(self.paths, self.alias, remote, share=self.share),
+            input=stdin.encode(), stdout=subprocess.PIPE, check=False,
+        )
+        if done.returncode:
+            raise _failure(done.returncode, self.alias)
+        return parse(done.stdout.decode("utf-8", errors="replace"), alias=self.alias)
+
+
+def find(paths: Paths, alias: str) -> Login:
+    """The login node behind `alias`; raises JlabError if ssh cannot know where that is."""
+    words = ["ssh", "-G", *([] if paths.is_default else ["-F", str(paths.config)]), "--", alias]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise JlabError(f"cannot start ssh: {error.strerror}") from error
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        raise JlabError("ssh does not accept its config file: see its message above")
+    settings = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+    proxied = any(settings.get(key, "none") != "none" for key in ("proxyjump", "proxycommand"))
+    if settings.get("hostname") == alias and not proxied and not _resolves(alias):
+        raise JlabError(
+            f"ssh knows no host {alias}: give it a Host entry in {paths.config}, so that "
+            f"`ssh {alias}` works, then try again"
+        )
+    return Login(paths, alias, share=settings.get("controlpath", "none") == "none")
+
+
+def _resolves(name: str) -> bool:
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        return False
+    return True
+
+
+def parse(output: str, *, alias: str) -> dict[str, Any]:
+    """The answer in what came over ssh: one line of JSON, among what a .bashrc may have said."""
+    for line in output.splitlines():
+        if not line.startswith('{"format": '):
+            continue
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
+        version = answer["format"]
+        if not isinstance(version, int) or version < 1:
+            raise JlabError(_too_old(alias))
+        if version > JSON_FORMAT:
+            raise JlabError(
+                "the cluster side is newer: upgrade jlab-remote on this computer "
+                "(pip install -U jlab-remote)"
+            )
+        return answer
+    raise JlabError(
+        f"{alias} did not answer as jlab-node does: `ssh {alias} true` should print nothing; "
+        "if it does print, look into its ~/.bashrc"
+    )
+
+
+def _too_old(alias: str) -> str:
+    return (
+        f"jlab-remote on {alias} is older than here: log in there and type "
+        "pip install -U jlab-remote && jlab-node setup"
+    )
+
+
+def _failure(code: int, alias: str) -> JlabError:
+    if code == _SSH_FAILED:
+        return JlabError(f"no connection to {alias}: `ssh {alias}` has to work first")
+    if code == _BAD_USAGE:
+        return JlabError(_too_old(alias))
+    if code == _UNAVAILABLE:
+        return JlabError("", code=code)  # the cluster has said why
+    return JlabError(f"jlab-node on {alias} failed with exit code {code}", code=code)

@@ -1,0 +1,145 @@
+"""`jlab-proxy setup`: check the cluster side, exchange keys, write the block. And the way back."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+import click
+from filelock import FileLock
+
+from . import identity, login, sshconfig
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from .paths import Paths
+    from .target import Target
+
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?")
+_SOCKET_DIR = re.compile(r"/[A-Za-z0-9._/-]{1,70}")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the user decided beforehand."""
+
+    port: int | None = None
+    mux: bool = False
+    dry_run: bool = False
+    yes: bool = False
+
+
+def setup(paths: Paths, target: Target, answers: Answers) -> None:
+    """Make `ssh jlab+ALIAS` work; raises JlabError, and then nothing is half written."""
+    before = sshconfig.read(paths.config)
+    port = answers.port or sshconfig.unused_port(before, target.host)
+    cluster = login.find(paths, target.alias)
+    if answers.dry_run:
+        about = _checked(cluster.ask("setup", "--dry-run"))
+    else:
+        identity.make_directory(paths)
+        about = _checked(cluster.ask("setup", "--authorize", stdin=identity.public_key(paths)))
+    _report(target, about)
+    block = sshconfig.Block(
+        target=target,
+        user=about["user"],
+        port=port,
+        socket=f"{about['socket_dir']}/{target.session or 'lab'}.sock",
+        proxy=_ourselves(),
+        paths=paths,
+        share=cluster.share,
+        mux=answers.mux,
+    )
+    if not _change(paths, answers, lambda text: sshconfig.merge(text, block)):
+        return
+    identity.save_pin(paths, target, about["host_key"])
+    print(f"ssh {target.host}   opens a shell in your session, and JupyterLab at localhost:{port}")
+    print(f"jlab-proxy url {target.host[5:]}   prints the address that logs your browser in")
+
+
+def remove(paths: Paths, target: Target, answers: Answers) -> None:
+    """Take the block out again; raises JlabError. The key stays: other clusters know it."""
+    if target.host not in sshconfig.hosts(sshconfig.read(paths.config)):
+        print(f"{paths.config} has no block for {target.host}")
+        return
+    if not _change(paths, answers, lambda text: sshconfig.remove(text, target.host)):
+        return
+    left = sshconfig.hosts(sshconfig.read(paths.config))
+    if not any(host.split("+")[1] == target.alias for host in left):
+        identity.save_pin(paths, target, None)
+    print(f"removed; to forget this computer on {target.alias}: rm -r ~/.jlab there")
+
+
+def _checked(about: dict[str, Any]) -> dict[str, Any]:
+    """What the cluster says ends up in ssh's config: only what looks as it should."""
+    fits = (
+        _USER.fullmatch(str(about.get("user")))
+        and _SOCKET_DIR.fullmatch(str(about.get("socket_dir")))
+        and identity.is_host_key(about.get("host_key"))
+    )
+    if not fits:
+        raise JlabError(
+            "the cluster's answer is not one that jlab-node gives: log in there and type "
+            "jlab-node setup"
+        )
+    return about
+
+
+def _report(target: Target, about: dict[str, Any]) -> None:
+    """Say what sessions there will lack."""
+    if not about.get("jupyter"):
+        print(
+            f"note: jupyter-lab is not on the PATH of {target.alias}: activate its environment in "
+            "the job before `jlab-node run`"
+        )
+    if not about.get("sshd"):
+        print(
+            f"note: {target.alias} has no sshd; compute nodes need one, or use "
+            "`jlab-node run --sshd PATH`"
+        )
+
+
+def _change(paths: Paths, answers: Answers, edit: Callable[[str], str]) -> bool:
+    """Show and make a change to the config file; whether it stands there now."""
+    before = sshconfig.read(paths.config)
+    after = edit(before)
+    if after == before:
+        print(f"{paths.config} is as it should be")
+        return not answers.dry_run
+    sys.stdout.writelines(_diff(before, after, paths.config))
+    if answers.dry_run:
+        print("dry run: nothing was changed")
+        return False
+    if not answers.yes:
+        if not sys.stdin.isatty():
+            raise JlabError("nothing was changed: say --yes to write this without being asked")
+        if not click.confirm(f"Write this to {paths.config}?", default=True):
+            print("nothing was changed")
+            return False
+    with FileLock(paths.directory / "lock", mode=0o600):
+        # Another setup may have written while this one asked.
+        sshconfig.write(paths.config, edit(sshconfig.read(paths.config)))
+    return True
+
+
+def _diff(before: str, after: str, path: Path) -> list[str]:
+    old, new = ([line.rstrip("\r\n") for line in text.splitlines()] for text in (before, after))
+    lines = difflib.unified_diff(old, new, str(path), str(path), lineterm="")
+    return [re.sub(r"[^\t\x20-\x7e]", "?", line) + "\n" for line in lines]
+
+
+def _ourselves() -> list[str]:
+    """The absolute words that start this program again, for ssh to use."""
+    started_as = Path(sys.argv[0])
+    if started_as.name == "jlab-proxy" and started_as.exists():
+        return [str(started_as.absolute())]
+    beside = Path(sys.executable).with_name("jlab-proxy")
+    found = shutil.which("jlab-proxy")
+    if beside.exists():
+        return [str(beside)]
+    return [found] if found else [sys.executable, "-m", "jlab_proxy"]

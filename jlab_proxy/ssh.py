@@ -1,0 +1,55 @@
+"""Command lines for the user's own ssh to a login node. Pure.
+
+This is on the way of every `ssh jlab+x`, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .paths import Paths
+
+# The alias may be set up for interactive use; this connection only carries bytes.
+_PLAIN = (
+    "-T",
+    "-oRemoteCommand=none",
+    "-oClearAllForwardings=yes",
+    "-oForwardAgent=no",
+    "-oForwardX11=no",
+    "-oPermitLocalCommand=no",
+)
+# A unix socket's path has at most 107 bytes; ssh makes it with 17 more while it is being made.
+_CONTROL_PATH = 107 - 17 - len("/login-") - 40
+
+
+def command(paths: Paths, alias: str, remote: str, *, share: bool) -> list[str]:
+    """ssh to `alias`, there to run `remote`; `share` keeps the connection for the next ones."""
+    words = ["ssh", *_PLAIN]
+    if not paths.is_default:
+        words += ["-F", str(paths.config)]
+    if share and len(str(paths.directory)) <= _CONTROL_PATH:
+        words += [
+            "-oControlMaster=auto",
+            f"-oControlPath={str(paths.directory).replace('%', '%%')}/login-%C",
+            "-oControlPersist=2m",
+        ]
+    return [*words, "--", alias, remote]
+
+
+def remote_command(file: str, arguments: Sequence[str], *, alias: str) -> str:
+    """Run `~/.jlab/FILE` on the cluster, whatever the login shell there is.
+
+    bash, dash, zsh, ksh, tcsh and fish read single quotes alike as long as nothing in them is a
+    newline, "!", a backslash or a single quote. `arguments` are plain words.
+    """
+    missing = (
+        f"jlab-node is not set up on {alias}: log in there and type "
+        "pip install jlab-remote && jlab-node setup"
+    )
+    script = (
+        f'cd || exit 69; test -r .jlab/{file} && exec bash .jlab/{file} "$@"; echo "{missing}" >&2; exit 69'
+    )
+    return " ".join([f"exec sh -c '{script}' jlab", *arguments])

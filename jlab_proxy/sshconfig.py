@@ -1,0 +1,231 @@
+"""Our blocks in ~/.ssh/config: render, merge, remove; pure, plus one atomic write.
+
+A block stands between two markers, at the top of the file, because ssh takes the first value it
+meets for each option; inline, because some editors' parsers skip Include.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .paths import Paths
+    from .target import Target
+
+FIRST_PORT = 8888
+
+_MARKER = re.compile(r"# (>>>|<<<) (jlab\+[a-z0-9._+-]+) (>>>|<<<)(\s|$)")
+_FORWARD = re.compile(r"^\s*LocalForward ([0-9]{1,5}) ", re.MULTILINE)
+_QUOTABLE = re.compile(r'[^\x00-\x1f\x7f"]+')
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a block says."""
+
+    target: Target
+    user: str  # on the cluster
+    port: int  # on this computer
+    socket: str  # on the node
+    proxy: Sequence[str]  # the words that start jlab-proxy
+    paths: Paths
+    share: bool  # the connection to the login node, with later ones
+    mux: bool  # the connection to the job as well
+
+
+def render(block: Block) -> str:
+    """The lines of a block, markers included."""
+    host, paths = block.target.host, block.paths
+    proxy = [*block.proxy, "connect", "%h", "--port", str(block.port)]
+    if not paths.is_default:
+        proxy += ["-F", str(paths.config).replace("%", "%%")]
+    if not block.share:
+        proxy.append("--no-share")
+    hosts = host if block.target.session else f"{host} {host}+*"
+    free = _command([*block.proxy, "free", str(block.port)])
+    mux = (
+        ["ControlMaster auto", f"ControlPath {_path(paths, 'job-%C')}", "ControlPersist 10m"]
+        if block.mux
+        else ["ControlMaster no", "ControlPath none"]
+    )
+    options = [
+        f"User {block.user}",
+        "Port 22",  # the pinned key is looked up with it
+        f"ProxyCommand {_command(proxy)}",
+        f"IdentityFile {_path(paths, paths.key.name)}",
+        "IdentitiesOnly yes",
+        f"UserKnownHostsFile {_path(paths, paths.known_hosts.name)}",
+        "StrictHostKeyChecking yes",
+        "ConnectTimeout 0",  # a job may have to wait in the queue
+        "ServerAliveInterval 15",
+        *mux,
+    ]
+    lines = [
+        f"# >>> {host} >>> written by jlab-proxy setup, which can also --remove it",
+        f"Host {hosts}",
+        *(f"    {option}" for option in options),
+        f'Match originalhost {host} exec "{free}"',
+        f"    LocalForward {block.port} {block.socket}",
+        "Match all",  # what follows may be the user's global options
+        f"# <<< {host} <<<",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _command(words: Sequence[str]) -> str:
+    text = " ".join(word if word == "%h" else shlex.quote(word) for word in words)
+    if not _QUOTABLE.fullmatch(text):
+        raise JlabError(f"ssh's config file cannot hold this path: {text!r}")
+    return text
+
+
+def _path(paths: Paths, name: str) -> str:
+    if paths.is_default:
+        return f"~/.ssh/{paths.directory.name}/{name}"
+    directory = str(paths.directory).replace("%", "%%")
+    if not _QUOTABLE.fullmatch(directory):
+        raise JlabError(f"ssh's config file cannot hold this path: {directory!r}")
+    return f'"{directory}/{name}"'
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A block found in a file: its host and its lines, as a slice."""
+
+    host: str
+    start: int
+    stop: int
+
+
+def _regions(lines: Sequence[str]) -> list[_Region]:
+    """Our blocks in order; raises JlabError when the markers do not pair."""
+    found: list[_Region] = []
+    opened: tuple[str, int] | None = None
+    for number, line in enumerate(lines):
+        marker = _MARKER.match(line)
+        if marker is None:
+            continue
+        begins, host = marker[1] == ">>>", marker[2]
+        if marker[1] != marker[3] or begins == (opened is not None):
+            raise _unbalanced(number)
+        if begins:
+            opened = host, number
+        else:
+            assert opened is not None  # noqa: S101
+            if host != opened[0]:
+                raise _unbalanced(number)
+            # The empty line after it is ours as well.
+            stop = number + 1
+            if stop < len(lines) and not lines[stop].strip():
+                stop += 1
+            found.append(_Region(host, opened[1], stop))
+            opened = None
+    if opened is not None:
+        raise _unbalanced(opened[1])
+    return found
+
+
+def _unbalanced(number: int) -> JlabError:
+    return JlabError(
+        f"line {number + 1} of the ssh config is half of a pair of jlab-remote's markers "
+        "(# >>> jlab+... and # <<< jlab+...): delete what is left of that block, then try again"
+    )
+
+
+def merge(text: str, block: Block) -> str:
+    """`text` with the block in it: where it stands if that is at the top, else at the top."""
+    lines = text.splitlines(keepends=True)
+    newline = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
+    new = [line + newline for line in [*render(block).splitlines(), ""]]
+    host = block.target.host
+    top = 0
+    for region in _regions(lines):
+        if region.start != top:
+            break
+        if region.host == host:
+            return "".join([*lines[: region.start], *new, *lines[region.stop :]])
+        top = region.stop
+    lines = remove(text, host).splitlines(keepends=True)
+    # "Host jlab+a+*" would speak for "Host jlab+a+b" as well, so that one comes first.
+    place = 0
+    for region in _regions(lines):
+        if region.start == place and region.host.startswith(f"{host}+"):
+            place = region.stop
+    return "".join([*lines[:place], *new, *lines[place:]])
+
+
+def remove(text: str, host: str) -> str:
+    """`text` without the block of `host`."""
+    lines = text.splitlines(keepends=True)
+    for region in reversed(_regions(lines)):
+        if region.host == host:
+            del lines[region.start : region.stop]
+    return "".join(lines)
+
+
+def hosts(text: str) -> set[str]:
+    """The hosts that have a block."""
+    return {region.host for region in _regions(text.splitlines(keepends=True))}
+
+
+def ports(text: str) -> dict[str, int]:
+    """The local port of each of our blocks, by host."""
+    lines = text.splitlines(keepends=True)
+    found = {}
+    for region in _regions(lines):
+        forward = _FORWARD.search("".join(lines[region.start : region.stop]))
+        if forward:
+            found[region.host] = int(forward[1])
+    return found
+
+
+def unused_port(text: str, host: str) -> int:
+    """The port this host has already, or the first that no other block has."""
+    taken = ports(text)
+    if host in taken:
+        return taken[host]
+    return next(port for port in range(FIRST_PORT, 65536) if port not in taken.values())
+
+
+def read(path: Path) -> str:
+    """The file's text, "" where there is none; any bytes survive read and write."""
+    try:
+        return path.read_bytes().decode("utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise JlabError(f"cannot read {path}: {error.strerror}") from error
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the file in one step, through links, keeping its mode; raises JlabError."""
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode & 0o7777 if target.exists() else 0o600
+        if not mode & 0o200:
+            raise JlabError(f"{path} is read-only: `chmod u+w {path}`, then try again")
+        descriptor, temporary = tempfile.mkstemp(prefix=".jlab-", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text.encode("utf-8", errors="surrogateescape"))
+                file.flush()
+                os.fsync(file.fileno())
+                os.fchmod(file.fileno(), mode)
+            os.replace(temporary, target)  # noqa: PTH105
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
+            raise
+    except OSError as error:
+        raise JlabError(f"cannot write {path}: {error.strerror}") from error
