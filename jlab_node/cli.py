@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from . import home, jupyter, sessions, sockets, sshd
 from . import connect as connecting
+from . import home, jupyter, sessions, sockets, sshd
 from . import run as running
 from .errors import JlabError
 from .record import MAX_PORT, is_name
@@ -71,17 +71,33 @@ def _port_range(_: click.Context, __: click.Parameter, value: str | None) -> ran
 
 
 @cli.command()
-@click.option("--name", default=sockets.NEWEST, show_default=True, callback=_session_name,
-              help="What `ssh jlab+ALIAS+NAME` and `jlab-node stop NAME` will call it.")
-@click.option("--port-range", metavar="LO-HI", callback=_port_range,
-              help="Ports that the site's firewall lets pass from login to compute nodes. "
-              "Default: the kernel picks.")
-@click.option("--jupyter", "jupyter_command", metavar="CMD",
-              help="Another jupyter-lab, for example 'conda run -n dl jupyter-lab'.")
+@click.option(
+    "--name",
+    default=sockets.NEWEST,
+    show_default=True,
+    callback=_session_name,
+    help="What `ssh jlab+ALIAS+NAME` and `jlab-node stop NAME` will call it.",
+)
+@click.option(
+    "--port-range",
+    metavar="LO-HI",
+    callback=_port_range,
+    help="Ports that the site's firewall lets pass from login to compute nodes. "
+    "Default: the kernel picks.",
+)
+@click.option(
+    "--jupyter",
+    "jupyter_command",
+    metavar="CMD",
+    help="Another jupyter-lab, for example 'conda run -n dl jupyter-lab'.",
+)
 @click.option("--sshd", "sshd_path", metavar="PATH", help="Another sshd.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- JUPYTER-LAB-ARGUMENTS]")
 def run(
-    name: str, port_range: range | None, jupyter_command: str | None, sshd_path: str | None,
+    name: str,
+    port_range: range | None,
+    jupyter_command: str | None,
+    sshd_path: str | None,
     arguments: tuple[str, ...],
 ) -> int:
     """Start JupyterLab here, inside the job, and make it reachable from a laptop.
@@ -92,15 +108,21 @@ def run(
     """
     return running.run(
         running.Options(
-            name=name, port_range=port_range, jupyter=jupyter_command, sshd=sshd_path,
+            name=name,
+            port_range=port_range,
+            jupyter=jupyter_command,
+            sshd=sshd_path,
             arguments=arguments,
         )
     )
 
 
 @cli.command()
-@click.option("--authorize", is_flag=True,
-              help="Let in the laptop whose ssh public key stands on standard input.")
+@click.option(
+    "--authorize",
+    is_flag=True,
+    help="Let in the laptop whose ssh public key stands on standard input.",
+)
 @click.option("--dry-run", is_flag=True, help="Tell what is here, write nothing.")
 @_as_json
 def setup(*, authorize: bool, dry_run: bool, as_json: bool) -> None:
@@ -155,8 +177,11 @@ def ls(*, as_json: bool) -> None:
             job = f"{record.scheduler} {record.job_id}"
             print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}")
     for broken in unreadable:
-        print(f"jlab-node: {broken.path.parent / sessions.printable(broken.path)} is no use: "
-              f"{broken.why}", file=sys.stderr)
+        print(
+            f"jlab-node: {broken.path.parent / sessions.printable(broken.path)} is no use: "
+            f"{broken.why}",
+            file=sys.stderr,
+        )
 
 
 def _times(published: Published) -> str:
@@ -171,15 +196,31 @@ def _times(published: Published) -> str:
 def _public(published: Published) -> dict[str, Any]:
     """A record without what lets one in."""
     record = published.record
-    keys = ("id", "name", "scheduler", "job_id", "cluster", "node", "user", "started", "ends_at",
-            "log", "version")
+    keys = (
+        "id",
+        "name",
+        "scheduler",
+        "job_id",
+        "cluster",
+        "node",
+        "user",
+        "started",
+        "ends_at",
+        "log",
+        "version",
+    )
     return {key: getattr(record, key) for key in keys}
 
 
 @cli.command()
 @click.argument("name", required=False)
-@click.option("--port", type=click.IntRange(1, MAX_PORT), default=8888, show_default=True,
-              help="The port on your computer that leads here.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, MAX_PORT),
+    default=8888,
+    show_default=True,
+    help="The port on your computer that leads here.",
+)
 @_as_json
 def url(name: str | None, *, port: int, as_json: bool) -> None:
     """Print the address that logs a browser in to a session (the newest one, or NAME).

@@ -40,12 +40,14 @@ read_record() { # FILE
 open_endpoint() { # HOST PORT NONCE
     local watchdog greeting status
     trap : USR1 # interrupts connect(2), which would otherwise wait for minutes
-    (sleep "$connect_timeout" && kill -USR1 $$) </dev/null >/dev/null 2>&1 &
+    # A read that never gets anything: unlike sleep, it is no process of its own to leave behind.
+    (read -r -t "$connect_timeout" <> <(:) || kill -USR1 $$) </dev/null >/dev/null 2>&1 &
     watchdog=$!
     { exec 3<>"/dev/tcp/$1/$2"; } 2>/dev/null
     status=$?
     ((status)) || IFS= read -r -t "$connect_timeout" -n 64 -u 3 greeting
     kill "$watchdog" 2>/dev/null
+    wait "$watchdog" 2>/dev/null
     trap - USR1
     [[ $status == 0 && $greeting == "jlab $3"$'\r' ]]
 }
@@ -63,7 +65,8 @@ announce() {
 }
 
 main() {
-    local LC_ALL=C argument session='' port='' terminal='' file host directory=${BASH_SOURCE[0]%/*}
+    local LC_ALL=C argument session='' port='' terminal='' files file host
+    local directory=${BASH_SOURCE[0]%/*}
     local format name scheduler node ssh_port nonce ends_at base_url
     for argument; do
         case $argument in
@@ -73,7 +76,8 @@ main() {
         --terminal) terminal=yes ;;
         esac
     done
-    while read -r file; do
+    mapfile -t files < <(ls -t "$directory/sessions" 2>/dev/null </dev/null)
+    for file in "${files[@]}"; do
         [[ $file == *-"$session"* ]] || continue
         read_record "$directory/sessions/$file" || break
         [[ -z $session || $name == "$session" ]] || continue
@@ -85,7 +89,7 @@ main() {
         open_endpoint "$host" "$ssh_port" "$nonce" || break
         [[ $terminal ]] && announce
         relay
-    done < <(ls -t "$directory/sessions" 2>/dev/null </dev/null)
+    done
     exec 3>&-
     exec sh "$directory/jlab-node" connect "$@"
 }

@@ -25,7 +25,7 @@ def listen(ports: range | None, *, loopback: bool) -> socket.socket:
     `ports` None lets the kernel pick; a range is tried in random order, so that the many users
     of a node do not all begin with the same port.
     """
-    for port in [0] if ports is None else random.sample(ports, len(ports)):  # noqa: S311
+    for port in [0] if ports is None else random.sample(ports, len(ports)):
         try:
             return _bind(port, loopback=loopback)
         except OSError:

@@ -125,7 +125,10 @@ def _keygen(*arguments: str) -> str:
     try:
         done = subprocess.run(
             ["ssh-keygen", *arguments],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except FileNotFoundError:
         raise JlabError("ssh-keygen is not on PATH here: install OpenSSH's client") from None

@@ -73,8 +73,11 @@ class Children:
         try:
             popen = subprocess.Popen(
                 command,
-                env=env, stdin=stdin, stdout=stdout,
-                start_new_session=True, preexec_fn=self._die_with_parent,  # noqa: PLW1509
+                env=env,
+                stdin=stdin,
+                stdout=stdout,
+                start_new_session=True,
+                preexec_fn=self._die_with_parent,  # noqa: PLW1509
             )
         except OSError as error:
             raise JlabError(f"cannot start {command[0]}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""The rendezvous record and its text form: lines of `key=value`, read alike by people, bash and Python.
+"""The rendezvous record and its text form: lines of `key=value`, the same for people, bash, Python.
 
 What comes out of a record ends up in a command line and on a screen, so every value is held against
 a narrow pattern when it is written and again when it is read.

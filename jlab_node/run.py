@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from . import endpoint, home, jupyter, schedulers, sessions, sshd
 from .errors import FAILED, JlabError
 from .processes import Child, Children
-from .record import Record, render
+from .record import Record, RecordError, render
 from .sockets import SessionDirectory, base_path, relay
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ def _draft(name: str, env: Mapping[str, str]) -> Record:
         log=_log_path(),
         version=version("jlab-remote"),
     )
-    render(draft)  # better now than when JupyterLab is up
+    try:
+        render(draft)  # better now than when JupyterLab is up
+    except RecordError as error:
+        raise JlabError(f"this session cannot be described to others: {error}") from error
     return draft
 
 
@@ -137,8 +140,13 @@ def _log_path() -> str:
 
 @contextlib.asynccontextmanager
 async def _endpoint(
-    options: Options, draft: Record, *, env: Mapping[str, str], directory: Home,
-    place: SessionDirectory, children: Children,
+    options: Options,
+    draft: Record,
+    *,
+    env: Mapping[str, str],
+    directory: Home,
+    place: SessionDirectory,
+    children: Children,
 ) -> AsyncIterator[Record]:
     """Accept ssh connections; the record says where. Without an sshd the session goes on."""
     path = sshd.find(options.sshd)
@@ -147,7 +155,9 @@ async def _endpoint(
         yield draft
         return
     text = sshd.config(
-        directory, user=draft.user, env=env,
+        directory,
+        user=draft.user,
+        env=env,
         user_keys=sshd.trusted_keys(directory.path.with_name(".ssh")),
     )
     place.write(place.sshd_config, text)
@@ -156,13 +166,17 @@ async def _endpoint(
     with endpoint.listen(options.port_range, loopback=draft.scheduler == "local") as listener:
         serving = asyncio.ensure_future(
             endpoint.serve(
-                listener, nonce=nonce, children=children,
+                listener,
+                nonce=nonce,
+                children=children,
                 command=sshd.command(path, place.sshd_config),
             )
         )
         try:
             yield replace(
-                draft, nonce=nonce, ssh_port=listener.getsockname()[1],
+                draft,
+                nonce=nonce,
+                ssh_port=listener.getsockname()[1],
                 sshd_config=str(place.sshd_config),
             )
         finally:
@@ -170,8 +184,13 @@ async def _endpoint(
 
 
 async def _jupyter(
-    command: list[str], extra: Sequence[str], *, env: Mapping[str, str], token: str,
-    place: SessionDirectory, children: Children,
+    command: list[str],
+    extra: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    token: str,
+    place: SessionDirectory,
+    children: Children,
 ) -> tuple[Child, int]:
     """Start JupyterLab and wait until it answers: the process and its port."""
     its_env = jupyter.environment(env, token=token, runtime=place.runtime)

@@ -5,7 +5,6 @@ One file per session means no lock: on network file systems locks lie.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,11 +61,11 @@ def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:
     The directory is listed before files are opened: listing is what makes NFS look again.
     """
     try:
-        names = [name for name in os.listdir(directory) if not name.startswith(".")]
+        paths = [path for path in directory.iterdir() if not path.name.startswith(".")]
     except OSError:
         return [], []
-    newest = sorted(((_published_at(directory / name), name) for name in names), reverse=True)
-    found = [_read(directory / name) for _, name in newest]
+    newest = sorted(paths, key=_published_at, reverse=True)
+    found = [_read(path) for path in newest]
     return (
         [each for each in found if isinstance(each, Published)],
         [each for each in found if isinstance(each, Unreadable)],

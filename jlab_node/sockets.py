@@ -1,4 +1,4 @@
-"""/tmp/jlab-<user> on the node: a directory per session, and the links that `ssh -L` names.
+"""The user's directory on the node: a directory per session, and the links that `ssh -L` names.
 
     /tmp/jlab-alice/lab.sock  ->  x7k2m9qa/gpu.sock     the newest session
     /tmp/jlab-alice/gpu.sock  ->  x7k2m9qa/gpu.sock     the newest one of that name

@@ -114,7 +114,10 @@ def check(sshd: str, config_path: Path) -> None:
     try:
         done = subprocess.run(
             [sshd, "-t", "-f", str(config_path)],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError as error:
         raise JlabError(f"cannot start {sshd}: {error.strerror}") from error

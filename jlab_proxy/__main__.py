@@ -16,7 +16,7 @@ def main() -> NoReturn:
             connect.main(sys.argv[2:])
         if sys.argv[1:2] == ["free"] and "--help" not in sys.argv:
             connect.free(sys.argv[2:])
-        from .cli import main as everything_else  # noqa: PLC0415
+        from .cli import main as everything_else
 
         everything_else()
     except JlabError as error:

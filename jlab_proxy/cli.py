@@ -43,20 +43,32 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("alias")
-@click.option("--port", type=click.IntRange(1, 65535),
-              help="The local port for JupyterLab. Default: the first from 8888 that no other "
-              "block has.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="The local port for JupyterLab. Default: the first from 8888 that no other block has.",
+)
 @click.option("--session", metavar="NAME", help="Only for the session of that name.")
-@click.option("--mux", is_flag=True,
-              help="Share the connection to the job as well: later ones are quicker, but "
-              "`ssh -N -L` returns at once.")
+@click.option(
+    "--mux",
+    is_flag=True,
+    help="Share the connection to the job as well: later ones are quicker, but "
+    "`ssh -N -L` returns at once.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would change.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--remove", is_flag=True, help="Take the block out of the config again.")
 @_config_option
-def setup(  # noqa: PLR0913
-    alias: str, *, port: int | None, session: str | None, mux: bool, dry_run: bool, yes: bool,
-    remove: bool, config: str | None,
+def setup(
+    alias: str,
+    *,
+    port: int | None,
+    session: str | None,
+    mux: bool,
+    dry_run: bool,
+    yes: bool,
+    remove: bool,
+    config: str | None,
 ) -> None:
     """Make `ssh jlab+ALIAS` work: connect once, exchange keys, write a block to ~/.ssh/config.
 
@@ -64,8 +76,11 @@ def setup(  # noqa: PLR0913
     """
     where = target.parse(f"{alias}+{session}" if session is not None else alias)
     act = setting_up.remove if remove else setting_up.setup
-    act(paths.locate(config), where,
-        setting_up.Answers(port=port, mux=mux, dry_run=dry_run, yes=yes))
+    act(
+        paths.locate(config),
+        where,
+        setting_up.Answers(port=port, mux=mux, dry_run=dry_run, yes=yes),
+    )
 
 
 @cli.command()

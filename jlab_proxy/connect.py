@@ -66,14 +66,16 @@ def _for_the_cluster(where: target.Target, port: str | None) -> list[str]:
         if is_free(int(port)):
             words.append(f"--port={port}")
         else:
-            say(f"localhost:{port} is taken, perhaps by another ssh {where.host}; "
-                "this connection does not forward it")
+            say(
+                f"localhost:{port} is taken, perhaps by another ssh {where.host}; "
+                "this connection does not forward it"
+            )
     return words
 
 
 def is_port(text: str) -> bool:
     """Whether `text` is a port number."""
-    return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535  # noqa: PLR2004
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535
 
 
 def is_free(port: int) -> bool:

@@ -46,7 +46,10 @@ def _keygen(*arguments: str) -> str:
     try:
         done = subprocess.run(
             ["ssh-keygen", *arguments],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError as error:
         raise JlabError(f"cannot start ssh-keygen: {error.strerror}") from error

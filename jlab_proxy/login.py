@@ -13,8 +13,6 @@ from . import ssh
 from .errors import JlabError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .paths import Paths
 
 JSON_FORMAT = 1  # the newest that is understood here
@@ -37,12 +35,12 @@ class Login:
 
         ssh's own messages and prompts go to the terminal.
         """
-        remote = ssh.remote_command(
-            "jlab-node", [verb, *arguments, "--json"], alias=self.alias
-        )
+        remote = ssh.remote_command("jlab-node", [verb, *arguments, "--json"], alias=self.alias)
         done = subprocess.run(
             ssh.command(self.paths, self.alias, remote, share=self.share),
-            input=stdin.encode(), stdout=subprocess.PIPE, check=False,
+            input=stdin.encode(),
+            stdout=subprocess.PIPE,
+            check=False,
         )
         if done.returncode:
             raise _failure(done.returncode, self.alias)

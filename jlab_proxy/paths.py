@@ -37,7 +37,7 @@ def locate(config: str | None) -> Paths:
 def _home() -> Path:
     """The home that ssh means by "~": the one in the user database, whatever $HOME says."""
     try:
-        import pwd  # noqa: PLC0415  Windows has none
+        import pwd
     except ImportError:
         return Path.home()
     return Path(pwd.getpwuid(os.getuid()).pw_dir)

@@ -49,7 +49,8 @@ def remote_command(file: str, arguments: Sequence[str], *, alias: str) -> str:
         f"jlab-node is not set up on {alias}: log in there and type "
         "pip install jlab-remote && jlab-node setup"
     )
+    path = f".jlab/{file}"
     script = (
-        f'cd || exit 69; test -r .jlab/{file} && exec bash .jlab/{file} "$@"; echo "{missing}" >&2; exit 69'
+        f'cd || exit 69; test -r {path} && exec bash {path} "$@"; echo "{missing}" >&2; exit 69'
     )
     return " ".join([f"exec sh -c '{script}' jlab", *arguments])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import local
-from .job import Job, Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .job import Job, Scheduler
 
 # In the order of asking. `local` takes every process, so it comes last.
 TABLE: dict[str, Scheduler] = {module.NAME: module for module in (local,)}

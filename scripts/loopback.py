@@ -1,0 +1,198 @@
+"""A throw-away login node and laptop on this machine: a real sshd on loopback, two directories.
+
+For demo, bench and tests. It touches neither ~/.ssh nor ~/.jlab of whoever runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SSHD = """\
+ListenAddress 127.0.0.1:{port}
+HostKey {root}/login/host_key
+AuthorizedKeysFile {root}/login/authorized_keys
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+PermitRootLogin prohibit-password
+StrictModes no
+PidFile none
+PrintMotd no
+Subsystem sftp internal-sftp
+SetEnv HOME={home} JLAB_TMPDIR={root}/tmp "PATH={path}"
+{extra}
+"""
+
+_CONFIG = """\
+Host {alias}
+    HostName 127.0.0.1
+    Port {port}
+    User {user}
+    IdentityFile {root}/laptop/key
+    IdentitiesOnly yes
+    UserKnownHostsFile {root}/laptop/known_hosts
+    StrictHostKeyChecking yes
+"""
+
+
+def wait_until(condition: object, what: str, *, seconds: float = 60) -> None:
+    """Call `condition` until it is true; raises TimeoutError that says `what` did not happen."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A port that nothing has at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    """Whether something listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Loopback:
+    """A context manager: a login node `alias` and a laptop that knows it."""
+
+    def __init__(self, alias: str = "demo", *, sshd_options: Iterable[str] = ()) -> None:
+        self.alias = alias
+        self._sshd_options = sshd_options
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Loopback:
+        self.root = Path(tempfile.mkdtemp(prefix="jl-", dir="/tmp"))  # sockets want short paths
+        self.home = self.root / "login" / "home"
+        self.laptop = self.root / "laptop"
+        self.tmp = self.root / "tmp"
+        self.config = self.laptop / "config"
+        self.home.mkdir(parents=True)
+        self.laptop.mkdir()
+        self.user = pwd.getpwuid(os.getuid()).pw_name
+        self.port = free_port()
+        self.env = {
+            **os.environ,
+            "HOME": str(self.home),
+            "JLAB_TMPDIR": str(self.tmp),
+            "SHELL": "/bin/sh",
+        }
+        _keygen(self.root / "login" / "host_key")
+        _keygen(self.laptop / "key")
+        shutil.copy(self.laptop / "key.pub", self.root / "login" / "authorized_keys")
+        host_key = (self.root / "login" / "host_key.pub").read_text()
+        (self.laptop / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key}")
+        self.config.write_text(
+            _CONFIG.format(alias=self.alias, port=self.port, user=self.user, root=self.root)
+        )
+        self.start_sshd()
+        return self
+
+    def start_sshd(self) -> None:
+        """The login node's sshd, running as whoever runs this."""
+        config = self.root / "login" / "sshd_config"
+        config.write_text(
+            _SSHD.format(
+                port=self.port,
+                root=self.root,
+                home=self.home,
+                path=os.environ["PATH"],
+                extra="\n".join(self._sshd_options),
+            )
+        )
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+        assert sshd, "there is no sshd here"
+        log = self.root / "login" / "sshd.log"
+        self._processes.append(
+            subprocess.Popen([sshd, "-D", "-f", str(config), "-E", str(log)], env=self.env)
+        )
+        wait_until(lambda: accepts(self.port), f"sshd listens on port {self.port}")
+
+    def __exit__(self, *_: object) -> None:
+        for master in self.laptop.glob("jlab/*-*"):
+            subprocess.run(
+                ["ssh", "-F/dev/null", "-Oexit", f"-S{master}", "x"],
+                capture_output=True,
+                check=False,
+            )
+        for process in reversed(self._processes):
+            stop(process)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def node(self, *arguments: str) -> list[str]:
+        """Command line of jlab-node; to be run with `self.env`."""
+        return [sys.executable, "-m", "jlab_node", *arguments]
+
+    def start_session(
+        self, *arguments: str, log: Path | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """`jlab-node run` on the login node, its messages in `log`."""
+        with (log or self.root / "job.log").open("ab") as file:
+            process = subprocess.Popen(
+                self.node("run", *arguments),
+                env={**self.env, **(env or {})},
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def records(self) -> list[Path]:
+        """The published sessions."""
+        return sorted((self.home / ".jlab" / "sessions").glob("[a-z]*"))
+
+    def wait_for_session(self, process: subprocess.Popen[bytes]) -> Path:
+        """Its record, once it is there."""
+
+        def mine() -> list[Path]:
+            assert process.poll() is None, (self.root / "job.log").read_text()
+            return [each for each in self.records() if f"-{process.pid}-" in each.name]
+
+        wait_until(mine, "the session is published")
+        return mine()[0]
+
+    def ssh(self, *arguments: str) -> list[str]:
+        """Command line of the laptop's ssh."""
+        return ["ssh", "-F", str(self.config), *arguments]
+
+    def proxy(self, command: str, *arguments: str) -> list[str]:
+        """Command line of the laptop's jlab-proxy."""
+        program = Path(sys.executable).with_name("jlab-proxy")
+        return [str(program), command, *arguments, "-F", str(self.config)]
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """SIGTERM, patience, SIGKILL; the return code."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()
+
+
+def _keygen(path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
