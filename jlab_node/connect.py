@@ -90,9 +90,7 @@ def _try(published: Published, *, host: str) -> str:
         sessions.withdraw(published)
         return f"{what} is over: {how}; its record is removed"
     if record.ssh_port is None:
-        return (
-            f"{what} runs on {record.node}, where there is no sshd to let you in"
-        )
+        return f"{what} runs on {record.node}, where there is no sshd to let you in"
     if record.scheduler == "local" and record.node != host:
         return f"{what} runs on {record.node}, which is another machine"
     address = ("127.0.0.1" if record.scheduler == "local" else record.node, record.ssh_port)

@@ -42,7 +42,7 @@ def find(command: str | None) -> list[str]:
             raise JlabError(f"--jupyter: there is no command {words[0] if words else ''!r} here")
         return words
     beside = Path(sys.executable).with_name("jupyter-lab")
-    found = shutil.which("jupyter-lab") or shutil.which(beside)
+    found = shutil.which("jupyter-lab") or shutil.which(str(beside))
     if found is None:
         raise JlabError(
             "jupyter-lab is not on PATH: activate the environment that has it, "

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
 
 from . import connect
 from .errors import JlabError
+
+TYPE_CHECKING = False  # `typing` would cost a tenth of the start-up
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
@@ -14,8 +17,6 @@ def main() -> NoReturn:
     try:
         if sys.argv[1:2] == ["connect"] and "--help" not in sys.argv:
             connect.main(sys.argv[2:])
-        if sys.argv[1:2] == ["free"] and "--help" not in sys.argv:
-            connect.free(sys.argv[2:])
         from .cli import main as everything_else
 
         everything_else()

@@ -113,10 +113,3 @@ def url(where: str, *, config: str | None) -> None:
 def connect(**_: object) -> None:
     """Become the connection to a session: ssh's ProxyCommand, not for use by hand."""
     connecting.main(sys.argv[2:])
-
-
-@cli.command()
-@click.argument("port")
-def free(**_: object) -> None:
-    """Exit with 0 if a local port is free: for `Match exec` in ssh's config."""
-    connecting.free(sys.argv[2:])

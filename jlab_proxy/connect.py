@@ -7,15 +7,15 @@ It competes with plain `ssh -J`, so it imports little and leaves no Python behin
 from __future__ import annotations
 
 import os
-import socket
 import sys
-from typing import TYPE_CHECKING, NoReturn
 
 from . import paths, ssh, target
 from .errors import USAGE, JlabError
 
+TYPE_CHECKING = False  # `typing` would cost a tenth of the start-up
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
 USAGE_TEXT = "usage: jlab-proxy connect HOST [--port N] [-F FILE] [--no-share]"
 
@@ -80,6 +80,8 @@ def is_port(text: str) -> bool:
 
 def is_free(port: int) -> bool:
     """Whether ssh could listen on the port of this computer right now."""
+    import socket
+
     listener = socket.socket()
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -89,13 +91,6 @@ def is_free(port: int) -> bool:
     finally:
         listener.close()
     return True
-
-
-def free(arguments: Sequence[str]) -> NoReturn:
-    """`jlab-proxy free PORT`: exit 0 if the port is free; what `Match exec` in the block asks."""
-    if len(arguments) != 1 or not is_port(arguments[0]):
-        raise JlabError("usage: jlab-proxy free PORT", code=USAGE)
-    sys.exit(0 if is_free(int(arguments[0])) else 1)
 
 
 def say(text: str) -> None:

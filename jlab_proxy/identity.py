@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def make_directory(paths: Paths) -> None:
     """~/.ssh and ~/.ssh/jlab; raises JlabError."""
     try:
-        for directory in (paths.directory.parent, paths.directory):
+        for directory in (Path(paths.config).parent, Path(paths.directory)):
             directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise JlabError(f"cannot make {error.filename}: {error.strerror}") from error
@@ -33,13 +33,13 @@ def public_key(paths: Paths) -> str:
     ECDSA in PEM form, with no .pub beside it: ssh cannot see the public half of such a key, so it
     signs at once instead of asking first whether the key would do, which saves a round trip.
     """
-    if not paths.key.exists():
+    if not Path(paths.key).exists():
         with tempfile.TemporaryDirectory(prefix=".", dir=paths.directory) as directory:
             made = Path(directory, "id")
             _keygen("-q", "-t", "ecdsa", "-m", "PEM", "-N", "", "-f", str(made))
             with contextlib.suppress(FileExistsError):  # the first of two at once wins
                 os.link(made, paths.key)
-    return " ".join(_keygen("-y", "-P", "", "-f", str(paths.key)).split()[:2])
+    return " ".join(_keygen("-y", "-P", "", "-f", paths.key).split()[:2])
 
 
 def _keygen(*arguments: str) -> str:

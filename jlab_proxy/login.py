@@ -49,7 +49,7 @@ class Login:
 
 def find(paths: Paths, alias: str) -> Login:
     """The login node behind `alias`; raises JlabError if ssh cannot know where that is."""
-    words = ["ssh", "-G", *([] if paths.is_default else ["-F", str(paths.config)]), "--", alias]
+    words = ["ssh", "-G", *([] if paths.is_default else ["-F", paths.config]), "--", alias]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     except OSError as error:

@@ -1,43 +1,35 @@
-"""Where things are on the laptop: the user's ssh config file, and our directory beside it."""
+"""Where things are on the laptop: the user's ssh config file, and our directory beside it.
+
+On the way of every `ssh jlab+x`: strings, since pathlib costs more to import than all of this.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
 
-@dataclass(frozen=True)
 class Paths:
     """An ssh config file and what belongs to it; everything of ours is in `jlab/` beside it."""
 
-    config: Path
-    is_default: bool
-
-    @property
-    def directory(self) -> Path:
-        return self.config.parent / "jlab"
-
-    @property
-    def key(self) -> Path:
-        return self.directory / "id"
-
-    @property
-    def known_hosts(self) -> Path:
-        return self.directory / "known_hosts"
+    def __init__(self, config: str, *, is_default: bool) -> None:
+        self.config = config
+        self.is_default = is_default
+        self.directory = os.path.join(os.path.dirname(config), "jlab")  # noqa: PTH118, PTH120
+        self.key = f"{self.directory}/id"
+        self.known_hosts = f"{self.directory}/known_hosts"
 
 
 def locate(config: str | None) -> Paths:
     """Paths for `config`, or for the file that ssh reads by itself."""
-    default = _home() / ".ssh" / "config"
-    chosen = Path(config).absolute() if config else default
-    return Paths(chosen, chosen == default)
+    default = f"{_home()}/.ssh/config"
+    chosen = os.path.abspath(config) if config else default  # noqa: PTH100
+    return Paths(chosen, is_default=chosen == default)
 
 
-def _home() -> Path:
+def _home() -> str:
     """The home that ssh means by "~": the one in the user database, whatever $HOME says."""
     try:
         import pwd
-    except ImportError:
-        return Path.home()
-    return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except ImportError:  # Windows
+        return os.path.expanduser("~")  # noqa: PTH111
+    return pwd.getpwuid(os.getuid()).pw_dir

@@ -59,7 +59,7 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
         return
     identity.save_pin(paths, target, about["host_key"])
     print(f"ssh {target.host}   opens a shell in your session, and JupyterLab at localhost:{port}")
-    print(f"jlab-proxy url {target.host[5:]}   prints the address that logs your browser in")
+    print(f"jlab-proxy url {target.name}   prints the address that logs your browser in")
 
 
 def remove(paths: Paths, target: Target, answers: Answers) -> None:
@@ -121,15 +121,15 @@ def _change(paths: Paths, answers: Answers, edit: Callable[[str], str]) -> bool:
         if not click.confirm(f"Write this to {paths.config}?", default=True):
             print("nothing was changed")
             return False
-    with FileLock(paths.directory / "lock", mode=0o600):
+    with FileLock(f"{paths.directory}/lock", mode=0o600):
         # Another setup may have written while this one asked.
         sshconfig.write(paths.config, edit(sshconfig.read(paths.config)))
     return True
 
 
-def _diff(before: str, after: str, path: Path) -> list[str]:
+def _diff(before: str, after: str, path: str) -> list[str]:
     old, new = ([line.rstrip("\r\n") for line in text.splitlines()] for text in (before, after))
-    lines = difflib.unified_diff(old, new, str(path), str(path), lineterm="")
+    lines = difflib.unified_diff(old, new, path, path, lineterm="")
     return [re.sub(r"[^\t\x20-\x7e]", "?", line) + "\n" for line in lines]
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 FIRST_PORT = 8888
 
+# Whether nothing listens on the port, without a word. ssh asks at each start, so no Python here.
+_FREE = "bash -c 'exec 2>/dev/null; : </dev/tcp/127.0.0.1/{port} && exit 1; exit 0'"
+
 _MARKER = re.compile(r"# (>>>|<<<) (jlab\+[a-z0-9._+-]+) (>>>|<<<)(\s|$)")
 _FORWARD = re.compile(r"^\s*LocalForward ([0-9]{1,5}) ", re.MULTILINE)
 _QUOTABLE = re.compile(r'[^\x00-\x1f\x7f"]+')
@@ -49,11 +52,10 @@ def render(block: Block) -> str:
     host, paths = block.target.host, block.paths
     proxy = [*block.proxy, "connect", "%h", "--port", str(block.port)]
     if not paths.is_default:
-        proxy += ["-F", str(paths.config).replace("%", "%%")]
+        proxy += ["-F", paths.config.replace("%", "%%")]
     if not block.share:
         proxy.append("--no-share")
     hosts = host if block.target.session else f"{host} {host}+*"
-    free = _command([*block.proxy, "free", str(block.port)])
     mux = (
         ["ControlMaster auto", f"ControlPath {_path(paths, 'job-%C')}", "ControlPersist 10m"]
         if block.mux
@@ -63,9 +65,9 @@ def render(block: Block) -> str:
         f"User {block.user}",
         "Port 22",  # the pinned key is looked up with it
         f"ProxyCommand {_command(proxy)}",
-        f"IdentityFile {_path(paths, paths.key.name)}",
+        f"IdentityFile {_path(paths, 'id')}",
         "IdentitiesOnly yes",
-        f"UserKnownHostsFile {_path(paths, paths.known_hosts.name)}",
+        f"UserKnownHostsFile {_path(paths, 'known_hosts')}",
         "StrictHostKeyChecking yes",
         "ConnectTimeout 0",  # a job may have to wait in the queue
         "ServerAliveInterval 15",
@@ -75,7 +77,7 @@ def render(block: Block) -> str:
         f"# >>> {host} >>> written by jlab-proxy setup, which can also --remove it",
         f"Host {hosts}",
         *(f"    {option}" for option in options),
-        f'Match originalhost {host} exec "{free}"',
+        f'Match originalhost {host} exec "{_FREE.format(port=block.port)}"',
         f"    LocalForward {block.port} {block.socket}",
         "Match all",  # what follows may be the user's global options
         f"# <<< {host} <<<",
@@ -92,8 +94,8 @@ def _command(words: Sequence[str]) -> str:
 
 def _path(paths: Paths, name: str) -> str:
     if paths.is_default:
-        return f"~/.ssh/{paths.directory.name}/{name}"
-    directory = str(paths.directory).replace("%", "%%")
+        return f"~/.ssh/jlab/{name}"
+    directory = paths.directory.replace("%", "%%")
     if not _QUOTABLE.fullmatch(directory):
         raise JlabError(f"ssh's config file cannot hold this path: {directory!r}")
     return f'"{directory}/{name}"'
@@ -198,17 +200,17 @@ def unused_port(text: str, host: str) -> int:
     return next(port for port in range(FIRST_PORT, 65536) if port not in taken.values())
 
 
-def read(path: Path) -> str:
+def read(path: str) -> str:
     """The file's text, "" where there is none; any bytes survive read and write."""
     try:
-        return path.read_bytes().decode("utf-8", errors="surrogateescape")
+        return Path(path).read_bytes().decode("utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return ""
     except OSError as error:
         raise JlabError(f"cannot read {path}: {error.strerror}") from error
 
 
-def write(path: Path, text: str) -> None:
+def write(path: str, text: str) -> None:
     """Replace the file in one step, through links, keeping its mode; raises JlabError."""
     target = Path(os.path.realpath(path))
     try:

@@ -1,28 +1,37 @@
-"""`jlab+gricad+gpu` -> the ssh alias "gricad" and the session "gpu". Pure."""
+"""`jlab+gricad+gpu` -> the ssh alias "gricad" and the session "gpu". Pure.
+
+On the way of every `ssh jlab+x`: no dataclass and no `re`, which cost more to import than all of
+this takes.
+"""
 
 from __future__ import annotations
-
-import re
-from dataclasses import dataclass
 
 from .errors import USAGE, JlabError
 
 PREFIX = "jlab+"
-_ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_SESSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+
+_FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+_REST = _FIRST | frozenset("._-")
+_MAX_ALIAS = 63
+_MAX_SESSION = 32
 
 
-@dataclass(frozen=True)
 class Target:
     """A cluster's login node, by its name in ~/.ssh/config, and a session there."""
 
-    alias: str
-    session: str | None = None  # None: the newest
+    def __init__(self, alias: str, session: str | None = None) -> None:
+        self.alias = alias
+        self.session = session  # None: the newest
 
     @property
     def host(self) -> str:
         """What a user types after `ssh`."""
-        return "+".join(["jlab", self.alias, *([self.session] if self.session else [])])
+        return PREFIX + self.name
+
+    @property
+    def name(self) -> str:
+        """What a user types after `jlab-proxy url`."""
+        return f"{self.alias}+{self.session}" if self.session else self.alias
 
 
 def parse_host(host: str) -> Target:
@@ -35,17 +44,22 @@ def parse_host(host: str) -> Target:
 def parse(text: str) -> Target:
     """Target from `ALIAS` or `ALIAS+SESSION`; raises JlabError.
 
-    Both end up in a command line on the other side, so the patterns are narrow.
+    Both end up in a command line on the other side, so what they may consist of is narrow.
     """
     alias, plus, session = text.partition("+")
-    if not _ALIAS.fullmatch(alias):
+    if not _is_name(alias, _MAX_ALIAS):
         raise JlabError(
-            f"{alias!r} cannot be an alias: 1 to 63 of a-z 0-9 . _ - (ssh lower-cases host names); "
-            "give the cluster such a name with a Host line in ~/.ssh/config",
+            f"{alias!r} cannot be an alias: 1 to {_MAX_ALIAS} of a-z 0-9 . _ - (ssh lower-cases "
+            "host names); give the cluster such a name with a Host line in ~/.ssh/config",
             code=USAGE,
         )
-    if plus and not _SESSION.fullmatch(session):
+    if plus and not _is_name(session, _MAX_SESSION):
         raise JlabError(
-            f"{session!r} cannot be a session's name: 1 to 32 of a-z 0-9 . _ -", code=USAGE
+            f"{session!r} cannot be a session's name: 1 to {_MAX_SESSION} of a-z 0-9 . _ -",
+            code=USAGE,
         )
     return Target(alias, session or None)
+
+
+def _is_name(text: str, longest: int) -> bool:
+    return 1 <= len(text) <= longest and text[0] in _FIRST and _REST.issuperset(text)

@@ -48,7 +48,7 @@ prepare() {
     if [[ $(cat "$stamp" 2>/dev/null) != "$wanted" ]]; then
         say "preparing .venv with $("$python" --version) (JupyterLab and what else is needed: some minutes)"
         "$python" -m venv .venv || die "cannot make .venv"
-        .venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$extra]" ||
+        .venv/bin/python -m pip install -qq --disable-pip-version-check --config-settings editable_mode=compat -e ".[$extra]" ||
             die "pip could not install what is needed: its message stands above"
         echo "$wanted" >"$stamp"
     fi

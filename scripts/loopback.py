@@ -97,13 +97,18 @@ class Loopback:
         _keygen(self.root / "login" / "host_key")
         _keygen(self.laptop / "key")
         shutil.copy(self.laptop / "key.pub", self.root / "login" / "authorized_keys")
-        host_key = (self.root / "login" / "host_key.pub").read_text()
-        (self.laptop / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key}")
-        self.config.write_text(
-            _CONFIG.format(alias=self.alias, port=self.port, user=self.user, root=self.root)
-        )
+        self.add_alias(self.alias, self.port)
         self.start_sshd()
         return self
+
+    def add_alias(self, alias: str, port: int) -> None:
+        """Let the laptop know the login node by this name and port."""
+        host_key = (self.root / "login" / "host_key.pub").read_text()
+        with (self.laptop / "known_hosts").open("a") as file:
+            file.write(f"[127.0.0.1]:{port} {host_key}")
+        entry = _CONFIG.format(alias=alias, port=port, user=self.user, root=self.root)
+        before = self.config.read_text() if self.config.exists() else ""
+        self.config.write_text(entry + before)
 
     def start_sshd(self) -> None:
         """The login node's sshd, running as whoever runs this."""
