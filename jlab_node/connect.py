@@ -110,7 +110,8 @@ def _try(published: Published, *, host: str) -> str:
 
 def _become_relay(connection: socket.socket, *, directory: Path) -> NoReturn:
     connection.settimeout(None)
-    os.dup2(connection.fileno(), _RELAY_DESCRIPTOR, inheritable=True)
+    os.dup2(connection.fileno(), _RELAY_DESCRIPTOR)
+    os.set_inheritable(_RELAY_DESCRIPTOR, True)  # dup2 does not see to it if they are the same
     os.execvp("bash", ["bash", str(directory / "connect"), "--relay"])  # noqa: S606
 
 

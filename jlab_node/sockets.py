@@ -56,16 +56,19 @@ class SessionDirectory:
             with self._lock():
                 for dead in _dead(self.base):
                     shutil.rmtree(dead, ignore_errors=True)
+                self._point_links()
                 self.path = Path(tempfile.mkdtemp(dir=self.base, prefix=""))
                 self._alive = FileLock(self.path / "alive", mode=0o600)
                 self._alive.acquire(timeout=0)
-                self._starting.write_text(self._id, encoding="utf-8")
+            try:
                 self.runtime.mkdir(mode=0o700)
-                self._point_links()
+                files.replace(self._starting, self._id)
+            except BaseException:
+                self.__exit__()
+                raise
         except OSError as error:
-            raise JlabError(
-                f"cannot use {error.filename or self.base}: {error.strerror}"
-            ) from error
+            where = error.filename or self.base
+            raise JlabError(f"cannot use {where}: {error.strerror}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,7 +111,7 @@ class SessionDirectory:
             while True:
                 port = int(portpicker.pick_unused_port())
                 if str(port) not in reserved:
-                    (self.path / "port").write_text(str(port), encoding="ascii")
+                    files.replace(self.path / "port", str(port))
                     return port
 
     def take_links(self) -> None:

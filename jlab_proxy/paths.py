@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 
+# A unix socket's path has at most 107 bytes, and ssh adds 17 more while it makes it.
+_LONGEST_DIRECTORY = 107 - 17 - len("/login-") - 40
+
 
 class Paths:
     """An ssh config file and what belongs to it; everything of ours is in `jlab/` beside it."""
@@ -17,6 +20,12 @@ class Paths:
         self.directory = os.path.join(os.path.dirname(config), "jlab")  # noqa: PTH118, PTH120
         self.key = f"{self.directory}/id"
         self.known_hosts = f"{self.directory}/known_hosts"
+
+    def control_path(self) -> str | None:
+        """ControlPath of shared login connections; None where ssh could not make the socket."""
+        if len(self.directory) > _LONGEST_DIRECTORY or not os.path.isdir(self.directory):  # noqa: PTH112
+            return None
+        return self.directory.replace("%", "%%") + "/login-%C"
 
 
 def locate(config: str | None) -> Paths:

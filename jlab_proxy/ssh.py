@@ -1,4 +1,4 @@
-"""Command lines for the user's own ssh to a login node. Pure.
+"""Command lines for the user's own ssh to a login node.
 
 This is on the way of every `ssh jlab+x`, so it imports next to nothing.
 """
@@ -20,8 +20,6 @@ _PLAIN = (
     "-oForwardX11=no",
     "-oPermitLocalCommand=no",
 )
-# A unix socket's path has at most 107 bytes; ssh makes it with 17 more while it is being made.
-_CONTROL_PATH = 107 - 17 - len("/login-") - 40
 
 
 def command(paths: Paths, alias: str, remote: str, *, share: bool) -> list[str]:
@@ -29,10 +27,11 @@ def command(paths: Paths, alias: str, remote: str, *, share: bool) -> list[str]:
     words = ["ssh", *_PLAIN]
     if not paths.is_default:
         words += ["-F", paths.config]
-    if share and len(paths.directory) <= _CONTROL_PATH:
+    control_path = paths.control_path() if share else None
+    if control_path:
         words += [
             "-oControlMaster=auto",
-            f"-oControlPath={paths.directory.replace('%', '%%')}/login-%C",
+            f"-oControlPath={control_path}",
             "-oControlPersist=2m",
         ]
     return [*words, "--", alias, remote]

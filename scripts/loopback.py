@@ -164,6 +164,10 @@ class Loopback:
         self._processes.append(process)
         return process
 
+    def add_process(self, process: subprocess.Popen[bytes]) -> None:
+        """Let it end with all this."""
+        self._processes.append(process)
+
     def records(self) -> list[Path]:
         """The published sessions."""
         return sorted((self.home / ".jlab" / "sessions").glob("[a-z]*"))

@@ -1,0 +1,59 @@
+"""A real login node, laptop and session on this machine, for all the tests beside this file."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from loopback import Loopback, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def site() -> Iterator[Loopback]:
+    """A login node and a laptop, with nothing on them."""
+    with Loopback() as made:
+        yield made
+
+
+class Lab:
+    """A running session and a laptop that is set up for it; shared, so leave it as it was."""
+
+    def __init__(self, site: Loopback, process: subprocess.Popen[bytes], port: int) -> None:
+        self.site = site
+        self.process = process
+        self.port = port
+        self.record = site.wait_for_session(process).read_text()
+        self.token = self.value("token")
+
+    def value(self, key: str) -> str:
+        """A value of the session's record."""
+        found = re.search(rf"^{key}=(.*)$", self.record, re.MULTILINE)
+        assert found is not None
+        return found[1]
+
+    def ssh(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run the laptop's ssh to its end, without a terminal."""
+        return subprocess.run(
+            self.site.ssh(*arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """One session for all tests that only look at it."""
+    with Loopback() as site:
+        process = site.start_session(env={"SLURM_JOB_ID": "4711", "WITH_SPACE": "a  b #c"})
+        made = Lab(site, process, free_port())
+        setup = site.proxy("setup", "demo", "--yes", "--port", str(made.port))
+        subprocess.run(setup, check=True, stdin=subprocess.DEVNULL)
+        yield made

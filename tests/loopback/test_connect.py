@@ -1,0 +1,355 @@
+"""What `ssh jlab+demo` says and does when the way is not simply open."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from loopback import Loopback, free_port, wait_until
+
+from jlab_node.record import Record, parse, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NONCE = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def laptop(site: Loopback) -> Loopback:
+    """A site whose laptop is set up, though no session has been there yet."""
+    subprocess.run(site.node("setup"), env=site.env, check=True, stdout=subprocess.DEVNULL)
+    setup = site.proxy("setup", "demo", "--yes", "--port", str(free_port()))
+    subprocess.run(setup, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return site
+
+
+def connect(site: Loopback, host: str = "jlab+demo") -> subprocess.CompletedProcess[str]:
+    """The ProxyCommand as ssh runs it."""
+    return subprocess.run(
+        site.proxy("connect", host),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def ssh(site: Loopback, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        site.ssh(*arguments),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def plant(site: Loopback, record: Record) -> Path:
+    path = site.home / ".jlab" / "sessions" / record.id
+    path.write_text(render(record))
+    return path
+
+
+def a_record(port: int, *, job_id: str | None = None, name: str = "lab") -> Record:
+    """Of a session that lives as long as this test, if no other job is named."""
+    return Record(
+        name=name,
+        node=socket.gethostname(),
+        port=1,
+        token="f" * 64,
+        job_id=job_id or str(os.getpid()),
+        ssh_port=port,
+        nonce=NONCE,
+        user="x",
+        started=1,
+    )
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        yield made
+
+
+def answer_with(listener: socket.socket, text: bytes) -> list[bytes]:
+    """Send `text` to everyone who connects; what they said, as it comes."""
+    said: list[bytes] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.sendall(text)
+                connection.settimeout(5)
+                while True:
+                    try:
+                        data = connection.recv(4096)
+                    except OSError:
+                        break
+                    if not data:
+                        break
+                    said.append(data)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return said
+
+
+def test_nothing_runs(laptop: Loopback) -> None:
+    done = connect(laptop)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr == (
+        f"jlab-node: no session to connect to on {socket.gethostname()}: "
+        "start one there with `jlab-node run`\n"
+    )
+    named = connect(laptop, "jlab+demo+gpu")
+    assert "no session called gpu" in named.stderr
+    assert "`jlab-node run --name gpu`" in named.stderr
+
+
+def test_the_cluster_side_is_missing(site: Loopback) -> None:
+    done = connect(site)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr == (
+        "jlab-node is not set up on demo: log in there and type "
+        "pip install jlab-remote && jlab-node setup\n"
+    )
+
+
+def test_the_clusters_python_is_gone(laptop: Loopback) -> None:
+    wrapper = laptop.home / ".jlab" / "jlab-node"
+    wrapper.write_text(
+        re.sub("^python=.*$", "python=/gone/python", wrapper.read_text(), flags=re.M)
+    )
+    done = connect(laptop)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "/gone/python is gone: install jlab-remote again on this cluster" in done.stderr
+
+
+def test_ssh_itself_fails(laptop: Loopback) -> None:
+    laptop.config.write_text(
+        laptop.config.read_text().replace(f"Port {laptop.port}", f"Port {free_port()}")
+    )
+    done = connect(laptop)
+    assert (done.returncode, done.stdout) == (255, "")
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda text: text[:40], "it is cut short"),
+        (lambda text: text[: text.index("token=")], "it has no token"),
+        (lambda text: text.replace("format=1", "format=2"), "a newer jlab-node wrote it"),
+        (lambda text: re.sub("node=.*", "node=$(reboot)", text), "its node is not valid"),
+        (lambda text: re.sub("node=.*", "node=a\nb", text), "it has a line that is not key=value"),
+        (lambda text: re.sub("name=.*", "name=\x1b[2J", text), "its name is not valid"),
+        (lambda _: "", "it is cut short"),
+        (lambda _: "\0\xff", "it is cut short"),
+    ],
+    ids=["short", "no token", "newer", "command", "newline", "escape", "empty", "binary"],
+)
+def test_a_record_that_is_no_use(laptop: Loopback, damage: object, why: str) -> None:
+    assert callable(damage)
+    path = plant(laptop, a_record(free_port()))
+    path.write_text(damage(path.read_text()))
+    done = connect(laptop)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert f"the record {path.name} is no use: {why}" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert path.exists(), "it is not ours to remove"
+
+
+def test_unknown_keys_are_ignored(laptop: Loopback) -> None:
+    process = laptop.start_session()
+    path = laptop.wait_for_session(process)
+    path.write_text(path.read_text().replace("name=", "from_the_future=x y\nname="))
+    assert ssh(laptop, "jlab+demo", "echo here").stdout == "here\n"
+
+
+def test_the_session_has_ended(laptop: Loopback) -> None:
+    """Killed without a chance to withdraw its record: said once, then forgotten."""
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    path = plant(laptop, a_record(free_port(), job_id=str(ended.pid)))
+    done = connect(laptop)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert f"session lab is over: its process {ended.pid} has ended; its record is removed" in (
+        done.stderr
+    )
+    assert not path.exists()
+    assert "is over" not in connect(laptop).stderr
+
+
+def test_a_stale_record_does_not_hide_an_older_session(laptop: Loopback) -> None:
+    process = laptop.start_session("--name", "old")
+    laptop.wait_for_session(process)
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    path = plant(laptop, a_record(free_port(), job_id=str(ended.pid), name="newer"))
+    done = ssh(laptop, "jlab+demo", "echo here")
+    assert done.stdout == "here\n", done.stderr
+    assert not path.exists()
+
+
+def test_nobody_answers(laptop: Loopback) -> None:
+    path = plant(laptop, a_record(free_port(), job_id=jlab_process(laptop)))
+    done = connect(laptop)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "session lab runs, but" in done.stderr
+    assert "does not answer: Connection refused" in done.stderr
+    assert path.exists(), "it may answer later"
+
+
+def test_it_hangs_up(laptop: Loopback, listener: socket.socket) -> None:
+    answer_with(listener, b"")
+    path = plant(laptop, a_record(listener.getsockname()[1], job_id=jlab_process(laptop)))
+    done = connect(laptop)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "session lab runs, but" in done.stderr
+    assert path.exists()
+
+
+def jlab_process(site: Loopback) -> str:
+    """The number of a living process that passes for a `jlab-node run`."""
+    process = subprocess.Popen(["bash", "-c", "exec -a jlab sleep 60"])
+    wait_until(lambda: b"jlab" in Path(f"/proc/{process.pid}/cmdline").read_bytes(), "it runs")
+    site.add_process(process)
+    return str(process.pid)
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"jlab " + b"f" * 32 + b"\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad\r\n\r\n"],
+    ids=["another nonce", "ssh", "http"],
+)
+def test_the_port_belongs_to_another_program(
+    laptop: Loopback, listener: socket.socket, greeting: bytes
+) -> None:
+    said = answer_with(listener, greeting)
+    path = plant(laptop, a_record(listener.getsockname()[1], job_id=jlab_process(laptop)))
+    done = ssh(laptop, "jlab+demo", "true")
+    assert (done.returncode, done.stdout) == (255, "")
+    assert "belongs to another program now; its record is removed" in done.stderr
+    assert not path.exists()
+    assert said == [], "it was told nothing"
+
+
+def test_an_impostor_with_the_right_nonce_fails_the_host_key(
+    laptop: Loopback, listener: socket.socket
+) -> None:
+    """A record that was read by another cannot be used against its owner."""
+    sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
+    assert sshd is not None
+    config = laptop.root / "login" / "sshd_config"  # a real sshd with a key of its own
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"jlab " + NONCE.encode() + b"\r\n")
+            subprocess.run([sshd, "-i", "-f", str(config)], stdin=connection, stdout=connection,
+                           stderr=subprocess.DEVNULL, check=False)  # fmt: skip
+
+    threading.Thread(target=serve, daemon=True).start()
+    plant(laptop, a_record(listener.getsockname()[1], job_id=jlab_process(laptop)))
+    done = ssh(laptop, "jlab+demo", "true")
+    assert (done.returncode, done.stdout) == (255, "")
+    assert "Host key verification failed" in done.stderr
+
+
+def test_it_waits_while_jupyterlab_starts(laptop: Loopback) -> None:
+    slow = laptop.root / "slow"
+    slow.write_text('#!/bin/sh\nsleep 3\nexec jupyter-lab "$@"\n')
+    slow.chmod(0o755)
+    process = laptop.start_session("--jupyter", str(slow))
+    wait_until(lambda: list(laptop.tmp.glob("*/starting")), "it is starting")
+    done = ssh(laptop, "jlab+demo", "echo here")
+    assert done.stdout == "here\n"
+    session = f"local-{process.pid}-lab"
+    assert done.stderr == (
+        f"jlab-node: session {session} runs on {socket.gethostname()}; JupyterLab is starting\n"
+    )
+
+
+def test_it_stops_waiting_when_the_laptop_is_gone(laptop: Loopback) -> None:
+    slow = laptop.root / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 1000\n")
+    slow.chmod(0o755)
+    laptop.start_session("--jupyter", str(slow))
+    wait_until(lambda: list(laptop.tmp.glob("*/starting")), "it is starting")
+    process = subprocess.Popen(
+        laptop.ssh("-N", "jlab+demo"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert "JupyterLab is starting" in process.stderr.readline()
+    waiting = subprocess.run(
+        ["pgrep", "-f", "jlab_node connect"], capture_output=True, text=True, check=False
+    ).stdout.split()
+    assert waiting
+    process.kill()
+    process.communicate()
+    wait_until(
+        lambda: not any(os.path.exists(f"/proc/{pid}") for pid in waiting),  # noqa: PTH110
+        "nobody waits any more",
+        seconds=10,
+    )
+
+
+def test_the_newest_and_the_named(laptop: Loopback) -> None:
+    """Names that end alike are told apart."""
+    for name in ("gpu", "my-gpu"):
+        laptop.wait_for_session(laptop.start_session("--name", name))
+    newest = ssh(laptop, "jlab+demo", "echo $PPID; cat /proc/$PPID/cmdline").stdout
+    named = ssh(laptop, "jlab+demo+gpu", "cat /proc/$PPID/cmdline").stdout
+    configs = {
+        parse(path.read_text()).name: parse(path.read_text()).sshd_config
+        for path in laptop.records()
+    }
+    assert configs["my-gpu"] in newest or "sshd" in newest
+    assert ssh(laptop, "jlab+demo+gpu", "cat $PPID 2>/dev/null; echo $PPID").returncode == 0
+    assert "sshd" in named
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash", "zsh", "ksh", "tcsh", "fish"])
+def test_login_shells(shell: str) -> None:
+    """The login node's sshd hands our command to such a shell, as for a user who has it."""
+    path = shutil.which(shell)
+    if path is None:
+        pytest.skip(f"there is no {shell} on this machine")
+    login = f'ForceCommand exec {path} -c "$SSH_ORIGINAL_COMMAND"'
+    with Loopback(sshd_options=[login]) as site:
+        site.wait_for_session(site.start_session())
+        for name, text in {
+            ".bashrc": "echo noise from bashrc\n",
+            ".zshenv": "echo noise from zshenv\n",
+            ".tcshrc": "echo noise from tcshrc\n",
+            ".config/fish/config.fish": "echo noise from fish\n",
+        }.items():
+            (site.home / name).parent.mkdir(parents=True, exist_ok=True)
+            (site.home / name).write_text(text)
+        setup = site.proxy("setup", "demo", "--yes", "--port", str(free_port()))
+        subprocess.run(setup, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        done = ssh(site, "jlab+demo", "echo $((6*7))")
+        assert done.stdout.endswith("42\n"), done.stderr
+        assert done.returncode == 0
+
+
+def test_a_noisy_bashrc(laptop: Loopback) -> None:
+    (laptop.home / ".bashrc").write_text("echo Welcome to the cluster; echo mind the quota >&2\n")
+    laptop.wait_for_session(laptop.start_session())
+    done = ssh(laptop, "jlab+demo", "exit 3")
+    assert done.returncode == 3
+    url = subprocess.run(laptop.proxy("url", "demo"), capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"http://localhost:[0-9]+/lab\?token=[0-9a-f]{64}\n", url.stdout)

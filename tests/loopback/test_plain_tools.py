@@ -1,0 +1,232 @@
+"""What people do with ssh works against jlab+demo as against any host."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import pty
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from loopback import accepts, free_port, wait_until
+from notebook import evaluate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Lab
+
+HOST = "jlab+demo"
+
+
+def status(port: int, token: str) -> int:
+    """HTTP status of an authenticated request to JupyterLab at a local port."""
+    connection = http.client.HTTPConnection("localhost", port, timeout=30)
+    try:
+        connection.request("GET", "/api/status", headers={"Authorization": f"token {token}"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def tunnel(lab: Lab, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(lab.site.ssh("-N", *arguments, HOST), stdin=subprocess.DEVNULL)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(timeout=20)
+
+
+def test_a_command_gives_its_output_and_exit_code(lab: Lab) -> None:
+    done = lab.ssh(HOST, "echo out; echo err >&2; exit 7")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+
+
+def test_the_shell_is_in_the_job(lab: Lab) -> None:
+    done = lab.ssh(HOST, 'echo "$SLURM_JOB_ID|$WITH_SPACE|$HOME"; cat /proc/$PPID/cmdline')
+    first, _, parent = done.stdout.partition("\n")
+    assert first == f"4711|a  b #c|{lab.site.home}"
+    assert "sshd" in parent
+    # sshd is a child of `jlab-node run`, so it is in whatever cgroup the job is in.
+    grandparent = lab.ssh(HOST, "ps -o ppid= -p $PPID || cut -d' ' -f4 /proc/$PPID/stat")
+    assert grandparent.stdout.strip() == str(lab.process.pid)
+
+
+def test_the_shell_does_not_know_the_token(lab: Lab) -> None:
+    assert lab.token not in lab.ssh(HOST, "env").stdout
+
+
+def test_a_terminal(lab: Lab) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        command = lab.site.ssh("-tt", HOST)
+        os.execvp(command[0], command)
+    os.write(terminal, b"test -t 0 && tty && stty size && echo done-$((40+2)); exit 5\n")
+    said = b""
+    while select.select([terminal], [], [], 60)[0]:
+        try:
+            said += os.read(terminal, 4096)
+        except OSError:
+            break
+    _, wait_status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(wait_status) == 5, said
+    assert b"done-42" in said
+    assert b"/dev/pts/" in said
+    # A terminal gets the one line that says where it is.
+    assert f"session lab on {lab.value('node')}, JupyterLab at http://localhost:".encode() in said
+
+
+def test_the_local_forward_leads_to_jupyterlab(lab: Lab) -> None:
+    process = tunnel(lab)
+    try:
+        wait_until(lambda: accepts(lab.port), "the forward listens")
+        assert status(lab.port, lab.token) == 200
+        assert status(lab.port, "0" * 64) == 403
+        command = lab.site.proxy("url", "demo")
+        url = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        assert evaluate(url, "6*7") == "42"
+        # A second connection is not disturbed by the port being taken.
+        second = lab.ssh(HOST, "echo second")
+        assert (second.returncode, second.stdout, second.stderr) == (0, "second\n", "")
+    finally:
+        end(process)
+
+
+@pytest.mark.parametrize("target", ["socket", "jupyter", "other"])
+def test_forwards_to_anything_in_the_job(lab: Lab, target: str) -> None:
+    local = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        to = {
+            "socket": f"{lab.site.tmp}/lab.sock",
+            "jupyter": f"localhost:{lab.value('port')}",
+            "other": f"localhost:{other.getsockname()[1]}",
+        }[target]
+        process = tunnel(lab, "-L", f"{local}:{to}")
+        try:
+            wait_until(lambda: accepts(local), "the forward listens")
+            if target != "other":
+                assert status(local, lab.token) == 200
+                return
+            # wait_until has knocked once: its connection comes first.
+            with socket.create_connection(("127.0.0.1", local)) as here:
+                here.sendall(b"x")
+                other.settimeout(20)
+                received = b""
+                while not received:
+                    there, _ = other.accept()
+                    with there:
+                        received = there.recv(1)
+                assert received == b"x"
+        finally:
+            end(process)
+
+
+def test_n_stays_until_ctrl_c(lab: Lab) -> None:
+    process = tunnel(lab)
+    wait_until(lambda: accepts(lab.port), "the forward listens")
+    time.sleep(1)  # it would have returned by now if a master had taken it over
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) in (-signal.SIGINT, 130, 255)
+    wait_until(lambda: not accepts(lab.port), "the forward is gone", seconds=10)
+
+
+def test_a_dynamic_forward(lab: Lab) -> None:
+    local = free_port()
+    process = tunnel(lab, "-D", str(local))
+    try:
+        wait_until(lambda: accepts(local), "the SOCKS port listens")
+        with socket.create_connection(("127.0.0.1", local), timeout=20) as socks:
+            socks.sendall(b"\x05\x01\x00")
+            assert socks.recv(2) == b"\x05\x00"
+            port = int(lab.value("port")).to_bytes(2, "big")
+            socks.sendall(b"\x05\x01\x00\x01\x7f\x00\x00\x01" + port)
+            assert socks.recv(10)[1] == 0
+            request = f"GET /api/status HTTP/1.0\r\nAuthorization: token {lab.token}\r\n\r\n"
+            socks.sendall(request.encode())
+            assert socks.recv(15) == b"HTTP/1.1 200 OK"
+    finally:
+        end(process)
+
+
+@pytest.mark.parametrize("tool", ["scp", "sftp", "rsync"])
+def test_copies_there_and_back(lab: Lab, tool: str, tmp_path: Path) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"there is no {tool} on this machine")
+    source, back = tmp_path / "source", tmp_path / "back"
+    source.write_bytes(os.urandom(3_000_000))
+    there = f"{lab.site.home}/{tool}.bin"
+    config = str(lab.site.config)
+    commands = {
+        "scp": [
+            ["scp", "-qF", config, str(source), f"{HOST}:{there}"],
+            ["scp", "-qF", config, f"{HOST}:{there}", str(back)],
+        ],
+        "sftp": [["sh", "-c", f'printf "%s\n" "put {source} {there}" "get {there} {back}" '
+                  f"| sftp -qb - -F {config} {HOST}"]],
+        "rsync": [
+            ["rsync", "-e", f"ssh -F {config}", str(source), f"{HOST}:{there}"],
+            ["rsync", "-e", f"ssh -F {config}", f"{HOST}:{there}", str(back)],
+        ],
+    }  # fmt: skip
+    for command in commands[tool]:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    assert back.read_bytes() == source.read_bytes()
+
+
+def test_several_at_once(lab: Lab) -> None:
+    processes = [
+        subprocess.Popen(
+            lab.site.ssh(HOST, f"sleep 1; echo {number}"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(8)
+    ]
+    assert [process.communicate(timeout=60)[0] for process in processes] == [
+        f"{number}\n" for number in range(8)
+    ]
+
+
+def test_what_an_editor_does(lab: Lab) -> None:
+    """The sequence of VS Code: `ssh -v -T -D PORT HOST bash`, with a ConnectTimeout of 15 s."""
+    local = free_port()
+    done = subprocess.run(
+        lab.site.ssh("-v", "-T", "-D", str(local), "-o", "ConnectTimeout=15", HOST, "bash"),
+        input="echo editor-$((6*7)); exit\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "editor-42\n"
+
+
+def test_the_relay_ends_when_the_laptop_is_killed(lab: Lab) -> None:
+    """No process of a connection stays on the login node or in the job."""
+    process = subprocess.Popen(
+        lab.site.ssh(HOST, "echo $PPID; exec sleep 1000"), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    sshd = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_until(lambda: not os.path.exists(f"/proc/{sshd}"), "its sshd ends", seconds=10)  # noqa: PTH110
+
+
+def test_one_login_connection_is_shared(lab: Lab) -> None:
+    lab.ssh(HOST, "true")
+    masters = list(lab.site.laptop.glob("jlab/login-*"))
+    assert len(masters) == 1
+    done = lab.ssh("-S", str(masters[0]), "-O", "check", "demo")
+    assert "Master running" in done.stderr

@@ -1,0 +1,151 @@
+"""Another user of the machine looks for the token while a session lives, at every stage."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from loopback import Loopback, accepts, free_port, wait_until
+from notebook import evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOBODY = 65534
+
+# What the other user sees: every command line, every environment it may read, every file it may
+# read in the places where a session writes.
+LOOK = r"""
+for process in /proc/[0-9]*; do
+    for file in cmdline environ; do
+        [ -r $process/$file ] && tr '\0' '\n' <$process/$file
+    done
+done 2>/dev/null
+find "$@" -type f -readable -exec cat {} + 2>/dev/null
+true
+"""
+
+
+@pytest.fixture
+def neighbour() -> Iterator[Neighbour]:
+    if os.getuid():
+        pytest.skip("only root can look at the machine as another user")
+    yield Neighbour()
+
+
+class Neighbour:
+    """Looks, again and again, until told to stop; keeps all that was seen."""
+
+    def __init__(self) -> None:
+        self.seen = b""
+        self.looks = 0
+        self._stop = threading.Event()
+
+    def look_at(self, *places: Path) -> None:
+        while not self._stop.is_set():
+            self.seen += subprocess.run(
+                ["sh", "-c", LOOK, "look", *map(str, places)],
+                user=NOBODY,
+                group=NOBODY,
+                extra_groups=[],
+                cwd="/",
+                env={"PATH": "/usr/bin:/bin"},
+                capture_output=True,
+                check=True,
+            ).stdout
+            self.looks += 1
+
+    def start(self, *places: Path) -> None:
+        self._thread = threading.Thread(target=self.look_at, args=places)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_no_token_is_to_be_seen(neighbour: Neighbour) -> None:
+    with Loopback() as site:
+        # The login home and the laptop can be entered, as homes often can.
+        for directory in (site.root, site.root / "login", site.home, site.laptop):
+            directory.chmod(0o755)
+        canary = site.home / "canary"
+        canary.write_text("the neighbour can read files here")
+        neighbour.start(site.root)
+        try:
+            said = use_a_session(site)
+        finally:
+            neighbour.stop()
+    assert neighbour.looks > 10
+    assert b"the neighbour can read files here" in neighbour.seen
+    assert b"jupyter-lab" in neighbour.seen, "it saw JupyterLab's command line"
+    token, nonce, log, verbose = said
+    assert re.fullmatch("[0-9a-f]{64}", token)
+    for what, text in (
+        ("seen", neighbour.seen),
+        ("the job log", log.encode()),
+        ("ssh -v", verbose.encode()),
+    ):
+        assert text
+        assert token.encode() not in text, what
+        assert nonce.encode() not in text, what
+
+
+def use_a_session(site: Loopback) -> tuple[str, str, str, str]:
+    """From run to stop, with all that makes the token travel; token, nonce, job log, ssh -vvv."""
+    process = site.start_session()
+    text = site.wait_for_session(process).read_text()
+    token, nonce = (re.search(rf"^{key}=(.*)$", text, re.M) for key in ("token", "nonce"))
+    assert token is not None
+    assert nonce is not None
+    port = free_port()
+    setup = site.proxy("setup", "demo", "--yes", "--port", str(port))
+    subprocess.run(setup, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    log = site.root / "ssh.log"
+    with log.open("wb") as file:
+        tunnel = subprocess.Popen(
+            site.ssh("-vvv", "-N", "jlab+demo"), stdin=subprocess.DEVNULL, stderr=file
+        )
+    wait_until(lambda: accepts(port), "the forward listens")
+    url = subprocess.run(
+        site.proxy("url", "demo"), check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert evaluate(url, "6*7") == "42"
+    tunnel.terminate()
+    tunnel.wait()
+    subprocess.run(site.node("ls"), env=site.env, check=True, stdout=subprocess.DEVNULL)
+    process.terminate()
+    process.wait(timeout=30)
+    return token[1], nonce[1], (site.root / "job.log").read_text(), log.read_text()
+
+
+def test_a_neighbour_cannot_reach_the_socket_or_the_kernel(neighbour: Neighbour) -> None:
+    """Neither the socket that the laptop's forward leads to nor the kernels' own can be opened."""
+    with Loopback() as site:
+        site.root.chmod(0o755)
+        process = site.start_session()
+        site.wait_for_session(process)
+        attempt = """
+import socket, sys
+try:
+    socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+except PermissionError:
+    print("refused")
+"""
+        done = subprocess.run(
+            ["/usr/bin/env", "python3", "-c", attempt, str(site.tmp / "lab.sock")],
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout == "refused\n", done.stderr

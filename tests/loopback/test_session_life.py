@@ -1,0 +1,375 @@
+"""The life of a session: how it starts beside others, how it ends, and what it leaves: nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from loopback import wait_until
+
+from jlab_node.record import Record, parse
+
+if TYPE_CHECKING:
+    from loopback import Loopback
+
+# Stands where jupyter-lab would: a real server that answers /api/status, and misbehaves as told.
+SERVER = '''\
+import http.server, os, signal, subprocess, sys, time
+marker, mode = sys.argv[1], sys.argv[2]
+port = int(next(a for a in sys.argv if a.startswith("--ServerApp.port=")).partition("=")[2])
+if mode == "stubborn":
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+if mode == "family":
+    # A grandchild that leaves its family: a new session, its parent gone, deaf to SIGTERM.
+    subprocess.run([sys.executable, "-c", """
+import os, signal, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        open(sys.argv[1], "w").write(str(os.getpid()))
+        time.sleep(1000)
+    os._exit(0)
+os.wait()
+""", marker + ".grandchild"])
+if mode == "early":
+    sys.exit(23)
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        right = self.headers.get("Authorization") == "token " + os.environ["JUPYTER_TOKEN"]
+        self.send_response(200 if right else 403)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = http.server.HTTPServer(("127.0.0.1", port), Handler)
+if mode.startswith("exit"):
+    server.timeout = 0.1
+    while not os.path.exists(marker):
+        server.handle_request()
+    sys.exit(int(mode[4:]))
+server.serve_forever()
+'''
+
+
+def stand_in(site: Loopback, mode: str) -> list[str]:
+    """Arguments for `run` with the server above."""
+    script = site.root / "server.py"
+    script.write_text(SERVER)
+    return ["--jupyter", f"{sys.executable} {script} {site.root}/marker {mode}"]
+
+
+def processes_of(site: Loopback) -> list[str]:
+    """Command lines of all processes that know this site, but for the login node's sshd."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        environ = process.info["environ"] or {}
+        if environ.get("JLAB_TMPDIR") == str(site.tmp) and process.pid != os.getpid():
+            found.append(" ".join(process.info["cmdline"]))
+    return [line for line in found if "sshd -D" not in line]
+
+
+def assert_nothing_is_left(site: Loopback) -> None:
+    assert site.records() == []
+    assert processes_of(site) == []
+    assert [path.name for path in site.tmp.iterdir()] == ["lock"]
+
+
+def record_of(path: Path) -> Record:
+    return parse(path.read_text())
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_ends_the_session(site: Loopback, name: str) -> None:
+    process = site.start_session()
+    site.wait_for_session(process)
+    process.send_signal(signal.Signals[name])
+    assert process.wait(timeout=30) == 128 + signal.Signals[name]
+    assert_nothing_is_left(site)
+
+
+def test_a_signal_before_jupyterlab_answers(site: Loopback) -> None:
+    process = site.start_session()
+    wait_until(lambda: list(site.tmp.glob("*/port")), "it has picked a port")
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    assert_nothing_is_left(site)
+
+
+def test_the_record_goes_first_and_a_deaf_jupyterlab_is_killed_after_15_seconds(
+    site: Loopback,
+) -> None:
+    process = site.start_session(*stand_in(site, "stubborn"))
+    site.wait_for_session(process)
+    process.terminate()
+    told = time.monotonic()
+    wait_until(lambda: site.records() == [], "the record is withdrawn", seconds=5)
+    assert process.poll() is None
+    assert process.wait(timeout=30) == 143
+    assert 14 < time.monotonic() - told < 20
+    assert_nothing_is_left(site)
+
+
+def test_a_second_signal_ends_the_waiting(site: Loopback) -> None:
+    process = site.start_session(*stand_in(site, "stubborn"))
+    site.wait_for_session(process)
+    process.send_signal(signal.SIGINT)
+    wait_until(lambda: site.records() == [], "the record is withdrawn", seconds=5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=5) == 130
+    assert_nothing_is_left(site)
+
+
+@pytest.mark.parametrize(("code", "ours"), [(0, 0), (3, 3), (99, 1)])
+def test_jupyterlab_ends_by_itself(site: Loopback, code: int, ours: int) -> None:
+    """99 is the exception: to OAR it means that the job shall be run again."""
+    process = site.start_session(*stand_in(site, f"exit{code}"))
+    site.wait_for_session(process)
+    (site.root / "marker").touch()
+    assert process.wait(timeout=30) == ours
+    assert_nothing_is_left(site)
+
+
+def test_jupyterlab_is_killed(site: Loopback) -> None:
+    process = site.start_session()
+    site.wait_for_session(process)
+    jupyter = [each for each in psutil.Process(process.pid).children() if each.is_running()]
+    assert len(jupyter) == 1
+    jupyter[0].kill()
+    assert process.wait(timeout=30) == 128 + signal.SIGKILL
+    assert_nothing_is_left(site)
+
+
+def test_jupyterlab_ends_before_it_answers(site: Loopback) -> None:
+    process = site.start_session(*stand_in(site, "early"))
+    assert process.wait(timeout=30) == 23
+    log = (site.root / "job.log").read_text()
+    assert "jupyter-lab ended with exit code 23 before it answered" in log
+    assert "Traceback" not in log
+    assert_nothing_is_left(site)
+
+
+def test_no_grandchild_survives(site: Loopback) -> None:
+    process = site.start_session(*stand_in(site, "family"))
+    site.wait_for_session(process)
+    grandchild = int(Path(f"{site.root}/marker.grandchild").read_text())
+    assert psutil.pid_exists(grandchild)
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    assert not psutil.pid_exists(grandchild)
+    assert_nothing_is_left(site)
+
+
+def test_kill_9_of_the_supervisor(site: Loopback) -> None:
+    """JupyterLab goes too; what stays behind is no trap for the next session."""
+    process = site.start_session()
+    left = site.wait_for_session(process)
+    process.kill()
+    process.wait()
+    wait_until(lambda: processes_of(site) == [], "JupyterLab ends", seconds=20)
+    assert left.exists()
+    following = site.start_session()
+    path = site.wait_for_session(following)
+    assert (site.tmp / "lab.sock").readlink().parts[0] == Path(record_of(path).sshd_config).parts[
+        -2
+    ]
+    assert len([each for each in site.tmp.iterdir() if each.is_dir()]) == 1
+    following.terminate()
+    assert following.wait(timeout=30) == 143
+
+
+def answers(sock: Path, token: str) -> bytes:
+    """First bytes of the answer through the session's socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(str(sock))
+        request = f"GET /api/status HTTP/1.0\r\nAuthorization: token {token}\r\n\r\n"
+        connection.sendall(request.encode())
+        return connection.recv(15)
+
+
+@pytest.mark.timeout(900)
+def test_two_at_once_twenty_times(site: Loopback) -> None:
+    """Two `run`s of one user come up side by side, each with its own port, token and socket."""
+    for turn in range(20):
+        pair = {name: site.start_session("--name", name) for name in ("one", "two")}
+        records = {
+            name: record_of(site.wait_for_session(process)) for name, process in pair.items()
+        }
+        assert records["one"].port != records["two"].port, turn
+        assert records["one"].ssh_port != records["two"].ssh_port, turn
+        for name, record in records.items():
+            assert record.name == name
+            assert answers(site.tmp / f"{name}.sock", record.token) == b"HTTP/1.1 200 OK", turn
+        assert answers(site.tmp / "one.sock", records["two"].token) == b"HTTP/1.1 403 Fo", turn
+        for process in pair.values():
+            process.terminate()
+        assert [process.wait(timeout=30) for process in pair.values()] == [143, 143], turn
+        assert_nothing_is_left(site)
+
+
+def test_the_newest_has_the_link_and_the_rest_take_over(site: Loopback) -> None:
+    first = site.start_session("--name", "first", *stand_in(site, "plain"))
+    site.wait_for_session(first)
+    second = site.start_session("--name", "second", *stand_in(site, "plain"))
+    site.wait_for_session(second)
+    link = site.tmp / "lab.sock"
+    assert link.readlink().name == "second.sock"
+    second.terminate()
+    second.wait(timeout=30)
+    assert link.readlink().name == "first.sock"
+    assert not (site.tmp / "second.sock").is_symlink()
+    first.terminate()
+    first.wait(timeout=30)
+    assert_nothing_is_left(site)
+
+
+def test_a_port_taken_between_pick_and_bind(site: Loopback) -> None:
+    """The first time round, another program gets the port before the real jupyter-lab binds it."""
+    thief = site.root / "thief"
+    thief.write_text(
+        f'''#!{sys.executable}
+import os, subprocess, sys
+port = next(a for a in sys.argv if a.startswith("--ServerApp.port=")).partition("=")[2]
+if not os.path.exists("{site.root}/stolen"):
+    open("{site.root}/stolen", "w").write(port)
+    subprocess.Popen([sys.executable, "-c", """
+import socket, sys, time
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    open(sys.argv[2], "w").close()
+    time.sleep(30)
+""", port, "{site.root}/bound"], start_new_session=True)
+    while not os.path.exists("{site.root}/bound"):
+        pass
+os.execvp("jupyter-lab", ["jupyter-lab", *sys.argv[1:]])
+'''
+    )
+    thief.chmod(0o755)
+    process = site.start_session("--jupyter", str(thief))
+    record = record_of(site.wait_for_session(process))
+    stolen = (site.root / "stolen").read_text()
+    assert str(record.port) != stolen
+    assert f"another program took port {stolen} first" in (site.root / "job.log").read_text()
+    assert answers(site.tmp / "lab.sock", record.token) == b"HTTP/1.1 200 OK"
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    assert_nothing_is_left(site)
+
+
+def test_the_port_range_is_kept(site: Loopback) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        low = taken.getsockname()[1]
+        process = site.start_session("--port-range", f"{low}-{low + 1}", *stand_in(site, "plain"))
+        assert record_of(site.wait_for_session(process)).ssh_port == low + 1
+        full = site.start_session("--port-range", f"{low}-{low + 1}", log=site.root / "full.log")
+        assert full.wait(timeout=30) == 1
+    assert f"{low}-{low + 1}: all of them are taken" in (site.root / "full.log").read_text()
+
+
+def test_without_sshd_the_session_goes_on(site: Loopback) -> None:
+    nowhere = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    process = site.start_session("--sshd", "/nonexistent/sshd", *stand_in(site, "plain"))
+    assert process.wait(timeout=30) == 1
+    assert "--sshd: /nonexistent/sshd is not a program" in (site.root / "job.log").read_text()
+    assert "Traceback" not in (site.root / "job.log").read_text()
+    broken = site.start_session(
+        "--sshd", "/bin/false", *stand_in(site, "plain"), env=nowhere, log=site.root / "false.log"
+    )
+    assert broken.wait(timeout=30) == 1
+    assert "/bin/false does not work here" in (site.root / "false.log").read_text()
+
+
+@pytest.mark.parametrize("what", ["file", "link", "writable", "other owner"])
+def test_a_squatted_socket_directory_is_refused(site: Loopback, what: str) -> None:
+    if what == "file":
+        site.tmp.touch()
+    elif what == "link":
+        site.tmp.symlink_to(site.home)
+    elif what == "writable":
+        site.tmp.mkdir()
+        site.tmp.chmod(0o770)
+    elif os.getuid() == 0:
+        site.tmp.mkdir(mode=0o700)
+        os.chown(site.tmp, 65534, 65534)
+    else:
+        pytest.skip("only root can make a directory of another user")
+    process = site.start_session()
+    assert process.wait(timeout=30) == 1
+    log = (site.root / "job.log").read_text()
+    assert log.splitlines()[-1].startswith(f"jlab-node: {site.tmp} ")
+    assert "Traceback" not in log
+    assert site.records() == []
+
+
+def test_everything_is_private(site: Loopback) -> None:
+    process = site.start_session()
+    site.wait_for_session(process)
+    shown = [
+        str(path)
+        for directory in (site.tmp, site.home / ".jlab")
+        for path in [directory, *directory.rglob("*")]
+        if not path.is_symlink()
+        and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+        # In a 0700 directory; that these modes are not ours to choose harms nobody.
+        and path.parent.name != "rt"
+        and not path.is_socket()
+    ]
+    assert shown == []
+
+
+def test_a_full_disk(site: Loopback) -> None:
+    """No file can grow: one sentence, and nothing left."""
+    process = site.start_session(*stand_in(site, "plain"))
+    site.wait_for_session(process)
+    process.terminate()
+    process.wait(timeout=30)
+    limited = subprocess.Popen(
+        ["sh", "-c", '(ulimit -f 0; exec "$0" "$@") 2>&1 | cat >"$OUT"', *site.node("run"),
+         *stand_in(site, "plain")],
+        env={**site.env, "OUT": str(site.root / "limited.log")},
+    )  # fmt: skip
+    limited.wait(timeout=30)
+    log = (site.root / "limited.log").read_text()
+    assert "Traceback" not in log
+    assert "jlab-node: cannot use " in log
+    assert "File too large" in log
+    assert_nothing_is_left(site)
+
+
+def test_ls_and_stop(site: Loopback) -> None:
+    process = site.start_session("--name", "gpu", *stand_in(site, "plain"))
+    record = record_of(site.wait_for_session(process))
+
+    def node(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            site.node(*arguments), env=site.env, capture_output=True, text=True, check=False
+        )
+
+    assert record.id in node("ls", "--json").stdout
+    assert record.token not in node("ls", "--json").stdout + node("ls").stdout
+    assert node("ls").stdout.startswith(f"gpu  {record.node}  local {process.pid}  since ")
+    assert f"lab?token={record.token}" in node("url", "gpu").stdout
+    nobody = node("stop", "nobody")
+    assert (nobody.returncode, nobody.stdout) == (1, "")
+    assert nobody.stderr == (
+        "jlab-node: no running session has that name: `jlab-node ls` lists them\n"
+    )
+    reaper = threading.Thread(target=process.wait)  # or it would stay a zombie, and "running"
+    reaper.start()
+    assert node("stop", "gpu").stdout == f"session {record.id} is stopped\n"
+    reaper.join()
+    assert process.returncode == 143
+    assert_nothing_is_left(site)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, 0)
