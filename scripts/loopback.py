@@ -189,7 +189,7 @@ class Loopback:
     def proxy(self, command: str, *arguments: str) -> list[str]:
         """Command line of the laptop's jlab-proxy."""
         program = Path(sys.executable).with_name("jlab-proxy")
-        return [str(program), command, *arguments, "-F", str(self.config)]
+        return [str(program), command, "-F", str(self.config), *arguments]
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:

@@ -20,7 +20,7 @@ from notebook import evaluate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Lab
+    from tests.loopback.conftest import Lab
 
 HOST = "jlab+demo"
 

@@ -1,0 +1,189 @@
+"""Private directories that somebody else was first to make, and replacing a file on a bad day."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jlab_node import files
+from jlab_node.errors import JlabError
+
+NOBODY = 65534
+
+# Replaces the file argv[1] when no file may become longer than 4 kB: a full disk, for us.
+REPLACE_ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from jlab_node import files
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    files.replace(Path(sys.argv[1]), "new" * 4096)
+except OSError as error:
+    sys.exit(f"refused: {error.strerror}")
+"""
+
+
+def mode(path: Path) -> int:
+    """Permission bits."""
+    return path.stat().st_mode & 0o7777
+
+
+def test_directory_is_made_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        made = files.private_directory(tmp_path / "new")
+    finally:
+        os.umask(before)
+    assert made == tmp_path / "new"
+    assert mode(made) == 0o700
+
+
+def test_our_own_directory_is_taken_with_what_is_in_it(tmp_path: Path) -> None:
+    path = files.private_directory(tmp_path / "mine")
+    (path / "file").write_text("x")
+    assert files.private_directory(path) == path
+    assert (path / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("found", [0o755, 0o750, 0o711, 0o705, 0o701], ids=oct)
+def test_directory_that_others_can_read_is_closed(tmp_path: Path, found: int) -> None:
+    path = tmp_path / "open"
+    path.mkdir()
+    path.chmod(found)
+    files.private_directory(path)
+    assert mode(path) == 0o700
+
+
+@pytest.mark.parametrize("found", [0o777, 0o1777, 0o770, 0o720, 0o702], ids=oct)
+def test_directory_that_others_can_write_is_refused_and_left_alone(
+    tmp_path: Path, found: int
+) -> None:
+    path = tmp_path / "open"
+    path.mkdir()
+    path.chmod(found)
+    with pytest.raises(JlabError, match=f"can be written by other users: .*`chmod 700 {path}`"):
+        files.private_directory(path)
+    assert mode(path) == found
+
+
+@pytest.mark.parametrize("kind", ["file", "link to a directory", "link to nothing", "fifo"])
+def test_squatted_by_what_is_no_directory(tmp_path: Path, kind: str) -> None:
+    path, elsewhere = tmp_path / "jlab-alice", tmp_path / "elsewhere"
+    if kind == "file":
+        path.touch()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(elsewhere)
+        if kind == "link to a directory":
+            elsewhere.mkdir(mode=0o700)
+    with pytest.raises(JlabError, match=f"^{path} is not a directory: remove it, then try again"):
+        files.private_directory(path)
+    assert os.path.lexists(path)
+
+
+def test_link_is_followed_where_it_may_be_one(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    link = tmp_path / "link"
+    link.symlink_to(elsewhere)
+    assert files.private_directory(link, may_be_link=True) == link
+    assert link.is_symlink()
+    assert mode(elsewhere) == 0o700
+
+
+def test_link_does_not_hide_a_directory_that_others_can_write(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    elsewhere.chmod(0o777)
+    (tmp_path / "link").symlink_to(elsewhere)
+    with pytest.raises(JlabError, match="can be written by other users"):
+        files.private_directory(tmp_path / "link", may_be_link=True)
+
+
+def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    path, owner = Path("/"), 0
+    if os.geteuid() == 0:
+        path, owner = tmp_path / "theirs", NOBODY
+        path.mkdir(mode=0o700)
+        os.chown(path, owner, -1)
+    with pytest.raises(JlabError, match=rf"belongs to another user \(uid {owner}\), not to you"):
+        files.private_directory(path)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [(0o600, True), (0o644, True), (0o400, True), (0o620, False), (0o602, False), (0o666, False)],
+    ids=lambda value: oct(value) if type(value) is int else None,
+)
+def test_only_ours_to_write(tmp_path: Path, found: int, *, expected: bool) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(found)
+    assert files.only_ours_to_write(path) is expected
+
+
+def test_what_is_missing_or_of_another_user_is_not_ours(tmp_path: Path) -> None:
+    assert not files.only_ours_to_write(tmp_path / "gone")
+    theirs = Path("/")
+    if os.geteuid() == 0:
+        theirs = tmp_path / "theirs"
+        theirs.touch(mode=0o600)
+        os.chown(theirs, NOBODY, -1)
+    assert not files.only_ours_to_write(theirs)
+
+
+def test_replace_makes_a_private_file(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = files.replace(tmp_path / "file", "tête\n")
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == "tête\n".encode()
+    assert mode(path) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_replace_leaves_readers_of_the_old_file_what_they_have(tmp_path: Path) -> None:
+    path = files.replace(tmp_path / "file", "old")
+    path.chmod(0o644)
+    with path.open(encoding="utf-8") as reader:
+        files.replace(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+    assert mode(path) == 0o600
+
+
+def test_replace_does_not_write_through_a_link(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("not mine")
+    path = tmp_path / "file"
+    path.symlink_to(other)
+    files.replace(path, "new")
+    assert not path.is_symlink()
+    assert other.read_text() == "not mine"
+
+
+def test_full_disk_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = files.replace(tmp_path / "file", "old")
+    done = subprocess.run(
+        [sys.executable, "-c", REPLACE_ON_A_FULL_DISK, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "refused: File too large\n")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_replace_what_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "directory"
+    path.mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        files.replace(path, "new")
+    assert list(tmp_path.iterdir()) == [path]

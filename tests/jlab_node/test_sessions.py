@@ -1,0 +1,219 @@
+"""~/.jlab/sessions on a real disk: publish, withdraw, list, choose."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jlab_node import sessions
+from jlab_node.errors import JlabError
+from jlab_node.record import Record, render
+
+LAB = Record(name="lab", node="n1", port=8888, token="ab" * 32, job_id="11")
+GPU = Record(name="gpu", node="n2", port=8889, token="cd" * 32, scheduler="slurm", job_id="12")
+
+
+def publish(directory: Path, record: Record, *, at: int) -> sessions.Published:
+    """Publish, as if it had been `at` seconds after the epoch."""
+    published = sessions.publish(directory, record)
+    os.utime(published.path, (at, at))
+    return published
+
+
+def names(directory: Path) -> list[str]:
+    """The records that can be read, in order."""
+    return [each.record.name for each in sessions.read_all(directory)[0]]
+
+
+def test_published_is_private_named_by_its_id_and_read_back(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        published = sessions.publish(tmp_path, GPU)
+    finally:
+        os.umask(before)
+    assert published == sessions.Published(tmp_path / "slurm-12-gpu", GPU)
+    assert published.path.stat().st_mode & 0o7777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["slurm-12-gpu"]
+    assert sessions.read_all(tmp_path) == ([published], [])
+
+
+def test_publishing_again_replaces_the_record_and_keeps_it_private(tmp_path: Path) -> None:
+    path = sessions.publish(tmp_path, LAB).path
+    path.chmod(0o644)
+    again = replace(LAB, port=9999)
+    sessions.publish(tmp_path, again)
+    assert path.stat().st_mode & 0o7777 == 0o600
+    assert sessions.choose(tmp_path, None).record == again
+
+
+def test_a_record_that_is_not_valid_is_not_published(tmp_path: Path) -> None:
+    with pytest.raises(JlabError, match="its node is not valid"):
+        sessions.publish(tmp_path, replace(LAB, node="$(reboot)"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_directory_that_is_gone(tmp_path: Path) -> None:
+    gone = tmp_path / "sessions"
+    with pytest.raises(JlabError, match=r"cannot publish the session in .*: No such file"):
+        sessions.publish(gone, LAB)
+    assert sessions.read_all(gone) == ([], [])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write in a read-only directory")
+def test_read_only_directory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(JlabError, match=r"cannot publish the session in .*: Permission denied"):
+            sessions.publish(tmp_path, LAB)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_newest_comes_first_by_the_time_of_publishing(tmp_path: Path) -> None:
+    times = {"b": 300, "d": 100, "a": 200, "c": 400}
+    for name, at in times.items():
+        publish(tmp_path, replace(LAB, name=name), at=at)
+    assert names(tmp_path) == ["c", "b", "a", "d"]
+    os.utime(tmp_path / "local-11-d", (500, 500))
+    assert names(tmp_path) == ["d", "c", "b", "a"]
+
+
+def test_order_is_kept_within_one_second(tmp_path: Path) -> None:
+    for name, nanoseconds in {"a": 2, "b": 3, "c": 1}.items():
+        path = sessions.publish(tmp_path, replace(LAB, name=name)).path
+        os.utime(path, ns=(10**18 + nanoseconds * 10**6, 10**18 + nanoseconds * 10**6))
+    assert names(tmp_path) == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "job_id"),
+    [
+        pytest.param(None, "13", id="the newest"),
+        pytest.param("lab", "11", id="by name"),
+        pytest.param("gpu", "13", id="the newest of a name"),
+        pytest.param("slurm-12-gpu", "12", id="by id"),
+    ],
+)
+def test_choose(tmp_path: Path, wanted: str | None, job_id: str) -> None:
+    publish(tmp_path, GPU, at=100)
+    publish(tmp_path, LAB, at=200)
+    publish(tmp_path, replace(GPU, job_id="13"), at=300)
+    assert sessions.choose(tmp_path, wanted).record.job_id == job_id
+
+
+def test_choose_from_none(tmp_path: Path) -> None:
+    with pytest.raises(JlabError, match="no session is running: start one with `jlab-node run`"):
+        sessions.choose(tmp_path, None)
+
+
+@pytest.mark.parametrize("wanted", ["la", "lab2", "", "local-11-la", "11"])
+def test_choose_what_is_not_there(tmp_path: Path, wanted: str) -> None:
+    sessions.publish(tmp_path, LAB)
+    with pytest.raises(JlabError, match="no running session has that name: `jlab-node ls`"):
+        sessions.choose(tmp_path, wanted)
+
+
+def test_withdraw_removes_our_record_and_no_other(tmp_path: Path) -> None:
+    mine = sessions.publish(tmp_path, LAB)
+    sessions.publish(tmp_path, GPU)
+    assert sessions.withdraw(mine)
+    assert names(tmp_path) == ["gpu"]
+    assert not sessions.withdraw(mine)
+
+
+def test_withdraw_leaves_what_is_no_longer_ours(tmp_path: Path) -> None:
+    mine = sessions.publish(tmp_path, LAB)
+    theirs = sessions.publish(tmp_path, replace(LAB, token="ef" * 32))
+    assert theirs.path == mine.path
+    assert not sessions.withdraw(mine)
+    assert sessions.read_all(tmp_path) == ([theirs], [])
+
+
+def test_withdraw_leaves_what_it_cannot_read(tmp_path: Path) -> None:
+    mine = sessions.publish(tmp_path, LAB)
+    mine.path.write_text("format=9\n")
+    assert not sessions.withdraw(mine)
+    assert mine.path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may remove from a read-only directory")
+def test_withdraw_where_nothing_can_be_removed(tmp_path: Path) -> None:
+    mine = sessions.publish(tmp_path, LAB)
+    tmp_path.chmod(0o500)
+    try:
+        assert not sessions.withdraw(mine)
+    finally:
+        tmp_path.chmod(0o700)
+    assert mine.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        pytest.param(b"", "it is cut short", id="empty"),
+        pytest.param(render(LAB).encode()[:-1], "it is cut short", id="cut short"),
+        pytest.param(b"\xff\xfe\n", "it cannot be read: it is not text", id="not text"),
+        pytest.param(
+            render(LAB).replace("node=n1", "node=$(reboot)").encode(),
+            "its node is not valid",
+            id="a bad value",
+        ),
+        pytest.param(render(GPU).encode(), "it says it is slurm-12-gpu", id="of another name"),
+        pytest.param(
+            render(LAB).replace("format=1", "format=2").encode(),
+            "a newer jlab-node wrote it (format 2): upgrade jlab-remote on this cluster",
+            id="newer",
+        ),
+    ],
+)
+def test_file_without_a_usable_record_is_reported(tmp_path: Path, content: bytes, why: str) -> None:
+    path = tmp_path / LAB.id
+    path.write_bytes(content)
+    good = publish(tmp_path, GPU, at=1)
+    assert sessions.read_all(tmp_path) == ([good], [sessions.Unreadable(path, why)])
+    assert sessions.choose(tmp_path, None) == good
+
+
+def test_directory_among_the_records_is_reported(tmp_path: Path) -> None:
+    (tmp_path / LAB.id).mkdir()
+    _, unreadable = sessions.read_all(tmp_path)
+    assert [each.why for each in unreadable] == ["it cannot be read: Is a directory"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_file_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
+    sessions.publish(tmp_path, LAB).path.chmod(0)
+    _, unreadable = sessions.read_all(tmp_path)
+    assert [each.why for each in unreadable] == ["it cannot be read: Permission denied"]
+
+
+def test_file_that_vanished_since_it_was_listed_is_not_mentioned(tmp_path: Path) -> None:
+    good = sessions.publish(tmp_path, GPU)
+    # To a reader, a link to nothing is a file that is listed and then cannot be opened.
+    (tmp_path / LAB.id).symlink_to(tmp_path / "gone")
+    assert sessions.read_all(tmp_path) == ([good], [])
+
+
+def test_dot_files_are_not_records(tmp_path: Path) -> None:
+    (tmp_path / ".tmpx7k2").write_text(render(LAB))
+    (tmp_path / ".nfs0001").write_text("left behind by NFS")
+    assert sessions.read_all(tmp_path) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("slurm-12-gpu", "slurm-12-gpu"),
+        ("a b~", "a b~"),
+        ("\x1b[2Jx", "?[2Jx"),
+        ("a\nb\x7f", "a?b?"),
+        ("é\x9b", "??"),
+        ("\udcff", "?"),
+    ],
+    ids=ascii,
+)
+def test_printable(name: str, shown: str) -> None:
+    assert sessions.printable(Path("/x", name)) == shown

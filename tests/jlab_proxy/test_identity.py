@@ -1,0 +1,216 @@
+"""The laptop's key as real ssh-keygen makes it, and the pinned host keys as it reads them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jlab_proxy import identity, target
+from jlab_proxy.errors import JlabError
+from jlab_proxy.paths import Paths
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "Ab3/" * 10 + "x+Q"
+OTHER_KEY = KEY.replace("Ab3/", "Zz9+")
+GRICAD = target.parse("gricad")
+
+# Waits for a line, so that several start at the same moment.
+PUBLIC_KEY = """
+import sys
+from jlab_proxy import identity, paths
+sys.stdin.readline()
+print(identity.public_key(paths.Paths(sys.argv[1], is_default=False)))
+"""
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    """A laptop with an empty ~/.ssh/jlab."""
+    made = Paths(str(tmp_path / "ssh/config"), is_default=False)
+    identity.make_directory(made)
+    return made
+
+
+def mode(path: str) -> int:
+    """Permission bits."""
+    return Path(path).stat().st_mode & 0o7777
+
+
+def files(paths: Paths) -> list[str]:
+    """What is in ~/.ssh/jlab."""
+    return sorted(path.name for path in Path(paths.directory).iterdir())
+
+
+def test_directories_are_private_and_made_once(paths: Paths) -> None:
+    assert mode(paths.directory) == 0o700
+    assert mode(str(Path(paths.config).parent)) == 0o700
+    identity.make_directory(paths)
+
+
+def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JlabError, match=r"^cannot make .*/file/ssh: Not a directory$"):
+        identity.make_directory(Paths(str(tmp_path / "file/ssh/config"), is_default=False))
+
+
+def test_key_is_ecdsa_in_pem_form_and_has_no_public_half_beside_it(paths: Paths) -> None:
+    public = identity.public_key(paths)
+    assert public.split()[0] == "ecdsa-sha2-nistp256"
+    assert len(public.split()) == 2
+    assert Path(paths.key).read_text().startswith("-----BEGIN EC PRIVATE KEY-----\n")
+    assert mode(paths.key) == 0o600
+    assert files(paths) == ["id"]
+
+
+def test_key_is_made_once(paths: Paths) -> None:
+    first = identity.public_key(paths)
+    private = Path(paths.key).read_bytes()
+    assert identity.public_key(paths) == first
+    assert Path(paths.key).read_bytes() == private
+
+
+def test_several_at_once_make_one_key(paths: Paths) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PUBLIC_KEY, paths.config],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ended = [(*process.communicate(), process.returncode) for process in started]
+    assert [(stderr, code) for _, stderr, code in ended] == [("", 0)] * 4
+    assert {stdout for stdout, _, _ in ended} == {f"{identity.public_key(paths)}\n"}
+    assert files(paths) == ["id"]
+
+
+def test_key_with_a_passphrase_is_told_and_not_asked_for(paths: Paths) -> None:
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ecdsa", "-m", "PEM", "-N", "secret", "-f", paths.key],
+        check=True,
+    )
+    with pytest.raises(JlabError, match=r"^ssh-keygen failed: .*passphrase"):
+        identity.public_key(paths)
+
+
+def test_file_that_is_no_key_is_told_and_left(paths: Paths) -> None:
+    Path(paths.key).write_text("hello\n")
+    Path(paths.key).chmod(0o600)
+    with pytest.raises(JlabError, match=r"^ssh-keygen failed: \S"):
+        identity.public_key(paths)
+    assert Path(paths.key).read_text() == "hello\n"
+
+
+def test_no_ssh_keygen(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", paths.directory)
+    with pytest.raises(JlabError, match=r"^cannot start ssh-keygen: No such file"):
+        identity.public_key(paths)
+    assert files(paths) == []
+
+
+OURS = f"jlab+gricad,jlab+gricad+* {KEY}\n"
+OLD = f"jlab+gricad,jlab+gricad+* {OTHER_KEY}\n"
+THEIRS = f"jlab+gricad2,jlab+gricad2+* {OTHER_KEY}\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "after"),
+    [
+        pytest.param("", KEY, OURS, id="the first"),
+        pytest.param(OURS, KEY, OURS, id="again"),
+        pytest.param(OLD, KEY, OURS, id="a new key"),
+        pytest.param(OLD + OURS, KEY, OURS, id="one of two"),
+        pytest.param(THEIRS, KEY, THEIRS + OURS, id="beside another cluster's"),
+        pytest.param(THEIRS.rstrip("\n"), KEY, THEIRS + OURS, id="no newline at the end"),
+        pytest.param(f"# mine\n\n{OLD}", KEY, f"# mine\n\n{OURS}", id="after a comment"),
+        pytest.param(THEIRS + OLD, None, THEIRS, id="forget"),
+        pytest.param(OLD, None, "", id="forget the last"),
+        pytest.param(THEIRS, None, THEIRS, id="forget what is not there"),
+        pytest.param("", None, "", id="forget nothing"),
+    ],
+)
+def test_pin(before: str, key: str | None, after: str) -> None:
+    assert identity.pin(before, GRICAD, key) == after
+
+
+def test_sessions_of_an_alias_have_one_key() -> None:
+    assert identity.pin(OLD, target.parse("gricad+gpu"), KEY) == OURS
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("jlab+gricad", True),
+        ("jlab+gricad+gpu", True),
+        ("jlab+gricad2", False),
+        ("gricad", False),
+        ("jlab+", False),
+    ],
+)
+def test_real_ssh_keygen_finds_the_pinned_key(paths: Paths, host: str, *, found: bool) -> None:
+    identity.save_pin(paths, GRICAD, KEY)
+    done = subprocess.run(
+        ["ssh-keygen", "-F", host, "-f", paths.known_hosts],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (KEY in done.stdout) is found
+
+
+def test_save_pin_writes_a_private_file_and_keeps_other_bytes(paths: Paths) -> None:
+    known_hosts = Path(paths.known_hosts)
+    identity.save_pin(paths, GRICAD, KEY)
+    assert known_hosts.read_text() == OURS
+    assert mode(paths.known_hosts) == 0o600
+    known_hosts.write_bytes(b"# caf\xe9\n" + OLD.encode())
+    identity.save_pin(paths, GRICAD, KEY)
+    assert known_hosts.read_bytes() == b"# caf\xe9\n" + OURS.encode()
+
+
+def test_save_pin_leaves_a_file_alone_that_says_so_already(paths: Paths) -> None:
+    identity.save_pin(paths, GRICAD, KEY)
+    before = Path(paths.known_hosts).stat().st_ino
+    identity.save_pin(paths, GRICAD, KEY)
+    assert Path(paths.known_hosts).stat().st_ino == before
+    assert files(paths) == ["known_hosts"]
+
+
+def test_forgetting_where_nothing_is_pinned_makes_no_file(paths: Paths) -> None:
+    identity.save_pin(paths, GRICAD, None)
+    assert files(paths) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (KEY, True),
+        (f"{KEY}\n", False),
+        (f"{KEY} comment", False),
+        (f"x {KEY}", False),
+        (KEY[:-1], False),
+        (f"{KEY}A", False),
+        (KEY.replace("ssh-ed25519", "ssh-rsa"), False),
+        (KEY.replace("+", "-"), False),
+        ("", False),
+        (None, False),
+        (["ssh-ed25519"], False),
+    ],
+    ids=ascii,
+)
+def test_is_host_key(text: object, *, expected: bool) -> None:
+    assert identity.is_host_key(text) is expected
+
+
+def test_key_that_ssh_keygen_makes_is_a_host_key(tmp_path: Path) -> None:
+    key = tmp_path / "host_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    assert identity.is_host_key(" ".join(Path(f"{key}.pub").read_text().split()[:2]))

@@ -1,0 +1,65 @@
+"""The cluster's answer, among all that a .bashrc may say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from jlab_proxy import login
+from jlab_proxy.errors import JlabError
+
+ANSWER = {"format": 1, "version": "0.1.0", "user": "alice"}
+LINE = json.dumps(ANSWER)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param(f"{LINE}\n", id="alone"),
+        pytest.param(LINE, id="without a newline"),
+        pytest.param(f"{LINE}\r\n", id="CRLF"),
+        pytest.param(f"Welcome to Gricad!\n\n{LINE}\n", id="after a greeting"),
+        pytest.param(f"{LINE}\nlogout\n", id="before a farewell"),
+        pytest.param(f'{{"user": "mallory"}}\n[1]\n{LINE}\n', id="after other JSON"),
+        pytest.param(f'{{"format": 1, "us\n{LINE}\n', id="after half an answer"),
+        pytest.param(f"\x1b[2J\ufffd\n{LINE}\n", id="after control characters"),
+        pytest.param(f"{LINE}\n" + json.dumps({**ANSWER, "user": "bob"}), id="the first of two"),
+    ],
+)
+def test_answer_is_found(output: str) -> None:
+    assert login.parse(output, alias="gricad") == ANSWER
+
+
+def test_unknown_keys_are_no_error() -> None:
+    answer = {**ANSWER, "gpus": {"count": [4]}}
+    assert login.parse(json.dumps(answer), alias="gricad") == answer
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("Welcome to Gricad!\n", id="a greeting alone"),
+        pytest.param("bash: jlab-node: command not found\n", id="an error"),
+        pytest.param(LINE[:-5], id="cut short"),
+        pytest.param(f"> {LINE}\n", id="in the middle of a line"),
+        pytest.param('{"version": "0.1.0"}\n', id="without a format"),
+        pytest.param('["format", 1]\n', id="a list"),
+    ],
+)
+def test_what_is_no_answer(output: str) -> None:
+    with pytest.raises(JlabError, match=r"^gricad did not answer as jlab-node does: `ssh gricad"):
+        login.parse(output, alias="gricad")
+
+
+@pytest.mark.parametrize("version", [2, 3, 10**9])
+def test_newer_cluster_says_to_upgrade_here(version: int) -> None:
+    with pytest.raises(JlabError, match="cluster side is newer: upgrade jlab-remote on this comp"):
+        login.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")
+
+
+@pytest.mark.parametrize("version", [0, -1, 1.0, "1", None, [], True])
+def test_format_that_never_was_says_to_upgrade_there(version: object) -> None:
+    with pytest.raises(JlabError, match="jlab-remote on gricad is older than here: log in there"):
+        login.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")

@@ -1,0 +1,563 @@
+"""The block in ~/.ssh/config: in files as people have them, on a real disk, read by real ssh."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_proxy import sshconfig, target
+from jlab_proxy.errors import JlabError
+from jlab_proxy.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Files as people have them. @DIR@ is the directory of the file, where `included` is.
+FILES = {
+    "empty": b"",
+    "a newline": b"\n",
+    "one host": b"Host gricad\n    HostName access.example.org\n    User alice\n",
+    "no final newline": b"Host gricad\n    User alice",
+    "blank lines at both ends": b"\n\n  \nHost gricad\n  User alice\n\n\n",
+    "CRLF": b"# mine\r\n\r\nHost gricad\r\n\tUser alice\r\n\tPort 2222\r\n",
+    "CRLF without a final one": b"Host gricad\r\n\tUser alice",
+    "LF and CRLF": b"Host gricad\n\tUser alice\r\n\r\nHost other\n\tPort 23\r\n",
+    "include": b"Include @DIR@/included\n\nHost *\n    ServerAliveInterval 60\n",
+    "match": (
+        b'Match originalhost gricad exec "true"\n    User alice\n'
+        b"Match host other,*.example.org user bob\n    Port 2022\nMatch all\n    Compression yes\n"
+    ),
+    "match final": b"Host gricad\n    User alice\nMatch final host gricad\n    Port 2222\n",
+    "only comments": b"# nothing here yet\n#Host gricad\n",
+    "tabs and equals signs": b"Host=gricad\n\tUser\t=\talice\n\t\n\tIdentityFile = ~/k\n",
+    "UTF-8": "# clé de café ☕\nHost gricad\n    IdentityFile ~/clé-é\n".encode(),
+    "latin-1": b"# cl\xe9 de caf\xe9\nHost gricad\n    IdentityFile ~/cl\xe9\n",
+    "UTF-8 and latin-1": b"# \xc3\xa9 \xe9 \xed\xb3\xa9\nHost gricad\n    User alice\n",
+    "Host * first": (
+        b"Host *\n    User bob\n    Port 2222\n    ProxyJump bastion\n    IdentityFile ~/mine\n"
+        b"    ConnectTimeout 3\n    StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n"
+        b"    ControlMaster auto\n    ControlPath ~/.ssh/%C\n    ControlPersist yes\n"
+        b"\nHost gricad\n    HostName access.example.org\n"
+    ),
+    "Host * with a domain": b"Host *\n    HostName %h.example.org\n",
+    "global options first": b"User bob\nPort 2222\nProxyCommand nc %h %p\nForwardAgent yes\n",
+    "other tools' markers": (
+        b"# >>> conda initialize >>>\n# <<< conda initialize <<<\n"
+        b"# --- START CODER VSCODE x ---\nHost gricad\n  User alice\n# --- END CODER VSCODE x ---\n"
+        b"# jlab+demo is what I use; # >>> jlab+demo >>> is its marker\n"
+    ),
+    "odd white space": b"# page\x0c \x0b \x1c \xc2\x85 \xe2\x80\xa8 end\nHost a\n  User b\x0c\n",
+    "another block of ours": (
+        b"# >>> jlab+other >>> written by jlab-proxy setup\nHost jlab+other jlab+other+*\n"
+        b"    User carol\nMatch all\n# <<< jlab+other <<<\n\nHost gricad\n    User alice\n"
+    ),
+    "another block of ours, further down": (
+        b"Host gricad\n    User alice\n\n# >>> jlab+other >>>\nHost jlab+other\n    User carol\n"
+        b"# <<< jlab+other <<<"
+    ),
+}
+INCLUDED = b"Host gricad\n    User included\n"
+HOSTS = ("gricad", "other", "x.example.org", "jlab+other", "jlab+demo2")
+
+DEMO = target.parse("demo")
+
+each_file = pytest.mark.parametrize("content", FILES.values(), ids=FILES.keys())
+
+WRITE_ON_A_FULL_DISK = """
+import resource, sys
+from jlab_proxy import errors, sshconfig
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    sshconfig.write(sys.argv[1], "new" * 4096)
+except errors.JlabError as error:
+    sys.exit(str(error))
+"""
+
+# A ProxyCommand that only tells how it was started.
+PROXY = """\
+#!/bin/sh
+printf '%s\\n' "$@" > "${0%/*}/started"
+"""
+
+
+def block(
+    directory: Path,
+    where: str = "demo",
+    *,
+    port: int = 8888,
+    proxy: str = "/opt/jlab/bin/jlab-proxy",
+    share: bool = True,
+    mux: bool = False,
+) -> sshconfig.Block:
+    """A block for a config file in that directory."""
+    return sshconfig.Block(
+        target=target.parse(where),
+        user="alice",
+        port=port,
+        socket="/tmp/jlab-alice/lab.sock",
+        proxy=[proxy],
+        paths=Paths(str(directory / "config"), is_default=False),
+        share=share,
+        mux=mux,
+    )
+
+
+def config_file(directory: Path, content: bytes) -> Path:
+    """That file on the disk, with what it includes."""
+    (directory / "included").write_bytes(INCLUDED)
+    path = directory / "config"
+    path.write_bytes(content.replace(b"@DIR@", bytes(directory)))
+    return path
+
+
+def merged_into(path: Path, new: sshconfig.Block) -> None:
+    """What `setup` does to the file."""
+    sshconfig.write(str(path), sshconfig.merge(sshconfig.read(str(path)), new))
+
+
+def as_ssh_reads(path: Path, host: str, shell: str = "/bin/sh") -> dict[str, list[str]]:
+    """What real ssh makes of the file for the host: the values of each option, in order."""
+    done = subprocess.run(
+        ["ssh", "-T", "-G", "-F", str(path), host],
+        env={**os.environ, "SHELL": shell},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition(" ")
+        found.setdefault(key, []).append(value)
+    return found
+
+
+@each_file
+@pytest.mark.parametrize("mode", [0o600, 0o644], ids=oct)
+@pytest.mark.parametrize("linked", [False, True], ids=["file", "link"])
+def test_merge_and_remove_give_the_same_bytes(
+    tmp_path: Path, content: bytes, mode: int, *, linked: bool
+) -> None:
+    real = config_file(tmp_path, content)
+    original = real.read_bytes()
+    path = real
+    if linked:
+        (tmp_path / "dotfiles").mkdir()
+        real = path.rename(tmp_path / "dotfiles/ssh_config")
+        path.symlink_to("dotfiles/ssh_config")
+    real.chmod(mode)
+
+    merged_into(path, block(tmp_path))
+    merged = real.read_bytes()
+    assert merged.startswith(b"# >>> jlab+demo >>>")
+    assert merged.endswith(original)
+    merged_into(path, block(tmp_path))
+    assert real.read_bytes() == merged
+
+    sshconfig.write(str(path), sshconfig.remove(sshconfig.read(str(path)), "jlab+demo"))
+    assert real.read_bytes() == original
+    assert real.stat().st_mode & 0o7777 == mode
+    assert path.is_symlink() is linked
+    assert not list(tmp_path.rglob(".*"))
+
+
+@each_file
+def test_real_ssh_reads_the_block_and_all_else_as_before(tmp_path: Path, content: bytes) -> None:
+    path = config_file(tmp_path, content)
+    before = [as_ssh_reads(path, host) for host in HOSTS]
+    merged_into(path, block(tmp_path))
+    assert [as_ssh_reads(path, host) for host in HOSTS] == before
+
+    directory = f"{tmp_path}/jlab"
+    proxy = f"/opt/jlab/bin/jlab-proxy connect %h --port 8888 -F {tmp_path}/config"
+    for host in ("jlab+demo", "jlab+demo+gpu"):
+        found = as_ssh_reads(path, host)
+        assert found["proxycommand"][0].replace(host, "%h") == proxy
+        assert "proxyjump" not in found
+        assert (found["hostname"], found["user"], found["port"]) == ([host], ["alice"], ["22"])
+        assert found["identityfile"][0] == f"{directory}/id"
+        assert found["identitiesonly"] == ["yes"]
+        assert found["userknownhostsfile"] == [f"{directory}/known_hosts"]
+        assert found["stricthostkeychecking"][0] in ("yes", "true")
+        assert found["connecttimeout"][0] in ("0", "none")
+        assert found["serveraliveinterval"] == ["15"]
+        assert found["controlmaster"] == ["false"]
+        assert found.get("controlpath", ["none"]) == ["none"]
+
+
+def test_block_has_the_line_ends_of_the_file(tmp_path: Path) -> None:
+    for content in (FILES["CRLF"], FILES["CRLF without a final one"]):
+        path = config_file(tmp_path, content)
+        merged_into(path, block(tmp_path))
+        assert path.read_bytes().count(b"\n") == path.read_bytes().count(b"\r\n")
+    assert "\r" not in sshconfig.merge("Host a\n", block(tmp_path))
+
+
+@each_file
+@pytest.mark.parametrize("place", ["top", "bottom"])
+def test_older_block_is_replaced(tmp_path: Path, content: bytes, place: str) -> None:
+    path = config_file(tmp_path, content)
+    rest = path.read_bytes()
+    if place == "bottom" and rest and not rest.endswith(b"\n"):
+        rest += b"\n"
+    older = (
+        b"# >>> jlab+demo >>> written by jlab-proxy 0.0.1\nHost jlab+demo\n    User bob\n"
+        b"    LocalForward 9999 /tmp/x.sock\n# <<< jlab+demo <<<\n\n"
+    )
+    path.write_bytes(older + rest if place == "top" else rest + older)
+    merged_into(path, block(tmp_path))
+    new = sshconfig.merge(sshconfig.read(str(path)), block(tmp_path))
+    assert new.encode("utf-8", "surrogateescape") == path.read_bytes()
+    assert path.read_bytes().startswith(b"# >>> jlab+demo >>>")
+    assert b"User bob\n    LocalForward" not in path.read_bytes()
+    assert sshconfig.remove(new, "jlab+demo").encode("utf-8", "surrogateescape") == rest
+
+
+def test_block_keeps_its_place_among_ours_at_the_top(tmp_path: Path) -> None:
+    text = ""
+    for where in ("c", "b", "a"):
+        text = sshconfig.merge(text, block(tmp_path, where))
+    text += "Host gricad\n"
+    again = sshconfig.merge(text, block(tmp_path, "b", port=9000))
+    assert again == text.replace(
+        sshconfig.render(block(tmp_path, "b")), sshconfig.render(block(tmp_path, "b", port=9000))
+    )
+    assert again != text
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_two_blocks_go_one_by_one_in_any_order(tmp_path: Path, first: str) -> None:
+    original = "Host gricad\n    User alice"
+    text = original
+    for where in ("a", "b"):
+        text = sshconfig.merge(text, block(tmp_path, where))
+    assert sshconfig.hosts(text) == {"jlab+a", "jlab+b"}
+    text = sshconfig.remove(text, f"jlab+{first}")
+    assert sshconfig.hosts(text) == {"jlab+a", "jlab+b"} - {f"jlab+{first}"}
+    for where in ("a", "b"):
+        text = sshconfig.remove(text, f"jlab+{where}")
+    assert text == original
+
+
+def test_remove_takes_every_block_of_the_host_and_no_other(tmp_path: Path) -> None:
+    mine, other = sshconfig.render(block(tmp_path)), sshconfig.render(block(tmp_path, "demo+gpu"))
+    text = f"{mine}\nHost x\n{mine}{other}\n{mine}Host y\n"
+    assert sshconfig.remove(text, "jlab+demo") == f"Host x\n{other}\nHost y\n"
+    assert sshconfig.remove(text, "jlab+none") == text
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ["demo", "demo+gpu"],
+        ["demo+gpu", "demo"],
+        ["demo+gpu", "demo+cpu", "demo"],
+        ["demo+gpu", "demo", "demo+cpu"],
+        ["demo+gpu", "other", "demo"],
+        ["other", "demo+gpu", "demo"],
+        ["demo+gpu", "other+gpu", "demo", "other"],
+        ["demo", "other", "demo+gpu", "demo"],
+    ],
+    ids=" ".join,
+)
+def test_block_of_a_session_comes_before_the_one_of_its_alias(
+    tmp_path: Path, steps: list[str]
+) -> None:
+    text = "Host gricad\n"
+    port_of = {f"jlab+{where}": 20001 + number for number, where in enumerate(sorted(set(steps)))}
+    for where in steps:
+        text = sshconfig.merge(text, block(tmp_path, where, port=port_of[f"jlab+{where}"]))
+    path = config_file(tmp_path, text.encode())
+    for host, port in port_of.items():
+        proxy = as_ssh_reads(path, host)["proxycommand"][0]
+        assert f" --port {port} " in proxy
+
+
+def test_block_of_a_session_is_for_that_host_alone(tmp_path: Path) -> None:
+    path = config_file(tmp_path, b"")
+    merged_into(path, block(tmp_path, "demo+gpu"))
+    assert "proxycommand" in as_ssh_reads(path, "jlab+demo+gpu")
+    assert "proxycommand" not in as_ssh_reads(path, "jlab+demo")
+
+
+@pytest.mark.parametrize("mux", [False, True])
+def test_mux(tmp_path: Path, *, mux: bool) -> None:
+    path = config_file(tmp_path, FILES["Host * first"])
+    merged_into(path, block(tmp_path, mux=mux))
+    found = as_ssh_reads(path, "jlab+demo")
+    assert found["controlmaster"] == ["auto" if mux else "false"]
+    if mux:
+        assert found["controlpath"][0].startswith(f"{tmp_path}/jlab/job-")
+        assert found["controlpersist"] == ["600"]
+
+
+def test_users_own_sharing_is_passed_on_to_connect(tmp_path: Path) -> None:
+    assert " --no-share\n" in sshconfig.render(block(tmp_path, share=False))
+    assert "--no-share" not in sshconfig.render(block(tmp_path))
+
+
+def test_default_config_file_is_named_nowhere() -> None:
+    made = sshconfig.Block(
+        target=DEMO,
+        user="alice",
+        port=8888,
+        socket="/tmp/jlab-alice/lab.sock",
+        proxy=["jlab-proxy"],
+        paths=Paths("/home/alice/.ssh/config", is_default=True),
+        share=True,
+        mux=True,
+    )
+    text = sshconfig.render(made)
+    assert "/home/alice" not in text
+    assert "-F" not in text
+    assert "    IdentityFile ~/.ssh/jlab/id\n" in text
+    assert "    UserKnownHostsFile ~/.ssh/jlab/known_hosts\n" in text
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(not shutil.which(name), reason=f"{name} is not installed"),
+        )
+        for name in ("bash", "dash", "zsh", "ksh", "tcsh", "fish")
+    ],
+)
+def test_only_a_free_port_is_forwarded(tmp_path: Path, shell: str) -> None:
+    path = config_file(tmp_path, b"")
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = int(bound.getsockname()[1])
+        merged_into(path, block(tmp_path, port=port))
+        program = str(shutil.which(shell))
+        free = as_ssh_reads(path, "jlab+demo", shell=program)
+        assert free["localforward"] == [f"{port} /tmp/jlab-alice/lab.sock"]
+        assert "localforward" not in as_ssh_reads(path, "jlab+demo+gpu", shell=program)
+        bound.listen()
+        assert "localforward" not in as_ssh_reads(path, "jlab+demo", shell=program)
+
+
+@pytest.mark.parametrize("name", ["two words", "100%h", "$HOME", "a;b&c", "#", "é"])
+def test_real_ssh_starts_jlab_proxy_from_an_odd_place(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / name
+    directory.mkdir()
+    proxy = directory / "jlab-proxy"
+    proxy.write_text(PROXY)
+    proxy.chmod(0o755)
+    path = config_file(directory, b"")
+    merged_into(path, block(directory, proxy=str(proxy)))
+    done = subprocess.run(
+        ["ssh", "-F", str(path), "jlab+demo+gpu", "true"],
+        env={**os.environ, "SHELL": "/bin/sh"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 255
+    assert (directory / "started").exists(), done.stderr
+    words = ["connect", "jlab+demo+gpu", "--port", "8888", "-F", str(path)]
+    assert (directory / "started").read_text().splitlines() == words
+
+
+@pytest.mark.parametrize("name", ["two words", "100%h", "#", "é"])
+def test_real_ssh_finds_our_files_in_an_odd_place(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / name
+    directory.mkdir()
+    path = config_file(directory, b"")
+    merged_into(path, block(directory))
+    found = as_ssh_reads(path, "jlab+demo")
+    # ssh shows some paths as they are written, and writes %% for a percent sign.
+    assert found["identityfile"][0].replace("%%", "%") == f"{directory}/jlab/id"
+    assert found["userknownhostsfile"][0].replace("%%", "%") == f"{directory}/jlab/known_hosts"
+
+
+@pytest.mark.parametrize("name", ["it's", 'a"b', "a\nb", "a\x1bb"], ids=repr)
+def test_path_that_the_file_cannot_hold_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(JlabError, match="ssh's config file cannot hold this path: ") as caught:
+        sshconfig.render(block(tmp_path, proxy=f"/opt/{name}/jlab-proxy"))
+    assert str(caught.value).isprintable()
+    with pytest.raises(JlabError, match="ssh's config file cannot hold this path: "):
+        sshconfig.render(block(tmp_path / name))
+
+
+OPEN, CLOSE = "# >>> jlab+demo >>> written by jlab-proxy", "# <<< jlab+demo <<<"
+
+
+@pytest.mark.parametrize(
+    ("lines", "number"),
+    [
+        pytest.param(["Host a", OPEN, "Host x"], 2, id="no end"),
+        pytest.param(["Host a", "  User b", CLOSE], 3, id="no beginning"),
+        pytest.param([OPEN, "Host x", OPEN, CLOSE], 3, id="two beginnings"),
+        pytest.param([OPEN, CLOSE, "", CLOSE], 4, id="two ends"),
+        pytest.param([CLOSE, OPEN], 1, id="the wrong way round"),
+        pytest.param([OPEN, "# <<< jlab+other <<<"], 2, id="the end of another"),
+        pytest.param([OPEN, "# >>> jlab+other >>>", "# <<< jlab+other <<<", CLOSE], 2, id="nested"),
+        pytest.param([OPEN, "# <<< jlab+demo+gpu <<<"], 2, id="the end of a session"),
+        pytest.param([OPEN, "# <<< jlab+demo >>>", CLOSE], 2, id="mixed arrows"),
+        pytest.param(["", "# >>> jlab+demo <<<", CLOSE], 2, id="mixed arrows at the beginning"),
+        pytest.param([OPEN, "Host x", f"  {CLOSE}"], 1, id="an indented end"),
+        pytest.param([OPEN, "Host x", f"{CLOSE}x"], 1, id="an end with a letter too many"),
+        pytest.param([f"#{OPEN}", "Host x", CLOSE], 3, id="a beginning commented out"),
+        pytest.param([OPEN, "Host x", f"{CLOSE}\r", "Host y", OPEN], 5, id="after a whole one"),
+        pytest.param(["# page\x0cbreak \x85 \u2028", OPEN], 2, id="after odd white space"),
+    ],
+)
+def test_markers_that_do_not_pair_are_refused_by_line(
+    tmp_path: Path, lines: list[str], number: int
+) -> None:
+    for text in ("\n".join(lines), "\n".join(lines) + "\n"):
+        for edit in (
+            lambda text: sshconfig.merge(text, block(tmp_path)),
+            lambda text: sshconfig.remove(text, "jlab+demo"),
+            sshconfig.hosts,
+            sshconfig.ports,
+        ):
+            with pytest.raises(JlabError, match=rf"^line {number} of the ssh config is half of"):
+                edit(text)
+
+
+def test_hand_edited_block_is_replaced_and_removed_as_a_whole(tmp_path: Path) -> None:
+    """What a person adds between the markers is ours; white space and notes do no harm."""
+    text = (
+        "Host a\n# >>> jlab+demo >>> by hand\t\n   Host jlab+demo\n\n\tLocalForward 9000 /x\n"
+        "# >>> a note of mine >>>\n    # >>> jlab+demo >>> indented, so a note as well\n"
+        "# <<< jlab+demo <<<  \nHost b\n"
+    )
+    assert sshconfig.ports(text) == {"jlab+demo": 9000}
+    assert sshconfig.remove(text, "jlab+demo") == "Host a\nHost b\n"
+    assert sshconfig.merge(text, block(tmp_path)) == (
+        sshconfig.render(block(tmp_path)) + "\nHost a\nHost b\n"
+    )
+
+
+def test_lines_are_what_ssh_takes_for_lines() -> None:
+    """A form feed or a Unicode line separator begins no line, so no marker follows it."""
+    for separator in "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029":
+        text = f"# a note:{separator}{OPEN}\nHost x\n# the other:{separator}{CLOSE}\n"
+        assert sshconfig.hosts(text) == set(), ascii(separator)
+
+
+def test_ports(tmp_path: Path) -> None:
+    assert sshconfig.ports("Host x\n    LocalForward 8888 /x\n") == {}
+    text = "Host x\n    LocalForward 8888 /x\n"
+    for where, port in (("a", 8888), ("a+gpu", 9000), ("b", 65535)):
+        text = sshconfig.merge(text, block(tmp_path, where, port=port))
+    text += f"{OPEN}\nHost jlab+demo\n{CLOSE}\n"
+    assert sshconfig.ports(text) == {"jlab+a": 8888, "jlab+a+gpu": 9000, "jlab+b": 65535}
+    assert sshconfig.ports(text.replace("\n", "\r\n")) == sshconfig.ports(text)
+
+
+@pytest.mark.parametrize(
+    ("taken", "host", "expected"),
+    [
+        ({}, "jlab+a", 8888),
+        ({"b": 8888}, "jlab+a", 8889),
+        ({"b": 8889}, "jlab+a", 8888),
+        ({"b": 8888, "c": 8889, "d": 8891}, "jlab+a", 8890),
+        ({"a": 9000, "b": 8888}, "jlab+a", 9000),
+        ({"a": 8888}, "jlab+a+gpu", 8889),
+        ({"a+gpu": 8888}, "jlab+a", 8889),
+    ],
+    ids=str,
+)
+def test_unused_port(tmp_path: Path, taken: dict[str, int], host: str, expected: int) -> None:
+    text = "Host gricad\n    LocalForward 8888 localhost:8888\n"
+    for where, port in taken.items():
+        text = sshconfig.merge(text, block(tmp_path, where, port=port))
+    assert sshconfig.unused_port(text, host) == expected
+
+
+def test_file_that_is_not_there_is_empty_and_made_private(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    assert sshconfig.read(str(path)) == ""
+    before = os.umask(0)
+    try:
+        sshconfig.write(str(path), "Host a\n")
+    finally:
+        os.umask(before)
+    assert path.read_text() == "Host a\n"
+    assert path.stat().st_mode & 0o7777 == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o664, 0o700], ids=oct)
+def test_write_keeps_the_mode(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "config"
+    path.write_text("old")
+    path.chmod(mode)
+    sshconfig.write(str(path), "new")
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o7777 == mode
+
+
+def test_write_through_links_to_a_file_still_to_be_made(tmp_path: Path) -> None:
+    (tmp_path / "dotfiles").mkdir()
+    (tmp_path / "link").symlink_to("dotfiles/config")
+    (tmp_path / "config").symlink_to("link")
+    sshconfig.write(str(tmp_path / "config"), "new")
+    assert (tmp_path / "dotfiles/config").read_text() == "new"
+    assert (tmp_path / "config").is_symlink()
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o444, 0o440], ids=oct)
+def test_read_only_file_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "config"
+    path.write_text("old")
+    path.chmod(mode)
+    with pytest.raises(JlabError, match=rf"^{path} is read-only: `chmod u\+w {path}`, then try"):
+        sshconfig.write(str(path), "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_any_bytes_survive_read_and_write(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    content = bytes(range(256)) * 2 + "é\u2028\x85".encode()
+    path.write_bytes(content)
+    sshconfig.write(str(path), sshconfig.read(str(path)))
+    assert path.read_bytes() == content
+
+
+def test_file_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(JlabError, match=rf"^cannot read {tmp_path}: Is a directory$"):
+        sshconfig.read(str(tmp_path))
+    with pytest.raises(JlabError, match=r"^cannot write .*/gone/config: No such file or directory"):
+        sshconfig.write(str(tmp_path / "gone/config"), "new")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write in a read-only directory")
+def test_file_in_a_read_only_directory(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("old")
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(JlabError, match=rf"^cannot write {path}: Permission denied$"):
+            sshconfig.write(str(path), "new")
+    finally:
+        tmp_path.chmod(0o700)
+    assert path.read_text() == "old"
+
+
+def test_full_disk_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("old")
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_ON_A_FULL_DISK, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, f"cannot write {path}: File too large\n")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

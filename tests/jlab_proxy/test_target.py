@@ -1,0 +1,87 @@
+"""What may stand after `jlab+`."""
+
+from __future__ import annotations
+
+import pytest
+
+from jlab_proxy import target
+from jlab_proxy.errors import USAGE, JlabError
+
+
+@pytest.mark.parametrize(
+    ("text", "alias", "session"),
+    [
+        ("gricad", "gricad", None),
+        ("gricad+gpu", "gricad", "gpu"),
+        ("login.example.org", "login.example.org", None),
+        ("10.0.0.1+0", "10.0.0.1", "0"),
+        ("a-b_c.d+e-f_g.h", "a-b_c.d", "e-f_g.h"),
+        ("a" * 63 + "+" + "b" * 32, "a" * 63, "b" * 32),
+        ("jlab+lab", "jlab", "lab"),
+    ],
+)
+def test_parse(text: str, alias: str, session: str | None) -> None:
+    for found in (target.parse(text), target.parse_host(f"jlab+{text}")):
+        assert (found.alias, found.session) == (alias, session)
+        assert (found.name, found.host) == (text, f"jlab+{text}")
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "",
+        "Gricad",
+        "-oProxyCommand=reboot",
+        ".a",
+        "_a",
+        "a b",
+        "a/b",
+        "alice@gricad",
+        "gricad:22",
+        "[::1]",
+        "a;reboot",
+        "$(reboot)",
+        "a'",
+        "a\n",
+        "\na",
+        "a\x00",
+        "a\x1b[2J",
+        "é",
+        "a\u0661",
+        "a%h",
+        "a*",
+        "a" * 64,
+    ],
+    ids=ascii,
+)
+def test_alias_that_cannot_be(alias: str) -> None:
+    for text in (alias, f"{alias}+gpu"):
+        with pytest.raises(JlabError, match="cannot be an alias: 1 to 63 of") as caught:
+            target.parse(text)
+        assert caught.value.code == USAGE
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "session",
+    ["", "Gpu", "-gpu", ".gpu", "a b", "a+b", "+", "$(reboot)", "a\n", "é", "a" * 33],
+    ids=ascii,
+)
+def test_session_that_cannot_be(session: str) -> None:
+    with pytest.raises(JlabError, match="cannot be a session's name: 1 to 32 of") as caught:
+        target.parse(f"gricad+{session}")
+    assert caught.value.code == USAGE
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("host", ["", "gricad", "jlab", "jlab-gricad", "JLAB+gricad", " jlab+a"])
+def test_host_of_another_form(host: str) -> None:
+    with pytest.raises(JlabError, match=r"is not of the form jlab\+ALIAS or") as caught:
+        target.parse_host(host)
+    assert caught.value.code == USAGE
+
+
+@pytest.mark.parametrize("host", ["jlab+", "jlab++gpu", "jlab+a+", "jlab+a+b+c"])
+def test_host_with_a_part_missing_or_too_many(host: str) -> None:
+    with pytest.raises(JlabError, match="cannot be"):
+        target.parse_host(host)

@@ -1,0 +1,274 @@
+"""`jlab-proxy setup` on a real login node: what it writes, what it refuses, how it is undone."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from loopback import Loopback, free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def ready(site: Loopback) -> Loopback:
+    """A site whose cluster side is there."""
+    subprocess.run(site.node("setup"), env=site.env, check=True, stdout=subprocess.DEVNULL)
+    return site
+
+
+def setup(site: Loopback, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        site.proxy("setup", *arguments),
+        input=answer,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def setting(site: Loopback, host: str, key: str) -> str:
+    """What ssh makes of its config file."""
+    done = subprocess.run(site.ssh("-G", host), capture_output=True, text=True, check=True)
+    found = re.search(rf"^{key} (.*)$", done.stdout, re.M)
+    return found[1] if found else ""
+
+
+def state(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below, with its mode and bytes; sockets of shared connections left out."""
+    return {
+        str(path): (stat.S_IMODE(path.lstat().st_mode), path.read_bytes())
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_what_it_writes(ready: Loopback) -> None:
+    port = str(free_port())
+    done = setup(ready, "demo", "--yes", "--port", port)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "+Host jlab+demo jlab+demo+*" in done.stdout
+    assert setting(ready, "jlab+demo", "user") == ready.user
+    assert setting(ready, "jlab+demo", "stricthostkeychecking") == "true"
+    assert setting(ready, "jlab+demo", "connecttimeout") in ("0", "none")
+    assert setting(ready, "jlab+demo", "localforward") == f"{port} {ready.tmp}/lab.sock"
+    assert setting(ready, "jlab+demo+gpu", "localforward") == ""
+    assert setting(ready, "jlab+demo+gpu", "proxycommand").endswith(f"-F {ready.config}")
+    host_key = (ready.home / ".jlab" / "host_key.pub").read_text().split()[:2]
+    pinned = (ready.laptop / "jlab" / "known_hosts").read_text()
+    assert pinned == f"jlab+demo,jlab+demo+* {' '.join(host_key)}\n"
+    assert stat.S_IMODE((ready.laptop / "jlab").stat().st_mode) == 0o700
+    assert stat.S_IMODE((ready.laptop / "jlab" / "id").stat().st_mode) == 0o600
+    keys = (ready.home / ".jlab" / "authorized_keys").read_text()
+    assert keys.startswith("ecdsa-sha2-nistp256 ")
+
+
+def test_again_changes_nothing(ready: Loopback) -> None:
+    setup(ready, "demo", "--yes")
+    before = state(ready.laptop), state(ready.home / ".jlab")
+    done = setup(ready, "demo")
+    assert done.returncode == 0
+    assert f"{ready.config} is as it should be" in done.stdout
+    assert (state(ready.laptop), state(ready.home / ".jlab")) == before
+
+
+def test_remove_undoes_it(ready: Loopback) -> None:
+    ready.config.chmod(0o644)
+    before = ready.config.read_bytes()
+    setup(ready, "demo", "--yes")
+    setup(ready, "demo", "--session", "gpu", "--yes")
+    assert setting(ready, "jlab+demo+gpu", "localforward") == f"8889 {ready.tmp}/gpu.sock"
+    setup(ready, "demo", "--session", "gpu", "--remove", "--yes")
+    assert "jlab+demo" in (ready.laptop / "jlab" / "known_hosts").read_text()
+    done = setup(ready, "demo", "--remove", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ready.config.read_bytes() == before
+    assert stat.S_IMODE(ready.config.stat().st_mode) == 0o644
+    assert (ready.laptop / "jlab" / "known_hosts").read_text() == ""
+    again = setup(ready, "demo", "--remove", "--yes")
+    assert "has no block for jlab+demo" in again.stdout
+
+
+def test_dry_run_writes_nothing_anywhere(ready: Loopback) -> None:
+    before = state(ready.laptop), state(ready.home)
+    done = setup(ready, "demo", "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "+Host jlab+demo jlab+demo+*" in done.stdout
+    assert "nothing was changed" in done.stdout
+    assert (state(ready.laptop), state(ready.home)) == before
+    assert not (ready.laptop / "jlab").exists()
+
+
+def test_without_a_terminal_it_needs_yes(ready: Loopback) -> None:
+    before = ready.config.read_bytes()
+    done = setup(ready, "demo")
+    assert done.returncode == 1
+    assert "say --yes" in done.stderr
+    assert ready.config.read_bytes() == before
+
+
+def test_mux_shares_the_connection_to_the_job(ready: Loopback) -> None:
+    ready.wait_for_session(ready.start_session())
+    setup(ready, "demo", "--yes", "--mux", "--port", str(free_port()))
+    assert setting(ready, "jlab+demo", "controlmaster") == "auto"
+    for _ in range(2):
+        done = subprocess.run(
+            ready.ssh("jlab+demo", "echo $PPID"), capture_output=True, text=True, check=True
+        )
+        parent = done.stdout
+    assert parent == done.stdout
+    assert len(list(ready.laptop.glob("jlab/job-*"))) == 1
+
+
+def test_a_control_path_of_the_alias_is_respected(ready: Loopback) -> None:
+    own = f"Host demo\n    ControlMaster auto\n    ControlPath {ready.root}/own-%C\n"
+    ready.config.write_text(own + ready.config.read_text())
+    done = setup(ready, "demo", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert setting(ready, "jlab+demo", "proxycommand").endswith("--no-share")
+    assert list(ready.laptop.glob("jlab/login-*")) == []
+
+
+def test_global_options_of_the_user_do_not_reach_the_block(ready: Loopback) -> None:
+    ready.wait_for_session(ready.start_session())
+    everywhere = (
+        f"Host *\n    Port 2222\n    ControlMaster auto\n    ControlPath {ready.root}/all-%C\n"
+        "    ConnectTimeout 3\n    LogLevel ERROR\n"
+    )
+    ready.config.write_text(ready.config.read_text() + everywhere)
+    assert setup(ready, "demo", "--yes", "--port", str(free_port())).returncode == 0
+    done = subprocess.run(
+        ready.ssh("jlab+demo", "echo here"), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("here\n", "")
+
+
+def test_two_setups_at_once(ready: Loopback) -> None:
+    ready.add_alias("other", ready.port)
+    both = [
+        subprocess.Popen(
+            ready.proxy("setup", alias, "--yes", "--port", port),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        for alias, port in (("demo", "8888"), ("other", "8889"))
+    ]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert setting(ready, "jlab+demo", "localforward").startswith("8888 ")
+    assert setting(ready, "jlab+other", "localforward").startswith("8889 ")
+    pinned = (ready.laptop / "jlab" / "known_hosts").read_text()
+    assert len(pinned.splitlines()) == 2
+    keys = (ready.home / ".jlab" / "authorized_keys").read_text()
+    assert len(set(keys.splitlines())) == len(keys.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["", "Demo", "de mo", "-oProxyCommand=x", "a+b+c", "$(x)", "a/b"])
+def test_a_bad_name(ready: Loopback, name: str) -> None:
+    before = state(ready.laptop)
+    done = setup(ready, "--yes", "--", name)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.match(r"jlab-proxy: '.*' cannot be (an alias|a session's name): 1 to ", done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+    assert state(ready.laptop) == before
+
+
+def refuses(site: Loopback, code: int, *sentences: str, alias: str = "demo") -> None:
+    """setup fails with just these sentences, and writes nothing on the laptop's config."""
+    before = site.config.read_bytes()
+    done = setup(site, alias, "--yes")
+    assert done.returncode == code, done.stderr
+    for sentence in sentences:
+        assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert site.config.read_bytes() == before
+    assert not (site.laptop / "jlab" / "known_hosts").exists()
+
+
+def test_an_alias_that_ssh_does_not_know(ready: Loopback) -> None:
+    refuses(
+        ready, 1, "jlab-proxy: ssh knows no host nowhere: give it a Host entry", alias="nowhere"
+    )
+
+
+def test_no_connection(ready: Loopback) -> None:
+    ready.add_alias("down", free_port())
+    refuses(
+        ready, 1, "Connection refused", "no connection to down: `ssh down` has to work first",
+        alias="down",
+    )  # fmt: skip
+
+
+def test_a_missing_cluster_side(site: Loopback) -> None:
+    refuses(site, 69, "jlab-node is not set up on demo: log in there and type pip install")
+
+
+def answer(site: Loopback, text: str, code: int = 0) -> None:
+    """Let the cluster side say this."""
+    (site.home / ".jlab" / "jlab-node").write_text(f"cat <<'EOF'\n{text}\nEOF\nexit {code}\n")
+
+
+def test_a_newer_cluster_side(ready: Loopback) -> None:
+    answer(ready, '{"format": 2, "version": "9.0"}')
+    refuses(ready, 1, "jlab-proxy: the cluster side is newer: upgrade jlab-remote on this computer")
+
+
+def test_an_older_cluster_side(ready: Loopback) -> None:
+    answer(ready, "Error: No such option: --authorize", code=2)
+    refuses(ready, 1, "jlab-proxy: jlab-remote on demo is older than here: log in there and type")
+
+
+def test_a_cluster_side_that_talks_nonsense(ready: Loopback) -> None:
+    answer(ready, "Welcome to the cluster")
+    refuses(ready, 1, "demo did not answer as jlab-node does", "~/.bashrc")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("user", "alice\nProxyCommand reboot"),
+        ("user", "-x"),
+        ("socket_dir", "/tmp/a b"),
+        ("socket_dir", "relative"),
+        ("host_key", "ssh-ed25519 AAAA\n* ssh-rsa x"),
+        ("host_key", None),
+        ("user", ["list"]),
+    ],
+)
+def test_a_hostile_cluster_side(ready: Loopback, key: str, value: object) -> None:
+    """What it says would stand in ssh's config and known_hosts."""
+    about = {
+        "format": 1,
+        "user": "alice",
+        "socket_dir": "/tmp/jlab-alice",
+        "host_key": "ssh-ed25519 " + "A" * 68,
+    }
+    answer(ready, json.dumps({**about, key: value}))
+    refuses(ready, 1, "jlab-proxy: the cluster's answer is not one that jlab-node gives")
+
+
+def test_half_a_block(ready: Loopback) -> None:
+    text = ready.config.read_text()
+    ready.config.write_text("# >>> jlab+demo >>>\nHost x\n" + text)
+    refuses(ready, 1, "jlab-proxy: line 1 of the ssh config is half of a pair of jlab-remote's")
+
+
+def test_a_read_only_config(ready: Loopback) -> None:
+    ready.config.chmod(0o400)
+    refuses(ready, 1, f"jlab-proxy: {ready.config} is read-only: `chmod u+w")
+
+
+def test_a_directory_that_cannot_be_made(ready: Loopback) -> None:
+    (ready.laptop / "jlab").touch()  # stops root as well
+    refuses(ready, 1, f"jlab-proxy: cannot make {ready.laptop}/jlab: File exists")
+
+
+def test_a_config_that_ssh_refuses(ready: Loopback) -> None:
+    ready.config.write_text("Bogus option\n" + ready.config.read_text())
+    refuses(ready, 1, "jlab-proxy: ssh does not accept its config file: see its message above")

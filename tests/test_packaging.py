@@ -1,0 +1,61 @@
+"""The distribution: what is in it, what it needs, and the oldest Python that can read it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted([*ROOT.glob("jlab_*/**/*.py"), *ROOT.glob("scripts/*.py")])
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the sdist, and the wheel that was built from it."""
+    directory = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "build", "--outdir", str(directory), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    return directory
+
+
+def test_the_wheel(built: Path) -> None:
+    (path,) = built.glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        names = set(wheel.namelist())
+        (metadata,) = (wheel.read(n).decode() for n in names if n.endswith("METADATA"))
+        (entries,) = (wheel.read(n).decode() for n in names if n.endswith("entry_points.txt"))
+    sources = {str(p.relative_to(ROOT)) for p in ROOT.glob("jlab_*/**/*.py")}
+    others = {"jlab_node/py.typed", "jlab_proxy/py.typed", "jlab_node/connect.bash"}
+    assert {n for n in names if not n.split("/")[0].endswith("info")} == sources | others
+    assert "jlab-node = jlab_node.__main__:main" in entries
+    assert "jlab-proxy = jlab_proxy.__main__:main" in entries
+    needs = [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    always = {line.split()[1].split(">")[0] for line in needs if "extra ==" not in line}
+    assert always == {"click", "filelock", "portpicker", "psutil"}
+    assert "Requires-Python: >=3.9" in metadata
+
+
+def test_the_sdist(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "jlab_node/connect.bash"} <= names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_python_3_9_can_read_it(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+def test_the_two_sides_share_nothing() -> None:
+    for ours, other in (("jlab_node", "jlab_proxy"), ("jlab_proxy", "jlab_node")):
+        for path in (ROOT / ours).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, (ast.Import, ast.ImportFrom)):
+                    assert other not in ast.unparse(node), path
