@@ -55,7 +55,7 @@ def replace(path: Path, text: str) -> Path:
     """
     descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -85,7 +85,8 @@ def authorize(home: Home, public_key: str) -> None:
     line = public_key.strip()
     if not _PUBLIC_KEY.fullmatch(line):
         raise JlabError("that is not one line of an ssh public key")
-    present = home.authorized_keys.read_text(encoding="utf-8").splitlines()
+    text = home.authorized_keys.read_text(encoding="utf-8", errors="surrogateescape")
+    present = text.splitlines()
     if line in present:
         return
     try:

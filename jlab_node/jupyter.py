@@ -27,17 +27,20 @@ _SOCKET_PATH = 107
 _KERNEL_SOCKET = len("/kernel-00000000-0000-0000-0000-000000000000-ipc-10")
 
 _OURS = re.compile(
-    r"--((\w+App|IdentityProvider)\.)?(ip|port|port[-_]retries|sock|token|open_browser)(=.*|$)",
+    r"--((\w+App|\w*IdentityProvider)\.)?(ip|port|port[-_]retries|sock|token|open_browser)(=.*|$)",
     re.DOTALL,
 )
-_TRANSPORT = re.compile(r"--\w*KernelManager\.transport(=.*|$)", re.DOTALL)
+_TRANSPORT = re.compile(r"--(\w*KernelManager\.)?transport(=.*|$)", re.DOTALL)
 _TIMEOUT = 10  # seconds for one request
 
 
 def find(command: str | None) -> list[str]:
     """The words that start jupyter-lab: those given, or the one on PATH, or the one beside us."""
     if command is not None:
-        words = shlex.split(command)
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise JlabError(f"--jupyter: {error}") from error
         if not words or shutil.which(words[0]) is None:
             raise JlabError(f"--jupyter: there is no command {words[0] if words else ''!r} here")
         return words
@@ -133,7 +136,7 @@ def answers(port: int, *, token: str, url: str) -> bool:
     try:
         connection.request("GET", f"{url}api/status", headers={"Authorization": f"token {token}"})
         return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
+    except (OSError, UnicodeError, http.client.HTTPException):
         return False
     finally:
         connection.close()

@@ -59,9 +59,10 @@ def find(path: str | None) -> str | None:
     if path is None:
         found = shutil.which("sshd") or shutil.which("sshd", path=_ELSEWHERE)
         return str(Path(found).absolute()) if found else None
-    if shutil.which(path) is None:
+    found = shutil.which(path)
+    if found is None:
         raise JlabError(f"--sshd: {path} is not a program")
-    return str(Path(path).absolute())
+    return str(Path(found).absolute())
 
 
 def set_env(env: Mapping[str, str]) -> str:

@@ -85,7 +85,7 @@ def parse(output: str, *, alias: str) -> dict[str, Any]:
         except ValueError:
             continue
         version = answer["format"]
-        if not isinstance(version, int) or version < 1:
+        if type(version) is not int or version < 1:
             raise JlabError(_too_old(alias))
         if version > JSON_FORMAT:
             raise JlabError(

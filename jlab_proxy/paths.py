@@ -23,9 +23,10 @@ class Paths:
 
     def control_path(self) -> str | None:
         """ControlPath of shared login connections; None where ssh could not make the socket."""
-        if len(self.directory) > _LONGEST_DIRECTORY or not os.path.isdir(self.directory):  # noqa: PTH112
+        too_long = len(os.fsencode(self.directory)) > _LONGEST_DIRECTORY
+        if too_long or '"' in self.directory or not os.path.isdir(self.directory):  # noqa: PTH112
             return None
-        return self.directory.replace("%", "%%") + "/login-%C"
+        return '"' + self.directory.replace("%", "%%") + '/login-%C"'
 
 
 def locate(config: str | None) -> Paths:

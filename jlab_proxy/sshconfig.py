@@ -50,7 +50,8 @@ class Block:
 def render(block: Block) -> str:
     """The lines of a block, markers included."""
     host, paths = block.target.host, block.paths
-    proxy = [*block.proxy, "connect", "%h", "--port", str(block.port)]
+    ourselves = [word.replace("%", "%%") for word in block.proxy]
+    proxy = [*ourselves, "connect", "%h", "--port", str(block.port)]
     if not paths.is_default:
         proxy += ["-F", paths.config.replace("%", "%%")]
     if not block.share:
@@ -62,6 +63,7 @@ def render(block: Block) -> str:
         else ["ControlMaster no", "ControlPath none"]
     )
     options = [
+        "HostName %h",  # whatever "Host *" says further down
         f"User {block.user}",
         "Port 22",  # the pinned key is looked up with it
         f"ProxyCommand {_command(proxy)}",
@@ -110,6 +112,11 @@ class _Region:
     stop: int
 
 
+def _lines(text: str) -> list[str]:
+    """Lines as ssh sees them, ends included: str.splitlines knows ten more separators."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
 def _regions(lines: Sequence[str]) -> list[_Region]:
     """Our blocks in order; raises JlabError when the markers do not pair."""
     found: list[_Region] = []
@@ -147,9 +154,9 @@ def _unbalanced(number: int) -> JlabError:
 
 def merge(text: str, block: Block) -> str:
     """`text` with the block in it: where it stands if that is at the top, else at the top."""
-    lines = text.splitlines(keepends=True)
+    lines = _lines(text)
     newline = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
-    new = [line + newline for line in [*render(block).splitlines(), ""]]
+    new = [line + newline for line in render(block).split("\n")]
     host = block.target.host
     top = 0
     for region in _regions(lines):
@@ -158,18 +165,21 @@ def merge(text: str, block: Block) -> str:
         if region.host == host:
             return "".join([*lines[: region.start], *new, *lines[region.stop :]])
         top = region.stop
-    lines = remove(text, host).splitlines(keepends=True)
+    lines = _lines(remove(text, host))
     # "Host jlab+a+*" would speak for "Host jlab+a+b" as well, so that one comes first.
-    place = 0
+    place = top = 0
     for region in _regions(lines):
-        if region.start == place and region.host.startswith(f"{host}+"):
-            place = region.stop
+        if region.start != top:
+            break
+        top = region.stop
+        if region.host.startswith(f"{host}+"):
+            place = top
     return "".join([*lines[:place], *new, *lines[place:]])
 
 
 def remove(text: str, host: str) -> str:
     """`text` without the block of `host`."""
-    lines = text.splitlines(keepends=True)
+    lines = _lines(text)
     for region in reversed(_regions(lines)):
         if region.host == host:
             del lines[region.start : region.stop]
@@ -178,12 +188,12 @@ def remove(text: str, host: str) -> str:
 
 def hosts(text: str) -> set[str]:
     """The hosts that have a block."""
-    return {region.host for region in _regions(text.splitlines(keepends=True))}
+    return {region.host for region in _regions(_lines(text))}
 
 
 def ports(text: str) -> dict[str, int]:
     """The local port of each of our blocks, by host."""
-    lines = text.splitlines(keepends=True)
+    lines = _lines(text)
     found = {}
     for region in _regions(lines):
         forward = _FORWARD.search("".join(lines[region.start : region.stop]))
