@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
@@ -37,8 +36,12 @@ def public_key(paths: Paths) -> str:
         with tempfile.TemporaryDirectory(prefix=".", dir=paths.directory) as directory:
             made = Path(directory, "id")
             _keygen("-q", "-t", "ecdsa", "-m", "PEM", "-N", "", "-f", str(made))
-            with contextlib.suppress(FileExistsError):  # the first of two at once wins
-                os.link(made, paths.key)
+            try:
+                os.link(made, paths.key)  # the first of two at once wins
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without hard links
+                made.rename(paths.key)
     return " ".join(_keygen("-y", "-P", "", "-f", paths.key).split()[:2])
 
 

@@ -62,14 +62,13 @@ def test_directory_that_is_gone(tmp_path: Path) -> None:
     assert sessions.read_all(gone) == ([], [])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write in a read-only directory")
-def test_read_only_directory(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+def test_read_only_directory(bound_by_modes: Path) -> None:
+    bound_by_modes.chmod(0o500)
     try:
         with pytest.raises(JlabError, match=r"cannot publish the session in .*: Permission denied"):
-            sessions.publish(tmp_path, LAB)
+            sessions.publish(bound_by_modes, LAB)
     finally:
-        tmp_path.chmod(0o700)
+        bound_by_modes.chmod(0o700)
 
 
 def test_newest_comes_first_by_the_time_of_publishing(tmp_path: Path) -> None:
@@ -139,14 +138,13 @@ def test_withdraw_leaves_what_it_cannot_read(tmp_path: Path) -> None:
     assert mine.path.exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may remove from a read-only directory")
-def test_withdraw_where_nothing_can_be_removed(tmp_path: Path) -> None:
-    mine = sessions.publish(tmp_path, LAB)
-    tmp_path.chmod(0o500)
+def test_withdraw_where_nothing_can_be_removed(bound_by_modes: Path) -> None:
+    mine = sessions.publish(bound_by_modes, LAB)
+    bound_by_modes.chmod(0o500)
     try:
         assert not sessions.withdraw(mine)
     finally:
-        tmp_path.chmod(0o700)
+        bound_by_modes.chmod(0o700)
     assert mine.path.exists()
 
 
@@ -183,10 +181,9 @@ def test_directory_among_the_records_is_reported(tmp_path: Path) -> None:
     assert [each.why for each in unreadable] == ["it cannot be read: Is a directory"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_file_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
-    sessions.publish(tmp_path, LAB).path.chmod(0)
-    _, unreadable = sessions.read_all(tmp_path)
+def test_file_that_may_not_be_read_is_reported(bound_by_modes: Path) -> None:
+    sessions.publish(bound_by_modes, LAB).path.chmod(0)
+    _, unreadable = sessions.read_all(bound_by_modes)
     assert [each.why for each in unreadable] == ["it cannot be read: Permission denied"]
 
 

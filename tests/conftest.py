@@ -1,0 +1,32 @@
+"""What tests of both packages use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def bound_by_modes(tmp_path: Path) -> Iterator[Path]:
+    """A directory of a user whom file modes bind; root becomes such a user for the test."""
+    if os.geteuid():
+        yield tmp_path
+        return
+    directory = Path(tempfile.mkdtemp())
+    os.chown(directory, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield directory
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(directory)
