@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import re
 import sys
 import time
@@ -14,15 +13,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import connect as connecting
-from . import home, jupyter, sessions, sockets, sshd
+from . import home, jupyter, schedulers, sessions, sockets, sshd
 from . import run as running
-from .errors import JlabError
+from .errors import FAILED, JlabError
 from .record import MAX_PORT, is_name
 
 if TYPE_CHECKING:
     from .sessions import Published
 
 JSON_FORMAT = 1
+_RESUBMIT = 99  # to OAR this exit status means: run the job again
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
 
@@ -32,15 +32,25 @@ def main() -> NoReturn:
     try:
         code = cli(prog_name="jlab-node", standalone_mode=False)
     except JlabError as error:
-        for line in str(error).splitlines():
-            print(f"jlab-node: {line}", file=sys.stderr)
-        sys.exit(error.code)
+        _fail(str(error), error.code)
+    except OSError as error:  # a full disk, a home that is gone: nothing that we foresaw here
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", FAILED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(_exit_code(code) if isinstance(code, int) else 0)
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    for line in text.splitlines():
+        print(f"jlab-node: {line}", file=sys.stderr)
+    sys.exit(_exit_code(code))
+
+
+def _exit_code(code: int) -> int:
+    return FAILED if code == _RESUBMIT else code
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -143,7 +153,7 @@ def setup(*, authorize: bool, dry_run: bool, as_json: bool) -> None:
 
 
 def _about(directory: home.Home) -> dict[str, Any]:
-    user = _user()
+    user = home.user()
     try:
         lab: str | None = jupyter.find(None)[0]
     except JlabError:
@@ -164,7 +174,8 @@ def _about(directory: home.Home) -> dict[str, Any]:
 @_as_json
 def ls(*, as_json: bool) -> None:
     """List the running sessions, newest first."""
-    published, unreadable = sessions.read_all(home.locate().sessions)
+    published = _living()
+    unreadable = sessions.read_all(home.locate().sessions)[1]
     if as_json:
         _print_json({"sessions": [_public(each) for each in published]})
         return
@@ -182,6 +193,13 @@ def ls(*, as_json: bool) -> None:
             f"{broken.why}",
             file=sys.stderr,
         )
+
+
+def _living() -> list[Published]:
+    """The sessions whose jobs have not ended, as far as can be told here."""
+    host = os.uname().nodename
+    published, _ = sessions.read_all(home.locate().sessions)
+    return [each for each in published if not schedulers.ended(each.record, host=host)]
 
 
 def _times(published: Published) -> str:
@@ -227,7 +245,7 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
 
     It contains the token: whoever has it can do what you can.
     """
-    record = sessions.choose(home.locate().sessions, name).record
+    record = sessions.choose(_living(), name).record
     address = f"http://localhost:{port}{record.base_url}lab?token={record.token}"
     if as_json:
         _print_json({"id": record.id, "url": address})
@@ -240,7 +258,7 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
 @_as_json
 def stop(name: str, *, as_json: bool) -> None:
     """End the session NAME (a name or an id from `ls`) and its job."""
-    published = sessions.choose(home.locate().sessions, name)
+    published = sessions.choose(_living(), name)
     connecting.stop(published, host=os.uname().nodename)
     if as_json:
         _print_json({"stopped": published.record.id})
@@ -255,11 +273,7 @@ def connect(session: str | None) -> None:
 
     Started by ~/.jlab/connect when the newest session does not answer at once.
     """
-    connecting.connect(session, env=os.environ, user=_user())
-
-
-def _user() -> str:
-    return pwd.getpwuid(os.geteuid()).pw_name
+    connecting.connect(session, env=os.environ, user=home.user())
 
 
 def _print_json(value: dict[str, Any]) -> None:

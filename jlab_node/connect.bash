@@ -9,7 +9,7 @@
 # No Python and no scheduler here; whatever else there is to do or to explain is `jlab-node connect`.
 # Options are single words and unknown ones are ignored: the laptop may be newer than this file.
 
-readonly connect_timeout=5 # seconds
+readonly connect_timeout=3 # seconds
 
 relay() { # ends when either side does
     cat <&0 >&3 &
@@ -57,7 +57,7 @@ announce() {
     local left='' url=''
     if [[ $ends_at ]]; then
         printf -v left '%(%s)T' -1
-        left=$(((ends_at - left) / 60))
+        left=$((ends_at > left ? (ends_at - left) / 60 : 0))
         left=", $((left / 60)) h $((left % 60)) min left"
     fi
     [[ $port ]] && url=", JupyterLab at http://localhost:$port$base_url"

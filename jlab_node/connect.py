@@ -57,10 +57,9 @@ def connect(wanted: str | None, *, env: Mapping[str, str], user: str) -> NoRetur
 def stop(published: Published, *, host: str) -> None:
     """End the session's job and wait until it has ended; raises JlabError."""
     record = published.record
-    scheduler = schedulers.TABLE[record.scheduler]
-    scheduler.cancel(record)
+    schedulers.cancel(record, host=host)
     for _ in range(int(_STOP_TIMEOUT / _POLL)):
-        if scheduler.ended(record, host=host):
+        if schedulers.ended(record, host=host):
             sessions.withdraw(published)
             return
         time.sleep(_POLL)
@@ -85,7 +84,7 @@ def _try(published: Published, *, host: str) -> str:
     """Connect to this session and do not return, or say why not."""
     record = published.record
     what = f"session {record.name}"
-    how = schedulers.TABLE[record.scheduler].ended(record, host=host)
+    how = schedulers.ended(record, host=host)
     if how:
         sessions.withdraw(published)
         return f"{what} is over: {how}; its record is removed"
@@ -95,15 +94,18 @@ def _try(published: Published, *, host: str) -> str:
         return f"{what} runs on {record.node}, which is another machine"
     address = ("127.0.0.1" if record.scheduler == "local" else record.node, record.ssh_port)
     where = f"{record.node}:{record.ssh_port}"
+    say(f"connecting to {what} at {where}")
     try:
         with socket.create_connection(address, timeout=_TIMEOUT) as connection:
-            greeting = endpoint.read_greeting(connection)
+            greeting = endpoint.read_greeting(connection, timeout=_TIMEOUT)
             if greeting == endpoint.greeting(record.nonce):
                 _become_relay(connection, directory=published.path.parent.parent)
             if not greeting:
                 return f"{what} runs, but {where} hangs up at once"
-    except OSError as error:
-        return f"{what} runs, but {where} does not answer: {error.strerror or error}"
+    except (OSError, UnicodeError) as error:
+        return (
+            f"{what} runs, but {where} does not answer: {getattr(error, 'strerror', None) or error}"
+        )
     sessions.withdraw(published)
     return f"{what} is over: {where} belongs to another program now; its record is removed"
 

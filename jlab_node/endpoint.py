@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from .errors import JlabError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 128
 _LONGEST_GREETING = 64
+_MOST_CONNECTIONS = 100  # at once: whoever can reach the port can make it start an sshd
 
 
 def listen(ports: range | None, *, loopback: bool) -> socket.socket:
@@ -67,22 +68,37 @@ async def serve(
     """
     loop = asyncio.get_running_loop()
     listener.setblocking(False)
+    places = asyncio.Semaphore(_MOST_CONNECTIONS)
     while True:
+        await places.acquire()
         try:
             connection, _ = await loop.sock_accept(listener)
         except OSError:  # the client is gone already, or no descriptor is free
+            places.release()
             await asyncio.sleep(0.1)
             continue
-        with connection, contextlib.suppress(OSError, JlabError):
-            connection.setblocking(True)
-            connection.sendall(greeting(nonce))  # fits an empty buffer: does not block
-            children.start(command, stdin=connection.fileno(), stdout=connection.fileno())
+        try:
+            with connection:
+                connection.setblocking(True)
+                connection.sendall(greeting(nonce))  # fits an empty buffer: does not block
+                child = children.start(
+                    command, stdin=connection.fileno(), stdout=connection.fileno()
+                )
+        except (OSError, JlabError):
+            places.release()
+        else:
+            child.ended.add_done_callback(lambda _: places.release())
 
 
-def read_greeting(connection: socket.socket) -> bytes:
-    """The first line that comes. Byte by byte: what follows belongs to ssh. Raises OSError."""
+def read_greeting(connection: socket.socket, *, timeout: float) -> bytes:
+    """The first line that comes within `timeout` seconds; raises OSError.
+
+    Byte by byte: what follows belongs to ssh.
+    """
+    deadline = time.monotonic() + timeout
     line = b""
     while not line.endswith(b"\n") and len(line) < _LONGEST_GREETING:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
         byte = connection.recv(1)
         if not byte:
             break

@@ -39,6 +39,17 @@ def private_directory(path: Path, *, may_be_link: bool = False) -> Path:
     return path
 
 
+def is_private(path: Path) -> bool:
+    """Whether `path` is a directory that only we can enter and change."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & _OTHERS
+    )
+
+
 def only_ours_to_write(path: Path) -> bool:
     """Whether `path` exists, is ours and nobody else can write it."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import shlex
 import subprocess
@@ -52,6 +53,14 @@ class Home:
     @property
     def authorized_keys(self) -> Path:
         return self.path / "authorized_keys"
+
+
+def user() -> str:
+    """The name of whoever runs this; raises JlabError."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise JlabError(f"user number {os.geteuid()} has no name on this machine") from None
 
 
 def locate() -> Home:

@@ -32,6 +32,7 @@ _OURS = re.compile(
 )
 _TRANSPORT = re.compile(r"--(\w*KernelManager\.)?transport(=.*|$)", re.DOTALL)
 _TIMEOUT = 10  # seconds for one request
+_REFUSED = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
 
 
 def find(command: str | None) -> list[str]:
@@ -128,15 +129,36 @@ def base_url(runtime: Path) -> str:
 
 
 def answers(port: int, *, token: str, url: str) -> bool:
-    """Whether an authenticated request succeeds. Only for a port that `belongs_to` our child.
+    """Whether it lets us in, and nobody else. Only for a port that `belongs_to` our child.
 
-    Not urllib: a proxy in the environment would be handed the token.
+    False: not yet. Raises JlabError when the user's own configuration sees to it that it never
+    will: to publish an open server would be to give the account away.
     """
+    with_token = _status(port, url, {"Authorization": f"token {token}"})
+    if with_token in _REFUSED:
+        raise JlabError(
+            "JupyterLab does not take the token that jlab-node gave it: your Jupyter configuration "
+            "sets a token or identity provider of its own; take that out (`jupyter --paths` says "
+            "where the files are)"
+        )
+    if with_token != http.client.OK:
+        return False
+    without = _status(port, url, {})
+    if without == http.client.OK:
+        raise JlabError(
+            "JupyterLab lets everybody in without a token: your Jupyter configuration sets an "
+            "empty one; take that out (`jupyter --paths` says where the files are)"
+        )
+    return without in _REFUSED
+
+
+def _status(port: int, url: str, headers: dict[str, str]) -> int | None:
+    """HTTP status of api/status. Not urllib: a proxy in the environment would get the token."""
     connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT)
     try:
-        connection.request("GET", f"{url}api/status", headers={"Authorization": f"token {token}"})
-        return connection.getresponse().status == http.client.OK
+        connection.request("GET", f"{url}api/status", headers=headers)
+        return connection.getresponse().status
     except (OSError, UnicodeError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _KILL_ROUNDS = 50
+_POLL = 0.05  # seconds
 
 
 class Child:
@@ -104,11 +105,11 @@ class Children:
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            running = list(self._known.values())
-            for child in running:
-                os.kill(child.pid, signal.SIGTERM)  # not reaped yet, so the number is still its own
-            if running:
-                await asyncio.wait([child.ended for child in running], timeout=self._grace)
+            # Whole groups: a child may be a wrapper around the one that matters.
+            groups = [pid for pid in self._known if _signal_group(pid, signal.SIGTERM)]
+            deadline = self._loop.time() + self._grace
+            while any(_signal_group(pid, 0) for pid in groups) and self._loop.time() < deadline:
+                await asyncio.sleep(_POLL)
         finally:
             await self._kill_all()
 
@@ -126,3 +127,12 @@ class Children:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             await asyncio.sleep(0.1)
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal to a process group (0: none, just look); whether there is such a group."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True

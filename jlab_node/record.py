@@ -26,7 +26,7 @@ _PATTERNS = {
     "scheduler": r"[a-z]{1,16}",
     "job_id": r"[A-Za-z0-9][A-Za-z0-9._]{0,63}",
     "cluster": _WORD,
-    "node": r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?",
+    "node": r"(?=.{1,253}$)[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*",
     "ssh_port": _PORT,
     "sshd_config": _PATH,
     "nonce": r"[0-9a-f]{32}",
@@ -90,6 +90,12 @@ def check(key: str, value: str) -> str:
 def is_name(text: str) -> bool:
     """Whether `text` can be the name of a session."""
     return re.fullmatch(_NAME, text) is not None
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` can be the id of a session."""
+    pattern = "-".join(f"({_PATTERNS[key]})" for key in ("scheduler", "job_id", "name"))
+    return re.fullmatch(pattern, text) is not None
 
 
 def render(record: Record) -> str:

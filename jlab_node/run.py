@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pwd
 import secrets
 import signal
 import socket
@@ -31,7 +30,6 @@ GRACE = 15.0  # seconds that JupyterLab has to end after SIGTERM
 _POLL = 0.05  # seconds between two looks whether JupyterLab answers
 _PATIENCE = 30.0  # seconds between two lines that say it does not yet
 _PORTS_TO_TRY = 20
-_RESUBMIT = 99  # to OAR this exit status means: run the job again
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -56,7 +54,7 @@ def run(options: Options) -> int:
     """Run one session to its end; the exit code. Raises JlabError."""
     code = asyncio.run(_until_stopped(options))
     say(f'session "{options.name}" is over (exit code {code})')
-    return FAILED if code == _RESUBMIT else code
+    return code
 
 
 async def _until_stopped(options: Options) -> int:
@@ -71,7 +69,8 @@ async def _until_stopped(options: Options) -> int:
         session.cancel()
 
     for number in _STOP_SIGNALS:
-        loop.add_signal_handler(number, stop, number)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            loop.add_signal_handler(number, stop, number)
     try:
         return await session
     except asyncio.CancelledError:
@@ -97,7 +96,7 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
             command, options.arguments, env=env, token=draft.token, place=place, children=children
         )
         record = replace(record, port=port, base_url=jupyter.base_url(place.runtime))
-        await relay(place.socket, jupyter.HOST, port)
+        await stack.enter_async_context(relay(place.socket, jupyter.HOST, port))
         place.take_links()
         stack.enter_context(_published(directory, record))
         place.ready()
@@ -116,7 +115,7 @@ def _draft(name: str, env: Mapping[str, str]) -> Record:
         node=job.node,
         port=1,  # not known yet
         token=secrets.token_hex(32),
-        user=pwd.getpwuid(os.geteuid()).pw_name,
+        user=home.user(),
         started=int(time.time()),
         ends_at=job.ends_at,
         log=_log_path(),
@@ -161,7 +160,14 @@ async def _endpoint(
         user_keys=sshd.trusted_keys(directory.path.with_name(".ssh")),
     )
     place.write(place.sshd_config, text)
-    sshd.check(path, place.sshd_config)
+    try:
+        sshd.check(path, place.sshd_config)
+    except JlabError as error:
+        if options.sshd is not None:
+            raise
+        say(f"{error}; so no `ssh` into this session")
+        yield draft
+        return
     nonce = secrets.token_hex(16)
     with endpoint.listen(options.port_range, loopback=draft.scheduler == "local") as listener:
         serving = asyncio.ensure_future(

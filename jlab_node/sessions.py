@@ -72,9 +72,9 @@ def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:
     )
 
 
-def choose(directory: Path, wanted: str | None) -> Published:
-    """The newest session, or the newest whose name or id is `wanted`; raises JlabError."""
-    for each in read_all(directory)[0]:
+def choose(published: list[Published], wanted: str | None) -> Published:
+    """The first session, or the first whose name or id is `wanted`; raises JlabError."""
+    for each in published:
         if wanted in (None, each.record.name, each.record.id):
             return each
     raise JlabError(

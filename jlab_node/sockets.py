@@ -24,12 +24,14 @@ from filelock import FileLock, Timeout
 
 from . import files
 from .errors import JlabError
+from .record import is_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
 NEWEST = "lab"  # the link, and the default name of a session
 _CHUNK = 256 * 1024
+_LOCK_TIMEOUT = 10.0  # seconds
 
 
 def base_path(env: Mapping[str, str], user: str) -> Path:
@@ -59,7 +61,7 @@ class SessionDirectory:
                 self._point_links()
                 self.path = Path(tempfile.mkdtemp(dir=self.base, prefix=""))
                 self._alive = FileLock(self.path / "alive", mode=0o600)
-                self._alive.acquire(timeout=0)
+                self._alive.acquire(timeout=_LOCK_TIMEOUT)  # a `connect` may be looking at it
             try:
                 self.runtime.mkdir(mode=0o700)
                 files.replace(self._starting, self._id)
@@ -72,7 +74,7 @@ class SessionDirectory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError), self._lock():
+        with contextlib.suppress(OSError, JlabError), self._lock():
             shutil.rmtree(self.path, ignore_errors=True)
             self._alive.release()
             self._point_links()
@@ -101,15 +103,28 @@ class SessionDirectory:
         except OSError as error:
             raise JlabError(f"cannot write {path}: {error.strerror}") from error
 
-    def _lock(self) -> FileLock:
-        return FileLock(self.base / "lock", mode=0o600)
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Only one session of this user at a time; raises JlabError."""
+        path = self.base / "lock"
+        try:
+            with FileLock(path, mode=0o600, timeout=_LOCK_TIMEOUT):
+                yield
+        except Timeout as error:
+            raise JlabError(
+                f"another jlab-node of yours on this node has held {path} for "
+                f"{_LOCK_TIMEOUT:.0f} s: is one suspended?"
+            ) from error
 
     def reserve_port(self) -> int:
         """A port free right now, which no other session of this user is about to take."""
         with self._lock():
             reserved = {_text(path) for path in self.base.glob("*/port")}
             while True:
-                port = int(portpicker.pick_unused_port())
+                try:
+                    port = int(portpicker.pick_unused_port())
+                except portpicker.NoFreePortFoundError as error:
+                    raise JlabError("no port is free on this node") from error
                 if str(port) not in reserved:
                     files.replace(self.path / "port", str(port))
                     return port
@@ -138,8 +153,11 @@ class SessionDirectory:
 
 def starting(base: Path) -> list[str]:
     """The ids of this node's sessions that are not ready yet, in order."""
+    if not files.is_private(base):
+        return []  # another user's trap; `run` says so
     alive = (path for path in _session_directories(base) if _is_alive(path))
-    return sorted(text for text in (_text(path / "starting") for path in alive) if text)
+    found = (_text(path / "starting") for path in alive)
+    return sorted(text for text in found if is_id(text))
 
 
 def _session_directories(base: Path) -> Iterator[Path]:
@@ -175,20 +193,42 @@ def _link(path: Path, target: Path) -> None:
     os.replace(temporary, path)  # noqa: PTH105
 
 
-async def relay(path: Path, host: str, port: int) -> asyncio.AbstractServer:
-    """Listen on the unix socket `path` and carry each connection to `host:port`."""
+@contextlib.asynccontextmanager
+async def relay(path: Path, host: str, port: int) -> AsyncIterator[None]:
+    """Carry each connection to the unix socket `path` to `host:port`, for as long as this lasts."""
+    carrying: set[asyncio.Task[None]] = set()
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            far_reader, far_writer = await asyncio.open_connection(host, port, limit=_CHUNK)
-        except OSError:
-            writer.close()
-            return
+    def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(_carry(reader, writer, host, port))
+        carrying.add(task)
+        task.add_done_callback(carrying.discard)
+
+    try:
+        server = await asyncio.start_unix_server(start, path, limit=_CHUNK)
+    except OSError as error:
+        raise JlabError(f"cannot listen on {path}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        server.close()
+        for task in carrying:
+            task.cancel()
+        await asyncio.gather(*carrying, return_exceptions=True)
+
+
+async def _carry(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int
+) -> None:
+    try:
+        far_reader, far_writer = await asyncio.open_connection(host, port, limit=_CHUNK)
+    except OSError:
+        writer.transport.abort()
+        return
+    try:
         await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+    finally:
         for each in (writer, far_writer):
             each.close()
-
-    return await asyncio.start_unix_server(carry, path, limit=_CHUNK)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

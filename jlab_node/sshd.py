@@ -38,13 +38,13 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM no
 {allow_users}PermitRootLogin prohibit-password
-# jlab-node has looked at these files' owners and modes itself. sshd would also want every
-# directory above them closed, and sites have group-writable homes.
+# jlab-node has made sure that ~/.jlab is closed to others. sshd would also want every directory
+# above it closed, and sites have group-writable homes.
 StrictModes no
 PidFile none
 PrintMotd no
 LogLevel VERBOSE
-LoginGraceTime 60
+LoginGraceTime 20
 MaxSessions 100
 # A laptop that sleeps for ten minutes finds its shell again.
 ClientAliveInterval 30
@@ -110,9 +110,9 @@ def command(sshd: str, config_path: Path) -> list[str]:
 
 def check(sshd: str, config_path: Path) -> None:
     """Let sshd itself judge binary, configuration and host key; raises JlabError."""
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # it insists, as root
     try:
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # it insists, as root
         done = subprocess.run(
             [sshd, "-t", "-f", str(config_path)],
             stdin=subprocess.DEVNULL,

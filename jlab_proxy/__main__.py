@@ -24,6 +24,9 @@ def main() -> NoReturn:
         for line in str(error).splitlines():
             connect.say(line)
         sys.exit(error.code)
+    except OSError as error:  # a full disk, a home that is gone: nothing that we foresaw here
+        connect.say(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

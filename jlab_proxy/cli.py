@@ -93,10 +93,13 @@ def url(where: str, *, config: str | None) -> None:
     """
     files = paths.locate(config)
     wanted = target.parse(where)
-    ports = sshconfig.ports(sshconfig.read(files.config))
-    port = ports.get(wanted.host) or ports.get(f"jlab+{wanted.alias}")
+    port = sshconfig.ports(sshconfig.read(files.config)).get(wanted.host)
     if port is None:
-        raise JlabError(f"{files.config} has no block for it: jlab-proxy setup {wanted.alias}")
+        session = f" --session {wanted.session}" if wanted.session else ""
+        raise JlabError(
+            f"no port of this computer leads to {wanted.name}: "
+            f"jlab-proxy setup {wanted.alias}{session}"
+        )
     arguments = [f"--port={port}", *([wanted.session] if wanted.session else [])]
     answer = login.find(files, wanted.alias).ask("url", *arguments)
     address = str(answer.get("url"))

@@ -19,7 +19,6 @@ JSON_FORMAT = 1  # the newest that is understood here
 
 _SSH_FAILED = 255
 _BAD_USAGE = 2
-_UNAVAILABLE = 69
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,4 @@ def _failure(code: int, alias: str) -> JlabError:
         return JlabError(f"no connection to {alias}: `ssh {alias}` has to work first")
     if code == _BAD_USAGE:
         return JlabError(_too_old(alias))
-    if code == _UNAVAILABLE:
-        return JlabError("", code=code)  # the cluster has said why
-    return JlabError(f"jlab-node on {alias} failed with exit code {code}", code=code)
+    return JlabError("", code=code)  # the cluster has said why

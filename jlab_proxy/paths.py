@@ -40,6 +40,7 @@ def _home() -> str:
     """The home that ssh means by "~": the one in the user database, whatever $HOME says."""
     try:
         import pwd
-    except ImportError:  # Windows
+
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except (ImportError, KeyError):  # Windows; a user without a name
         return os.path.expanduser("~")  # noqa: PTH111
-    return pwd.getpwuid(os.getuid()).pw_dir

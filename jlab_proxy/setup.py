@@ -39,11 +39,9 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
     before = sshconfig.read(paths.config)
     port = answers.port or sshconfig.unused_port(before, target.host)
     cluster = login.find(paths, target.alias)
-    if answers.dry_run:
-        about = _checked(cluster.ask("setup", "--dry-run"))
-    else:
-        identity.make_directory(paths)
-        about = _checked(cluster.ask("setup", "--authorize", stdin=identity.public_key(paths)))
+    if not answers.dry_run:
+        identity.make_directory(paths)  # the connection is shared through it
+    about = _checked(cluster.ask("setup", "--dry-run"))
     _report(target, about)
     block = sshconfig.Block(
         target=target,
@@ -55,9 +53,15 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
         share=cluster.share,
         mux=answers.mux,
     )
-    if not _change(paths, answers, lambda text: sshconfig.merge(text, block)):
+
+    def merge(text: str) -> str:
+        return sshconfig.merge(text, block)
+
+    if not _agreed(paths, answers, merge(before), before):
         return
+    cluster.ask("setup", "--authorize", stdin=identity.public_key(paths))
     identity.save_pin(paths, target, about["host_key"])
+    _write(paths, merge)
     print(f"ssh {target.host}   opens a shell in your session, and JupyterLab at localhost:{port}")
     print(f"jlab-proxy url {target.name}   prints the address that logs your browser in")
 
@@ -67,8 +71,11 @@ def remove(paths: Paths, target: Target, answers: Answers) -> None:
     if target.host not in sshconfig.hosts(sshconfig.read(paths.config)):
         print(f"{paths.config} has no block for {target.host}")
         return
-    if not _change(paths, answers, lambda text: sshconfig.remove(text, target.host)):
+    before = sshconfig.read(paths.config)
+    if not _agreed(paths, answers, sshconfig.remove(before, target.host), before):
         return
+    identity.make_directory(paths)  # the lock is in it
+    _write(paths, lambda text: sshconfig.remove(text, target.host))
     left = sshconfig.hosts(sshconfig.read(paths.config))
     if not any(host.split("+")[1] == target.alias for host in left):
         identity.save_pin(paths, target, None)
@@ -77,9 +84,12 @@ def remove(paths: Paths, target: Target, answers: Answers) -> None:
 
 def _checked(about: dict[str, Any]) -> dict[str, Any]:
     """What the cluster says ends up in ssh's config: only what looks as it should."""
+    user, socket_dir = about.get("user"), about.get("socket_dir")
     fits = (
-        _USER.fullmatch(str(about.get("user")))
-        and _SOCKET_DIR.fullmatch(str(about.get("socket_dir")))
+        isinstance(user, str)
+        and _USER.fullmatch(user)
+        and isinstance(socket_dir, str)
+        and _SOCKET_DIR.fullmatch(socket_dir)
         and identity.is_host_key(about.get("host_key"))
     )
     if not fits:
@@ -104,10 +114,9 @@ def _report(target: Target, about: dict[str, Any]) -> None:
         )
 
 
-def _change(paths: Paths, answers: Answers, edit: Callable[[str], str]) -> bool:
-    """Show and make a change to the config file; whether it stands there now."""
-    before = sshconfig.read(paths.config)
-    after = edit(before)
+def _agreed(paths: Paths, answers: Answers, after: str, before: str) -> bool:
+    """Show the change to the config file; whether it is to be made."""
+    sshconfig.check_writable(paths.config)
     if after == before:
         print(f"{paths.config} is as it should be")
         return not answers.dry_run
@@ -115,16 +124,23 @@ def _change(paths: Paths, answers: Answers, edit: Callable[[str], str]) -> bool:
     if answers.dry_run:
         print("dry run: nothing was changed")
         return False
-    if not answers.yes:
-        if not sys.stdin.isatty():
-            raise JlabError("nothing was changed: say --yes to write this without being asked")
-        if not click.confirm(f"Write this to {paths.config}?", default=True):
-            print("nothing was changed")
-            return False
+    if answers.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise JlabError("nothing was changed: say --yes to write this without being asked")
+    if click.confirm(f"Write this to {paths.config}?", default=True):
+        return True
+    print("nothing was changed")
+    return False
+
+
+def _write(paths: Paths, edit: Callable[[str], str]) -> None:
+    """Edit the file as it is now: another setup may have written while this one asked."""
     with FileLock(f"{paths.directory}/lock", mode=0o600):
-        # Another setup may have written while this one asked.
-        sshconfig.write(paths.config, edit(sshconfig.read(paths.config)))
-    return True
+        before = sshconfig.read(paths.config)
+        after = edit(before)
+        if after != before:
+            sshconfig.write(paths.config, after)
 
 
 def _diff(before: str, after: str, path: str) -> list[str]:

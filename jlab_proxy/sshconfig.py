@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shlex
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +52,12 @@ def render(block: Block) -> str:
     """The lines of a block, markers included."""
     host, paths = block.target.host, block.paths
     ourselves = [word.replace("%", "%%") for word in block.proxy]
-    proxy = [*ourselves, "connect", "%h", "--port", str(block.port)]
-    if not paths.is_default:
-        proxy += ["-F", paths.config.replace("%", "%%")]
+    proxy = [*ourselves, "connect", "%h"]
+    ending = [] if paths.is_default else ["-F", paths.config.replace("%", "%%")]
     if not block.share:
-        proxy.append("--no-share")
-    hosts = host if block.target.session else f"{host} {host}+*"
+        ending.append("--no-share")
+    with_port = _command([*proxy, "--port", str(block.port), *ending])
+    others = [f"Host {host} {host}+*", f"    ProxyCommand {_command([*proxy, *ending])}"]
     mux = (
         ["ControlMaster auto", f"ControlPath {_path(paths, 'job-%C')}", "ControlPersist 10m"]
         if block.mux
@@ -66,7 +67,6 @@ def render(block: Block) -> str:
         "HostName %h",  # whatever "Host *" says further down
         f"User {block.user}",
         "Port 22",  # the pinned key is looked up with it
-        f"ProxyCommand {_command(proxy)}",
         f"IdentityFile {_path(paths, 'id')}",
         "IdentitiesOnly yes",
         f"UserKnownHostsFile {_path(paths, 'known_hosts')}",
@@ -77,7 +77,9 @@ def render(block: Block) -> str:
     ]
     lines = [
         f"# >>> {host} >>> written by jlab-proxy setup, which can also --remove it",
-        f"Host {hosts}",
+        f"Host {host}",
+        f"    ProxyCommand {with_port}",
+        *([] if block.target.session else others),
         *(f"    {option}" for option in options),
         f'Match originalhost {host} exec "{_FREE.format(port=block.port)}"',
         f"    LocalForward {block.port} {block.socket}",
@@ -220,13 +222,19 @@ def read(path: str) -> str:
         raise JlabError(f"cannot read {path}: {error.strerror}") from error
 
 
+def check_writable(path: str) -> None:
+    """Refuse a file that its owner has closed, although it could be replaced; raises JlabError."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.stat().st_mode & stat.S_IWUSR:
+        raise JlabError(f"{path} is read-only: `chmod u+w {path}`, then try again")
+
+
 def write(path: str, text: str) -> None:
     """Replace the file in one step, through links, keeping its mode; raises JlabError."""
+    check_writable(path)
     target = Path(os.path.realpath(path))
     try:
         mode = target.stat().st_mode & 0o7777 if target.exists() else 0o600
-        if not mode & 0o200:
-            raise JlabError(f"{path} is read-only: `chmod u+w {path}`, then try again")
         descriptor, temporary = tempfile.mkstemp(prefix=".jlab-", dir=target.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -17,10 +17,19 @@ install_packages() {
     local no_services=/usr/sbin/policy-rc.d log
     log=$(mktemp)
     # A package that brings a service must not start it here.
-    if [[ -e $no_services ]]; then no_services=; else printf '#!/bin/sh\nexit 101\n' >$no_services; chmod +x $no_services; fi
+    if [[ -e $no_services ]]; then
+        no_services=
+    else
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >$no_services
+        chmod +x $no_services
+    fi
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null
     local status=$?
-    [[ $no_services ]] && rm -f "$no_services"
+    if [[ $no_services ]]; then
+        rm -f $no_services
+        trap - EXIT
+    fi
     ((status)) && tail -n 5 "$log" >&2
     rm -f "$log"
     return "$status"

@@ -80,6 +80,14 @@ class Loopback:
 
     def __enter__(self) -> Loopback:
         self.root = Path(tempfile.mkdtemp(prefix="jl-", dir="/tmp"))  # sockets want short paths
+        try:
+            self._make()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _make(self) -> None:
         self.home = self.root / "login" / "home"
         self.laptop = self.root / "laptop"
         self.tmp = self.root / "tmp"
@@ -99,7 +107,6 @@ class Loopback:
         shutil.copy(self.laptop / "key.pub", self.root / "login" / "authorized_keys")
         self.add_alias(self.alias, self.port)
         self.start_sshd()
-        return self
 
     def add_alias(self, alias: str, port: int) -> None:
         """Let the laptop know the login node by this name and port."""
@@ -127,10 +134,10 @@ class Loopback:
         sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
         assert sshd, "there is no sshd here"
         log = self.root / "login" / "sshd.log"
-        self._processes.append(
-            subprocess.Popen([sshd, "-D", "-f", str(config), "-E", str(log)], env=self.env)
-        )
-        wait_until(lambda: accepts(self.port), f"sshd listens on port {self.port}")
+        process = subprocess.Popen([sshd, "-D", "-f", str(config), "-E", str(log)], env=self.env)
+        self._processes.append(process)
+        wait_until(lambda: accepts(self.port) or process.poll() is not None, "sshd listens")
+        assert process.poll() is None, log.read_text()
 
     def __exit__(self, *_: object) -> None:
         for master in self.laptop.glob("jlab/*-*"):

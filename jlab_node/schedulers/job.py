@@ -33,5 +33,5 @@ class Scheduler(Protocol):
     def ended(self, record: Record, *, host: str) -> str | None:
         """How the record's job ended, in words; None while it runs or where nobody can tell."""
 
-    def cancel(self, record: Record) -> None:
+    def cancel(self, record: Record, *, host: str) -> None:
         """End the record's job; raises JlabError."""

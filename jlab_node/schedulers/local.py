@@ -32,21 +32,28 @@ def ended(record: Record, *, host: str) -> str | None:
     return f"its process {record.job_id} has ended"
 
 
-def cancel(record: Record) -> None:
+def cancel(record: Record, *, host: str) -> None:
     """Ask the process to end, as Ctrl-C would."""
+    if record.node != host:
+        raise JlabError(f"session {record.id} runs on {record.node}: type this there")
     if not _is_run(record.job_id):
-        raise JlabError(f"process {record.job_id} is not running on this machine")
+        raise JlabError(f"session {record.id} is not running any more")
     os.kill(int(record.job_id), signal.SIGTERM)
 
 
 def _is_run(job_id: str) -> bool:
-    """Whether the process is a `jlab-node run` of ours: process numbers are used again."""
+    """Whether the process is a `jlab-node run` of ours: process numbers are used again.
+
+    Not by its age: that moves when the clock is set.
+    """
     try:
         process = psutil.Process(int(job_id))
+        words = process.cmdline()
         return (
             process.uids().real == os.getuid()
             and process.status() != psutil.STATUS_ZOMBIE
-            and any("jlab" in word for word in process.cmdline())
+            and "run" in words
+            and any(word.endswith(("jlab-node", "jlab_node")) for word in words)
         )
     except (psutil.Error, ValueError, OverflowError):
         return False

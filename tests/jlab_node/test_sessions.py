@@ -46,7 +46,7 @@ def test_publishing_again_replaces_the_record_and_keeps_it_private(tmp_path: Pat
     again = replace(LAB, port=9999)
     sessions.publish(tmp_path, again)
     assert path.stat().st_mode & 0o7777 == 0o600
-    assert sessions.choose(tmp_path, None).record == again
+    assert sessions.choose(sessions.read_all(tmp_path)[0], None).record == again
 
 
 def test_a_record_that_is_not_valid_is_not_published(tmp_path: Path) -> None:
@@ -100,19 +100,19 @@ def test_choose(tmp_path: Path, wanted: str | None, job_id: str) -> None:
     publish(tmp_path, GPU, at=100)
     publish(tmp_path, LAB, at=200)
     publish(tmp_path, replace(GPU, job_id="13"), at=300)
-    assert sessions.choose(tmp_path, wanted).record.job_id == job_id
+    assert sessions.choose(sessions.read_all(tmp_path)[0], wanted).record.job_id == job_id
 
 
 def test_choose_from_none(tmp_path: Path) -> None:
     with pytest.raises(JlabError, match="no session is running: start one with `jlab-node run`"):
-        sessions.choose(tmp_path, None)
+        sessions.choose(sessions.read_all(tmp_path)[0], None)
 
 
 @pytest.mark.parametrize("wanted", ["la", "lab2", "", "local-11-la", "11"])
 def test_choose_what_is_not_there(tmp_path: Path, wanted: str) -> None:
     sessions.publish(tmp_path, LAB)
     with pytest.raises(JlabError, match="no running session has that name: `jlab-node ls`"):
-        sessions.choose(tmp_path, wanted)
+        sessions.choose(sessions.read_all(tmp_path)[0], wanted)
 
 
 def test_withdraw_removes_our_record_and_no_other(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_file_without_a_usable_record_is_reported(tmp_path: Path, content: bytes
     path.write_bytes(content)
     good = publish(tmp_path, GPU, at=1)
     assert sessions.read_all(tmp_path) == ([good], [sessions.Unreadable(path, why)])
-    assert sessions.choose(tmp_path, None) == good
+    assert sessions.choose(sessions.read_all(tmp_path)[0], None) == good
 
 
 def test_directory_among_the_records_is_reported(tmp_path: Path) -> None:

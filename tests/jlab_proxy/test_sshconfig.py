@@ -177,10 +177,12 @@ def test_real_ssh_reads_the_block_and_all_else_as_before(tmp_path: Path, content
     assert [as_ssh_reads(path, host) for host in HOSTS] == before
 
     directory = f"{tmp_path}/jlab"
-    proxy = f"/opt/jlab/bin/jlab-proxy connect %h --port 8888 -F {tmp_path}/config"
-    for host in ("jlab+demo", "jlab+demo+gpu"):
+    proxy = "/opt/jlab/bin/jlab-proxy connect %h"
+    for host, port in (("jlab+demo", " --port 8888"), ("jlab+demo+gpu", "")):
         found = as_ssh_reads(path, host)
-        assert found["proxycommand"][0].replace(host, "%h") == proxy
+        assert found["proxycommand"][0].replace(host, "%h") == (
+            f"{proxy}{port} -F {tmp_path}/config"
+        )
         assert "proxyjump" not in found
         assert (found["hostname"], found["user"], found["port"]) == ([host], ["alice"], ["22"])
         assert found["identityfile"][0] == f"{directory}/id"
@@ -365,7 +367,7 @@ def test_real_ssh_starts_jlab_proxy_from_an_odd_place(tmp_path: Path, name: str)
     )
     assert done.returncode == 255
     assert (directory / "started").exists(), done.stderr
-    words = ["connect", "jlab+demo+gpu", "--port", "8888", "-F", str(path)]
+    words = ["connect", "jlab+demo+gpu", "-F", str(path)]
     assert (directory / "started").read_text().splitlines() == words
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -19,6 +21,7 @@ from jlab_node.record import Record, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NONCE = "0123456789abcdef" * 2
 
@@ -227,8 +230,8 @@ def test_it_hangs_up(laptop: Loopback, listener: socket.socket) -> None:
 
 def jlab_process(site: Loopback) -> str:
     """The number of a living process that passes for a `jlab-node run`."""
-    process = subprocess.Popen(["bash", "-c", "exec -a jlab sleep 60"])
-    wait_until(lambda: b"jlab" in Path(f"/proc/{process.pid}/cmdline").read_bytes(), "it runs")
+    sleep = "import time; time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", sleep, "jlab-node", "run"])
     site.add_process(process)
     return str(process.pid)
 
@@ -275,6 +278,41 @@ def test_an_impostor_with_the_right_nonce_fails_the_host_key(
     done = ssh(laptop, "jlab+demo", "true")
     assert (done.returncode, done.stdout) == (255, "")
     assert "Host key verification failed" in done.stderr
+
+
+@pytest.mark.parametrize("how", ["other owner", "others may write"])
+def test_a_neighbours_trap_in_tmp(laptop: Loopback, how: str) -> None:
+    """What another user says there about sessions is not believed, nor shown."""
+    if os.getuid() and how == "other owner":
+        pytest.skip("only root can make a directory of another user")
+    trap = laptop.tmp / "trap"
+    trap.mkdir(parents=True)
+    (trap / "starting").write_text("\x1b]0;PWNED\a local-1-lab")
+    victim = laptop.home / "victim"
+    victim.write_text("precious")
+    (trap / "alive").symlink_to(victim)
+    with victim.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if how == "other owner":
+            os.chown(laptop.tmp, 65534, 65534)
+        else:
+            laptop.tmp.chmod(0o770)
+        done = connect(laptop)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr.startswith("jlab-node: no session to connect to")
+    assert victim.read_text() == "precious"
+
+
+def test_a_session_of_a_scheduler_that_is_not_known_here(laptop: Loopback) -> None:
+    plant(laptop, replace(a_record(free_port()), scheduler="future", node="localhost"))
+    done = connect(laptop)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "session lab runs, but localhost:" in done.stderr
+    stop = subprocess.run(
+        laptop.node("stop", "lab"), env=laptop.env, capture_output=True, text=True, check=False
+    )
+    assert stop.returncode == 1
+    assert "is a future job, which this jlab-node does not know" in stop.stderr
 
 
 def test_it_waits_while_jupyterlab_starts(laptop: Loopback) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -44,6 +45,12 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 """, marker + ".grandchild"])
+if mode == "tidy":
+    def tidy(number, _):
+        time.sleep(1)
+        open(marker + ".tidied", "w").write(str(number))
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, tidy)
 if mode == "early":
     sys.exit(23)
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -96,6 +103,82 @@ def test_a_signal_ends_the_session(site: Loopback, name: str) -> None:
     site.wait_for_session(process)
     process.send_signal(signal.Signals[name])
     assert process.wait(timeout=30) == 128 + signal.Signals[name]
+    assert_nothing_is_left(site)
+
+
+def test_nohup_is_heard(site: Loopback) -> None:
+    process = subprocess.Popen(
+        ["nohup", *site.node("run"), *stand_in(site, "plain")],
+        env=site.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    site.add_process(process)
+    site.wait_for_session(process)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    assert answers(site.tmp / "lab.sock", record_of(site.records()[0]).token)
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+
+
+def test_a_wrapper_around_jupyterlab_lets_it_end_in_peace(site: Loopback) -> None:
+    """`conda run` and the like: the signal and the patience are for the whole group."""
+    arguments = stand_in(site, "tidy")
+    wrapper = site.root / "wrapper"
+    wrapper.write_text(f'#!/bin/sh\n{arguments[1]} "$@"\nexit $?\n')
+    wrapper.chmod(0o755)
+    process = site.start_session("--jupyter", str(wrapper))
+    site.wait_for_session(process)
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    assert Path(f"{site.root}/marker.tidied").read_text() == "15"
+    assert_nothing_is_left(site)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("c.ServerApp.token = ''", "JupyterLab lets everybody in without a token"),
+        ("c.IdentityProvider.token = 'mine'", "JupyterLab does not take the token that jlab-node"),
+    ],
+    ids=["open", "another token"],
+)
+def test_a_jupyter_configuration_that_undoes_the_token(
+    site: Loopback, setting: str, sentence: str
+) -> None:
+    config = site.home / ".jupyter" / "jupyter_server_config.py"
+    config.parent.mkdir()
+    config.write_text(f"{setting}\n")
+    process = site.start_session()
+    assert process.wait(timeout=60) == 1
+    assert sentence in (site.root / "job.log").read_text()
+    assert "Traceback" not in (site.root / "job.log").read_text()
+    assert_nothing_is_left(site)
+
+
+def test_a_lock_that_is_held(site: Loopback) -> None:
+    """A suspended session of the same user: said after ten seconds, not waited for without end."""
+    site.tmp.mkdir(mode=0o700)
+    with (site.tmp / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = site.start_session()
+        assert process.wait(timeout=30) == 1
+    log = (site.root / "job.log").read_text()
+    assert f"has held {site.tmp}/lock for 10 s: is one suspended?" in log
+
+
+def test_the_log_stays_clean_with_a_browser_connected(site: Loopback) -> None:
+    process = site.start_session()
+    site.wait_for_session(process)
+    with socket.socket(socket.AF_UNIX) as browser:
+        browser.connect(str(site.tmp / "lab.sock"))
+        browser.sendall(b"GET /api/status HTTP/1.1\r\n")
+        time.sleep(0.5)
+        process.terminate()
+        assert process.wait(timeout=30) == 143
+    assert "Traceback" not in (site.root / "job.log").read_text()
     assert_nothing_is_left(site)
 
 
