@@ -17,7 +17,7 @@ import psutil
 import pytest
 from loopback import Loopback, free_port, wait_until
 
-from jlab_node.record import Record, render
+from jlab_node.record import Record, parse, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -324,9 +324,15 @@ def test_it_waits_while_jupyterlab_starts(laptop: Loopback) -> None:
     done = ssh(laptop, "jlab+demo", "echo here")
     assert done.stdout == "here\n"
     session = f"local-{process.pid}-lab"
-    assert done.stderr == (
-        f"jlab-node: session {session} runs on {socket.gethostname()}; JupyterLab is starting\n"
-    )
+    assert done.stderr.splitlines() == [
+        f"jlab-node: session {session} runs on {socket.gethostname()}; JupyterLab is starting",
+        f"jlab-node: connecting to session lab at {socket.gethostname()}:{port_of(laptop)}",
+    ]
+
+
+def port_of(site: Loopback) -> int | None:
+    (path,) = site.records()
+    return parse(path.read_text()).ssh_port
 
 
 def test_it_stops_waiting_when_the_laptop_is_gone(laptop: Loopback) -> None:
