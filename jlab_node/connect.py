@@ -6,6 +6,7 @@ Python stays behind.
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import socket
@@ -29,8 +30,9 @@ _STOP_TIMEOUT = 25.0  # seconds: JupyterLab alone has 15
 _RELAY_DESCRIPTOR = 3
 
 
+@functools.cache
 def say(text: str) -> None:
-    """One line for the person at the laptop."""
+    """One line for the person at the laptop; the same line only once."""
     print(f"jlab-node: {text}", file=sys.stderr, flush=True)
 
 
@@ -39,16 +41,18 @@ def connect(wanted: str | None, *, env: Mapping[str, str], user: str) -> NoRetur
     host = socket.gethostname()
     directory = home.locate()
     base = sockets.base_path(env, user)
-    waiting_for = ""
     while True:
         # Asked in this order, a session that becomes ready in between is not missed.
         starting = [each for each in sockets.starting(base) if _is_wanted(each, wanted)]
-        reasons = _try_each(directory, wanted, host=host)
+        _try_each(directory, wanted, host=host)
         if not starting:
-            raise JlabError(_nothing(wanted, reasons, host=host), code=UNAVAILABLE)
-        if starting[0] != waiting_for:
-            waiting_for = starting[0]
-            say(f"session {waiting_for} runs on {host}; JupyterLab is starting")
+            called, option = (f" called {wanted}", f" --name {wanted}") if wanted else ("", "")
+            raise JlabError(
+                f"no session{called} to connect to on {host}: start one there with "
+                f"`jlab-node run{option}`",
+                code=UNAVAILABLE,
+            )
+        say(f"session {starting[0]} runs on {host}; JupyterLab is starting")
         if _laptop_is_gone():
             raise JlabError("the laptop has ended the connection", code=UNAVAILABLE)
         time.sleep(_POLL)
@@ -66,18 +70,14 @@ def stop(published: Published, *, host: str) -> None:
     raise JlabError(f"session {record.id} was told to stop, but still runs")
 
 
-def _try_each(directory: Home, wanted: str | None, *, host: str) -> list[str]:
-    """Connect to the first session that can be reached; why each could not, if none can."""
+def _try_each(directory: Home, wanted: str | None, *, host: str) -> None:
+    """Connect to the first session that can be reached, or say why each could not."""
     published, unreadable = sessions.read_all(directory.sessions)
-    reasons = [
-        f"the record {sessions.printable(each.path)} is no use: {each.why}" for each in unreadable
-    ]
+    for broken in unreadable:
+        say(f"the record {sessions.printable(broken.path)} is no use: {broken.why}")
     for each in published:
         if wanted is None or each.record.name == wanted:
-            reason = _try(each, host=host)
-            if reason:
-                reasons.append(reason)
-    return reasons
+            say(_try(each, host=host))
 
 
 def _try(published: Published, *, host: str) -> str:
@@ -103,9 +103,8 @@ def _try(published: Published, *, host: str) -> str:
             if not greeting:
                 return f"{what} runs, but {where} hangs up at once"
     except (OSError, UnicodeError) as error:
-        return (
-            f"{what} runs, but {where} does not answer: {getattr(error, 'strerror', None) or error}"
-        )
+        why = getattr(error, "strerror", None) or error
+        return f"{what} runs, but {where} does not answer: {why}"
     sessions.withdraw(published)
     return f"{what} is over: {where} belongs to another program now; its record is removed"
 
@@ -119,18 +118,6 @@ def _become_relay(connection: socket.socket, *, directory: Path) -> NoReturn:
 
 def _is_wanted(session_id: str, wanted: str | None) -> bool:
     return wanted is None or session_id.split("-", 2)[-1] == wanted
-
-
-def _nothing(wanted: str | None, reasons: list[str], *, host: str) -> str:
-    called = f" called {wanted}" if wanted else ""
-    option = f" --name {wanted}" if wanted else ""
-    return "\n".join(
-        [
-            *reasons,
-            f"no session{called} to connect to on {host}: start one there with "
-            f"`jlab-node run{option}`",
-        ]
-    )
 
 
 def _laptop_is_gone() -> bool:

@@ -92,7 +92,7 @@ def environment(env: Mapping[str, str], *, token: str, runtime: Path) -> dict[st
 def accepts(port: int) -> bool:
     """Whether anything listens on the port: cheap to ask, and says nothing about who."""
     try:
-        socket.create_connection((HOST, port), timeout=_TIMEOUT).close()
+        socket.create_connection((HOST, port), timeout=1).close()
     except OSError:
         return False
     return True

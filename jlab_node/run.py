@@ -89,8 +89,11 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
             SessionDirectory(base_path(env, draft.user), draft.name, draft.id)
         )
         children = await stack.enter_async_context(Children(grace=GRACE))
+        into_the_job = _sshd_command(
+            options, user=draft.user, env=env, directory=directory, place=place
+        )
         record = await stack.enter_async_context(
-            _endpoint(options, draft, env=env, directory=directory, place=place, children=children)
+            _endpoint(into_the_job, options.port_range, draft, place=place, children=children)
         )
         server, port = await _jupyter(
             command, options.arguments, env=env, token=draft.token, place=place, children=children
@@ -137,46 +140,43 @@ def _log_path() -> str:
     return ""
 
 
-@contextlib.asynccontextmanager
-async def _endpoint(
-    options: Options,
-    draft: Record,
-    *,
-    env: Mapping[str, str],
-    directory: Home,
-    place: SessionDirectory,
-    children: Children,
-) -> AsyncIterator[Record]:
-    """Accept ssh connections; the record says where. Without an sshd the session goes on."""
+def _sshd_command(
+    options: Options, *, user: str, env: Mapping[str, str], directory: Home, place: SessionDirectory
+) -> list[str] | None:
+    """What serves one ssh connection into this session; None, and said, where nothing can."""
     path = sshd.find(options.sshd)
     if path is None:
         say("no sshd here, so no `ssh` into this session: install OpenSSH's server, or use --sshd")
-        yield draft
-        return
-    text = sshd.config(
-        directory,
-        user=draft.user,
-        env=env,
-        user_keys=sshd.trusted_keys(directory.path.with_name(".ssh")),
-    )
-    place.write(place.sshd_config, text)
+        return None
+    keys = sshd.trusted_keys(directory.path.with_name(".ssh"))
+    place.write(place.sshd_config, sshd.config(directory, user=user, env=env, user_keys=keys))
     try:
         sshd.check(path, place.sshd_config)
     except JlabError as error:
         if options.sshd is not None:
             raise
         say(f"{error}; so no `ssh` into this session")
+        return None
+    return sshd.command(path, place.sshd_config)
+
+
+@contextlib.asynccontextmanager
+async def _endpoint(
+    command: list[str] | None,
+    ports: range | None,
+    draft: Record,
+    *,
+    place: SessionDirectory,
+    children: Children,
+) -> AsyncIterator[Record]:
+    """Accept ssh connections, if there is a command for them; the record says where."""
+    if command is None:
         yield draft
         return
     nonce = secrets.token_hex(16)
-    with endpoint.listen(options.port_range, loopback=draft.scheduler == "local") as listener:
+    with endpoint.listen(ports, loopback=draft.scheduler == "local") as listener:
         serving = asyncio.ensure_future(
-            endpoint.serve(
-                listener,
-                nonce=nonce,
-                children=children,
-                command=sshd.command(path, place.sshd_config),
-            )
+            endpoint.serve(listener, nonce=nonce, command=command, children=children)
         )
         try:
             yield replace(
