@@ -48,6 +48,10 @@ Host {alias}
 """
 
 
+# Prints the number of the shell's process and of each one above it.
+ANCESTORS = 'p=$$; while test $p -gt 1; do echo $p; p=$(cut -d" " -f4 /proc/$p/stat); done'
+
+
 def wait_until(condition: object, what: str, *, seconds: float = 60) -> None:
     """Call `condition` until it is true; raises TimeoutError that says `what` did not happen."""
     assert callable(condition)
