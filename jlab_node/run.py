@@ -19,7 +19,7 @@ from . import endpoint, home, jupyter, schedulers, sessions, sshd
 from .errors import FAILED, JlabError
 from .processes import Child, Children
 from .record import Record, RecordError, render
-from .sockets import SessionDirectory, base_path, relay
+from .sockets import NEWEST, SessionDirectory, base_path, relay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -248,8 +248,8 @@ def _tell_how_to_connect(record: Record) -> None:
     say(f"published as ~/.jlab/sessions/{record.id}")
     if record.ssh_port is None:
         return
-    wanted = "" if record.name == "lab" else f"+{record.name}"
-    say(f"on your computer, type:  ssh jlab+ALIAS{wanted}")
-    say("  where ALIAS is this cluster's name in your ~/.ssh/config; once before that:")
-    say("  pip install jlab-remote && jlab-proxy setup ALIAS")
-    say("then `jlab-proxy url ALIAS` prints the address for your browser")
+    target = "ALIAS" if record.name == NEWEST else f"ALIAS+{record.name}"
+    say("On your computer, with ALIAS for this cluster's name in your ~/.ssh/config:")
+    say("  the first time    pip install jlab-remote && jlab-proxy setup ALIAS")
+    say(f"  to connect        ssh jlab+{target}")
+    say(f"  for your browser  jlab-proxy url {target}")

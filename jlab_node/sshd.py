@@ -43,6 +43,7 @@ UsePAM no
 StrictModes no
 PidFile none
 PrintMotd no
+PrintLastLog no
 LogLevel VERBOSE
 LoginGraceTime 20
 MaxSessions 100

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import re
 import stat
 import subprocess
@@ -111,6 +114,29 @@ def test_without_a_terminal_it_needs_yes(ready: Loopback) -> None:
     assert done.returncode == 1
     assert "say --yes" in done.stderr
     assert ready.config.read_bytes() == before
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 0), ("y", 0), ("\x03", 130)])
+def test_at_a_terminal_it_asks(ready: Loopback, answer: str, code: int) -> None:
+    before = ready.config.read_bytes()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        command = ready.proxy("setup", "demo")
+        os.execv(command[0], command)
+    said = b""
+    while b"? [Y/n]: " not in said:
+        said += os.read(terminal, 4096)
+    assert b"+Host jlab+demo jlab+demo+*" in said
+    os.write(terminal, answer.encode() + b"\n")
+    with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
+        while chunk := os.read(terminal, 4096):
+            said += chunk
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
+    assert b"Traceback" not in said
+    assert (ready.config.read_bytes() == before) is (answer != "y")
+    keys = (ready.home / ".jlab" / "authorized_keys").read_text()
+    assert bool(keys) is (answer == "y"), "no key is exchanged without consent"
 
 
 def test_mux_shares_the_connection_to_the_job(ready: Loopback) -> None:
