@@ -40,13 +40,21 @@ def slow_road(listen: int, to: int, *, round_trip: float) -> Iterator[None]:
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             await asyncio.gather(one_way(reader, far_writer), one_way(far_reader, writer))
 
+    async def end() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
     starting = asyncio.start_server(carry, "127.0.0.1", listen)
     asyncio.run_coroutine_threadsafe(starting, loop).result()
     try:
         yield
     finally:
+        asyncio.run_coroutine_threadsafe(end(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.close()
 
 
 def seconds(command: list[str]) -> float:
