@@ -161,7 +161,7 @@ def starting(base: Path) -> list[str]:
 
 
 def _session_directories(base: Path) -> Iterator[Path]:
-    return (path.parent for path in base.glob("*/alive"))
+    return (path for path in base.iterdir() if path.is_dir() and not path.is_symlink())
 
 
 def _dead(base: Path) -> list[Path]:

@@ -60,8 +60,9 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
     if not _agreed(paths, answers, merge(before), before):
         return
     cluster.ask("setup", "--authorize", stdin=identity.public_key(paths))
-    identity.save_pin(paths, target, about["host_key"])
-    _write(paths, merge)
+    with _lock(paths):
+        identity.save_pin(paths, target, about["host_key"])
+        _write(paths, merge)
     print(f"ssh {target.host}   opens a shell in your session, and JupyterLab at localhost:{port}")
     print(f"jlab-proxy url {target.name}   prints the address that logs your browser in")
 
@@ -75,10 +76,11 @@ def remove(paths: Paths, target: Target, answers: Answers) -> None:
     if not _agreed(paths, answers, sshconfig.remove(before, target.host), before):
         return
     identity.make_directory(paths)  # the lock is in it
-    _write(paths, lambda text: sshconfig.remove(text, target.host))
-    left = sshconfig.hosts(sshconfig.read(paths.config))
-    if not any(host.split("+")[1] == target.alias for host in left):
-        identity.save_pin(paths, target, None)
+    with _lock(paths):
+        _write(paths, lambda text: sshconfig.remove(text, target.host))
+        left = sshconfig.hosts(sshconfig.read(paths.config))
+        if not any(host.split("+")[1] == target.alias for host in left):
+            identity.save_pin(paths, target, None)
     print(f"removed; to forget this computer on {target.alias}: rm -r ~/.jlab there")
 
 
@@ -134,13 +136,17 @@ def _agreed(paths: Paths, answers: Answers, after: str, before: str) -> bool:
     return False
 
 
+def _lock(paths: Paths) -> FileLock:
+    """One setup at a time."""
+    return FileLock(f"{paths.directory}/lock", mode=0o600)
+
+
 def _write(paths: Paths, edit: Callable[[str], str]) -> None:
     """Edit the file as it is now: another setup may have written while this one asked."""
-    with FileLock(f"{paths.directory}/lock", mode=0o600):
-        before = sshconfig.read(paths.config)
-        after = edit(before)
-        if after != before:
-            sshconfig.write(paths.config, after)
+    before = sshconfig.read(paths.config)
+    after = edit(before)
+    if after != before:
+        sshconfig.write(paths.config, after)
 
 
 def _diff(before: str, after: str, path: str) -> list[str]:

@@ -116,6 +116,10 @@ def use_a_session(site: Loopback) -> tuple[str, str, str, str]:
         site.proxy("url", "demo"), check=True, capture_output=True, text=True
     ).stdout.strip()
     assert evaluate(url, "6*7") == "42"
+    # Over tcp, others could subscribe to what the kernel says.
+    connection = "__import__('json').load(open(__import__('ipykernel').get_connection_file()))"
+    assert evaluate(url, f"{connection}['transport']") == "'ipc'"
+    assert evaluate(url, f"{connection}['ip'].startswith('{site.tmp}/')") == "True"
     tunnel.terminate()
     tunnel.wait()
     subprocess.run(site.node("ls"), env=site.env, check=True, stdout=subprocess.DEVNULL)
