@@ -15,7 +15,7 @@ import click
 from . import connect as connecting
 from . import home, jupyter, schedulers, sessions, sockets, sshd
 from . import run as running
-from .errors import FAILED, JlabError
+from .errors import FAILED, UNAVAILABLE, JlabError
 from .record import MAX_PORT, is_name
 
 if TYPE_CHECKING:
@@ -245,7 +245,11 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
 
     It contains the token: whoever has it can do what you can.
     """
-    record = sessions.choose(_living(), name).record
+    published = _living()
+    starting = sockets.starting(sockets.base_path(os.environ, home.user()))
+    if starting and not published:
+        raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)
+    record = sessions.choose(published, name).record
     address = f"http://localhost:{port}{record.base_url}lab?token={record.token}"
     if as_json:
         _print_json({"id": record.id, "url": address})
@@ -268,12 +272,16 @@ def stop(name: str, *, as_json: bool) -> None:
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.option("--session", metavar="NAME", callback=_session_name)
-def connect(session: str | None) -> None:
+@click.option("--terminal", is_flag=True, help="Say a line on connecting.")
+@click.option("--port", type=int, metavar="N", help="The port on your computer that leads here.")
+def connect(session: str | None, *, terminal: bool, port: int | None) -> None:
     """Become the ssh connection to a session: what `ssh jlab+ALIAS` runs on the login node.
 
     Started by ~/.jlab/connect when the newest session does not answer at once.
     """
-    connecting.connect(session, env=os.environ, user=home.user())
+    where = f", JupyterLab at http://localhost:{port}/" if port else ""
+    greet = where if terminal else None
+    connecting.connect(session, greet=greet, env=os.environ, user=home.user())
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 # jlab-remote: the login node's half of `ssh jlab+ALIAS`. Written by jlab-node; do not edit.
 #
-#   bash ~/.jlab/connect [--session=NAME] [--port=N] [--terminal]
+#   bash ~/.jlab/connect [--session=NAME] [--terminal] [--port=N | --taken=N]
 #       find the newest session (of that name), connect to its endpoint, carry bytes
 #   bash ~/.jlab/connect --relay
 #       carry bytes between stdin, stdout and descriptor 3
@@ -61,11 +61,12 @@ announce() {
         left=", $((left / 60)) h $((left % 60)) min left"
     fi
     [[ $port ]] && url=", JupyterLab at http://localhost:$port$base_url"
+    [[ $taken ]] && url=" (localhost:$taken is taken already, perhaps by another ssh to it)"
     echo "jlab-node: session $name on $node$left$url" >&2
 }
 
 main() {
-    local LC_ALL=C argument session='' port='' terminal='' files file host
+    local LC_ALL=C argument session='' port='' taken='' terminal='' files file host
     local directory=${BASH_SOURCE[0]%/*}
     local format name scheduler node ssh_port nonce ends_at base_url
     for argument; do
@@ -73,6 +74,7 @@ main() {
         --relay) relay ;;
         --session=*) session=${argument#*=} ;;
         --port=*) port=${argument#*=} ;;
+        --taken=*) taken=${argument#*=} ;;
         --terminal) terminal=yes ;;
         esac
     done

@@ -36,20 +36,26 @@ def say(text: str) -> None:
     print(f"jlab-node: {text}", file=sys.stderr, flush=True)
 
 
-def connect(wanted: str | None, *, env: Mapping[str, str], user: str) -> NoReturn:
-    """Become the connection to the newest session (called `wanted`); raises JlabError."""
+def connect(
+    wanted: str | None, *, greet: str | None, env: Mapping[str, str], user: str
+) -> NoReturn:
+    """Become the connection to the newest session (called `wanted`); raises JlabError.
+
+    `greet` is said on connecting, after the name of the session and its node; None: nothing is.
+    """
     host = socket.gethostname()
     directory = home.locate()
     base = sockets.base_path(env, user)
     while True:
         # Asked in this order, a session that becomes ready in between is not missed.
         starting = [each for each in sockets.starting(base) if _is_wanted(each, wanted)]
-        _try_each(directory, wanted, host=host)
+        others = _try_each(directory, wanted, greet=greet, host=host)
         if not starting:
             called, option = (f" called {wanted}", f" --name {wanted}") if wanted else ("", "")
+            running = f"; there are: {', '.join(others)}" if others else ""
             raise JlabError(
                 f"no session{called} to connect to on {host}: start one there with "
-                f"`jlab-node run{option}`",
+                f"`jlab-node run{option}`{running}",
                 code=UNAVAILABLE,
             )
         say(f"session {starting[0]} runs on {host}; JupyterLab is starting")
@@ -70,17 +76,21 @@ def stop(published: Published, *, host: str) -> None:
     raise JlabError(f"session {record.id} was told to stop, but still runs")
 
 
-def _try_each(directory: Home, wanted: str | None, *, host: str) -> None:
-    """Connect to the first session that can be reached, or say why each could not."""
+def _try_each(directory: Home, wanted: str | None, *, greet: str | None, host: str) -> list[str]:
+    """Connect to the first session that can be reached, or say why each could not.
+
+    The names of those that were not wanted.
+    """
     published, unreadable = sessions.read_all(directory.sessions)
     for broken in unreadable:
         say(f"the record {sessions.printable(broken.path)} is no use: {broken.why}")
     for each in published:
         if wanted is None or each.record.name == wanted:
-            say(_try(each, host=host))
+            say(_try(each, greet=greet, host=host))
+    return sorted({each.record.name for each in published} - {wanted}) if wanted else []
 
 
-def _try(published: Published, *, host: str) -> str:
+def _try(published: Published, *, greet: str | None, host: str) -> str:
     """Connect to this session and do not return, or say why not."""
     record = published.record
     what = f"session {record.name}"
@@ -99,6 +109,8 @@ def _try(published: Published, *, host: str) -> str:
         with socket.create_connection(address, timeout=_TIMEOUT) as connection:
             greeting = endpoint.read_greeting(connection, timeout=_TIMEOUT)
             if greeting == endpoint.greeting(record.nonce):
+                if greet is not None:
+                    say(f"session {record.name} on {record.node}{greet}")
                 _become_relay(connection, directory=published.path.parent.parent)
             if not greeting:
                 return f"{what} runs, but {where} hangs up at once"

@@ -12,6 +12,7 @@ from .errors import JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Callable
 
     from .processes import Children
 
@@ -60,9 +61,14 @@ def greeting(nonce: str) -> bytes:
 
 
 async def serve(
-    listener: socket.socket, *, nonce: str, command: Sequence[str], children: Children
+    listener: socket.socket,
+    *,
+    nonce: str,
+    command: Sequence[str],
+    children: Children,
+    before: Callable[[], None],
 ) -> None:
-    """Start `command` on each connection, until cancelled.
+    """Call `before` and start `command` on each connection, until cancelled.
 
     sshd gets the socket itself, so it knows its peer and no byte passes through this process.
     """
@@ -79,6 +85,7 @@ async def serve(
             continue
         try:
             with connection:
+                before()
                 connection.setblocking(True)
                 connection.sendall(greeting(nonce))  # fits an empty buffer: does not block
                 child = children.start(

@@ -26,8 +26,8 @@ _PUBLIC_KEY = re.compile(
 _WRAPPER = """\
 # Written by jlab-node; the laptop starts it as `sh ~/.jlab/jlab-node VERB`.
 python={python}
-[ -x "$python" ] || {{ echo "jlab: $python is gone: install jlab-remote again on this cluster, \
-then type jlab-node setup there" >&2; exit 69; }}
+[ -x "$python" ] || {{ echo "jlab-node: $python is gone: install jlab-remote again on this \
+cluster, then type jlab-node setup there" >&2; exit 69; }}
 cd "$HOME/.jlab" && exec "$python" -m jlab_node "$@"
 """
 

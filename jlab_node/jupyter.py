@@ -49,8 +49,8 @@ def find(command: str | None) -> list[str]:
     found = shutil.which("jupyter-lab") or shutil.which(str(beside))
     if found is None:
         raise JlabError(
-            "jupyter-lab is not on PATH: activate the environment that has it, "
-            "or name it: jlab-node run --jupyter /path/to/jupyter-lab"
+            "jupyter-lab is not on PATH: activate the environment that has it, or install it "
+            "(pip install jupyterlab), or name it: jlab-node run --jupyter /path/to/jupyter-lab"
         )
     return [found]
 
@@ -120,20 +120,25 @@ def _listens(process: psutil.Process, port: int) -> bool:
 
 def base_url(runtime: Path) -> str:
     """What the server says of itself in its runtime directory, "/" where it says nothing."""
+    return str(_said(runtime, "base_url") or "/")
+
+
+def _said(runtime: Path, key: str) -> object:
     for path in runtime.glob("jpserver-*.json"):
         try:
-            return str(json.loads(path.read_text(encoding="utf-8"))["base_url"])
+            return json.loads(path.read_text(encoding="utf-8"))[key]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return "/"
+    return None
 
 
-def answers(port: int, *, token: str, url: str) -> bool:
+def answers(port: int, *, token: str, runtime: Path) -> bool:
     """Whether it lets us in, and nobody else. Only for a port that `belongs_to` our child.
 
     False: not yet. Raises JlabError when the user's own configuration sees to it that it never
     will: to publish an open server would be to give the account away.
     """
+    url = base_url(runtime)
     with_token = _status(port, url, {"Authorization": f"token {token}"})
     if with_token in _REFUSED:
         raise JlabError(
@@ -143,6 +148,8 @@ def answers(port: int, *, token: str, url: str) -> bool:
         )
     if with_token != http.client.OK:
         return False
+    if _said(runtime, "token") == token:
+        return True
     without = _status(port, url, {})
     if without == http.client.OK:
         raise JlabError(

@@ -19,7 +19,7 @@ from . import endpoint, home, jupyter, schedulers, sessions, sshd
 from .errors import FAILED, JlabError
 from .processes import Child, Children
 from .record import Record, RecordError, render
-from .sockets import NEWEST, SessionDirectory, base_path, relay
+from .sockets import NEWEST, SessionDirectory, base_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -99,8 +99,7 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
             command, options.arguments, env=env, token=draft.token, place=place, children=children
         )
         record = replace(record, port=port, base_url=jupyter.base_url(place.runtime))
-        await stack.enter_async_context(relay(place.socket, jupyter.HOST, port))
-        place.take_links()
+        await stack.enter_async_context(place.relay(jupyter.HOST, port))
         stack.enter_context(_published(directory, record))
         place.ready()
         _tell_how_to_connect(record)
@@ -176,7 +175,9 @@ async def _endpoint(
     nonce = secrets.token_hex(16)
     with endpoint.listen(ports, loopback=draft.scheduler == "local") as listener:
         serving = asyncio.ensure_future(
-            endpoint.serve(listener, nonce=nonce, command=command, children=children)
+            endpoint.serve(
+                listener, nonce=nonce, command=command, children=children, before=place.tend
+            )
         )
         try:
             yield replace(
@@ -222,11 +223,13 @@ async def _answers(server: Child, port: int, *, token: str, place: SessionDirect
     started = told = time.monotonic()
     while not server.ended.done():
         # The token goes to our own child alone, so whose socket it is comes first.
-        if jupyter.accepts(port) and jupyter.belongs_to(port, server.pid):
-            url = jupyter.base_url(place.runtime)
-            if await asyncio.to_thread(jupyter.answers, port, token=token, url=url):
-                say(f"JupyterLab answers, {time.monotonic() - started:.1f} s after its start")
-                return True
+        if (
+            jupyter.accepts(port)
+            and jupyter.belongs_to(port, server.pid)
+            and await asyncio.to_thread(jupyter.answers, port, token=token, runtime=place.runtime)
+        ):
+            say(f"JupyterLab answers, {time.monotonic() - started:.1f} s after its start")
+            return True
         if time.monotonic() - told > _PATIENCE:
             told = time.monotonic()
             say(f"JupyterLab has not answered for {told - started:.0f} s; still waiting")

@@ -5,12 +5,13 @@ One file per session means no lock: on network file systems locks lie.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import files
-from .errors import JlabError
+from .errors import UNAVAILABLE, JlabError
 from .record import Record, RecordError, parse, render
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ def choose(published: list[Published], wanted: str | None) -> Published:
     for each in published:
         if wanted in (None, each.record.name, each.record.id):
             return each
-    raise JlabError(
-        "no session is running: start one with `jlab-node run`"
-        if wanted is None
-        else "no running session has that name: `jlab-node ls` lists them"
-    )
+    host = os.uname().nodename
+    if wanted is None:
+        text = f"no session is running on {host}: start one there with `jlab-node run`"
+    else:
+        names = ", ".join(each.record.name for each in published) or "none"
+        text = f"no session is called {wanted!r} on {host}; running: {names}"
+    raise JlabError(text, code=UNAVAILABLE)
 
 
 def _published_at(path: Path) -> int:

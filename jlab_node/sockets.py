@@ -1,11 +1,17 @@
 """The user's directory on the node: a directory per session, and the links that `ssh -L` names.
 
-    /tmp/jlab-alice/lab.sock  ->  x7k2m9qa/gpu.sock     the newest session
+    /tmp/jlab-alice/lab.sock  ->  x7k2m9qa/lab.sock     the newest session on this node
     /tmp/jlab-alice/gpu.sock  ->  x7k2m9qa/gpu.sock     the newest one of that name
-    /tmp/jlab-alice/x7k2m9qa/                           sshd_config, runtime/, gpu.sock, alive
+    /tmp/jlab-alice/x7k2m9qa/                           one session: alive, owner, sshd_config, rt/,
+        direct, gpu.sock -> direct                      its JupyterLab, whoever asks
+        lab.sock                                        the JupyterLab of the session that asks
+
+An open `ssh -L 8888:/tmp/jlab-alice/lab.sock` must not change sides when a newer session takes the
+link. So the relay behind lab.sock looks which session the asking sshd descends from, and leads
+to that one.
 
 A session holds the lock `alive` for as long as it lives. The kernel lets go of it whatever the
-end is, so what a killed session left behind is known as such, and removed by the next one.
+end is, so what a killed session left behind is known as such, and removed by the others.
 """
 
 from __future__ import annotations
@@ -15,11 +21,14 @@ import contextlib
 import os
 import re
 import shutil
+import socket
+import struct
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import portpicker
+import psutil
 from filelock import FileLock, Timeout
 
 from . import files
@@ -27,7 +36,10 @@ from .errors import JlabError
 from .record import is_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+    from typing import Callable
+
+    _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 NEWEST = "lab"  # the link, and the default name of a session
 _CHUNK = 256 * 1024
@@ -56,15 +68,14 @@ class SessionDirectory:
         try:
             files.private_directory(self.base)
             with self._lock():
-                for dead in _dead(self.base):
-                    shutil.rmtree(dead, ignore_errors=True)
-                self._point_links()
+                self._sweep()
                 self.path = Path(tempfile.mkdtemp(dir=self.base, prefix=""))
                 self._alive = FileLock(self.path / "alive", mode=0o600)
                 self._alive.acquire(timeout=_LOCK_TIMEOUT)  # a `connect` may be looking at it
             try:
                 self.runtime.mkdir(mode=0o700)
                 files.replace(self._starting, self._id)
+                files.replace(self.path / "owner", str(os.getpid()))
             except BaseException:
                 self.__exit__()
                 raise
@@ -89,10 +100,6 @@ class SessionDirectory:
         return self.path / "starting"
 
     @property
-    def socket(self) -> Path:
-        return self.path / f"{self.name}.sock"
-
-    @property
     def sshd_config(self) -> Path:
         return self.path / "sshd_config"
 
@@ -104,16 +111,16 @@ class SessionDirectory:
             raise JlabError(f"cannot write {path}: {error.strerror}") from error
 
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self, timeout: float = _LOCK_TIMEOUT) -> Iterator[None]:
         """Only one session of this user at a time; raises JlabError."""
         path = self.base / "lock"
         try:
-            with FileLock(path, mode=0o600, timeout=_LOCK_TIMEOUT):
+            with FileLock(path, mode=0o600, timeout=timeout):
                 yield
         except Timeout as error:
             raise JlabError(
                 f"another jlab-node of yours on this node has held {path} for "
-                f"{_LOCK_TIMEOUT:.0f} s: is one suspended?"
+                f"{timeout:.0f} s: is one suspended?"
             ) from error
 
     def reserve_port(self) -> int:
@@ -134,21 +141,61 @@ class SessionDirectory:
         with self._lock():
             self._point_links()
 
+    def tend(self) -> None:
+        """Clear away what killed sessions left; not now, if another session is at it."""
+        with contextlib.suppress(OSError, JlabError), self._lock(timeout=0):
+            self._sweep()
+
+    def _sweep(self) -> None:
+        for dead in _dead(self.base):
+            shutil.rmtree(dead, ignore_errors=True)
+        self._point_links()
+
     def ready(self) -> None:
         """The session is no longer `starting`."""
         self._starting.unlink(missing_ok=True)
 
     def _point_links(self) -> None:
-        """Every link to the newest socket that fits it; links that fit none go."""
+        """Every link to the newest socket of its name; links that fit none go."""
         sockets = sorted(self.base.glob("*/*.sock"), key=lambda path: path.stat().st_mtime_ns)
         wanted = {path.name: path for path in sockets}
-        if sockets:
-            wanted[f"{NEWEST}.sock"] = sockets[-1]
         for link in self.base.glob("*.sock"):
             if link.name not in wanted:
                 link.unlink()
         for name, target in wanted.items():
             _link(self.base / name, target.relative_to(self.base))
+
+    @contextlib.asynccontextmanager
+    async def relay(self, host: str, port: int) -> AsyncIterator[None]:
+        """Carry each connection to a socket of this session to JupyterLab at `host:port`."""
+
+        async def to_jupyterlab(_: int) -> _Streams:
+            return await asyncio.open_connection(host, port, limit=_CHUNK)
+
+        async def to_the_askers_own(pid: int) -> _Streams:
+            session = _session_above(pid, self.base)
+            if session in (None, self.path):
+                return await to_jupyterlab(pid)
+            return await asyncio.open_unix_connection(session / "direct", limit=_CHUNK)
+
+        direct = self.path / "direct"
+        newest = self.path / f"{NEWEST}.sock"
+        async with _listening(direct, to_jupyterlab), _listening(newest, to_the_askers_own):
+            if self.name != NEWEST:
+                _link(self.path / f"{self.name}.sock", Path(direct.name))
+            self.take_links()
+            yield
+
+
+def _session_above(pid: int, base: Path) -> Path | None:
+    """The session that started the process `pid`, or the nearest process above it that has one."""
+    owners = {_text(path / "owner"): path for path in _session_directories(base)}
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.parents()]
+    except psutil.Error:
+        return None
+    return next((owners[str(each.pid)] for each in family if str(each.pid) in owners), None)
 
 
 def starting(base: Path) -> list[str]:
@@ -194,12 +241,14 @@ def _link(path: Path, target: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def relay(path: Path, host: str, port: int) -> AsyncIterator[None]:
-    """Carry each connection to the unix socket `path` to `host:port`, for as long as this lasts."""
+async def _listening(
+    path: Path, connect: Callable[[int], Awaitable[_Streams]]
+) -> AsyncIterator[None]:
+    """Carry connections to the unix socket `path` to where `connect` leads for the peer's pid."""
     carrying: set[asyncio.Task[None]] = set()
 
     def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(_carry(reader, writer, host, port))
+        task = asyncio.ensure_future(_carry(reader, writer, connect))
         carrying.add(task)
         task.add_done_callback(carrying.discard)
 
@@ -217,10 +266,12 @@ async def relay(path: Path, host: str, port: int) -> AsyncIterator[None]:
 
 
 async def _carry(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    connect: Callable[[int], Awaitable[_Streams]],
 ) -> None:
     try:
-        far_reader, far_writer = await asyncio.open_connection(host, port, limit=_CHUNK)
+        far_reader, far_writer = await connect(_peer(writer))
     except OSError:
         writer.transport.abort()
         return
@@ -229,6 +280,18 @@ async def _carry(
     finally:
         for each in (writer, far_writer):
             each.close()
+
+
+def _peer(writer: asyncio.StreamWriter) -> int:
+    """The process at the other end of a unix socket; 0 where the system does not tell."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return 0
+    return int(
+        struct.unpack(
+            "3i", writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option, 12)
+        )[0]
+    )
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,7 +12,7 @@ import click
 from . import connect as connecting
 from . import login, paths, sshconfig, target
 from . import setup as setting_up
-from .errors import JlabError
+from .errors import USAGE, JlabError
 
 _config_option = click.option(
     "-F", "config", metavar="FILE", help="Another ssh config file, as ssh's own -F."
@@ -57,7 +57,7 @@ def cli() -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Show what would change.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--remove", is_flag=True, help="Take the block out of the config again.")
+@click.option("--remove", is_flag=True, help="Take the block (all of the alias) out again.")
 @_config_option
 def setup(
     alias: str,
@@ -74,6 +74,11 @@ def setup(
 
     Example:  jlab-proxy setup gricad
     """
+    if "+" in alias:
+        raise JlabError(
+            f"{alias!r} cannot be an alias: leave out jlab+, and name a session with --session",
+            code=USAGE,
+        )
     where = target.parse(f"{alias}+{session}" if session is not None else alias)
     act = setting_up.remove if remove else setting_up.setup
     act(
@@ -105,6 +110,11 @@ def url(where: str, *, config: str | None) -> None:
     address = str(answer.get("url"))
     if not re.fullmatch(rf"http://localhost:{port}/[\w.~%/-]*lab\?token=[0-9a-f]{{64}}", address):
         raise JlabError("the cluster's answer is not an address")
+    if connecting.is_free(port):
+        connecting.say(
+            f"localhost:{port} is not open yet: keep `ssh {wanted.host}` running, "
+            "then open this address"
+        )
     print(address)
 
 

@@ -63,13 +63,7 @@ def _for_the_cluster(where: target.Target, port: str | None) -> list[str]:
         return words
     words.append("--terminal")
     if port is not None:
-        if is_free(int(port)):
-            words.append(f"--port={port}")
-        else:
-            say(
-                f"localhost:{port} is taken, perhaps by another ssh {where.host}; "
-                "this connection does not forward it"
-            )
+        words.append(f"--port={port}" if is_free(int(port)) else f"--taken={port}")
     return words
 
 

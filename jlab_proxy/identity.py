@@ -74,8 +74,11 @@ def save_pin(paths: Paths, target: Target, host_key: str | None) -> None:
     """Pin the key in ~/.ssh/jlab/known_hosts (None: forget it); raises JlabError."""
     before = sshconfig.read(paths.known_hosts)
     after = pin(before, target, host_key)
-    if after != before:
-        sshconfig.write(paths.known_hosts, after)
+    if after == before:
+        return
+    if host_key and f"jlab+{target.alias}," in before:
+        print(f"note: the sessions of {target.alias} have a new host key; it is pinned now")
+    sshconfig.write(paths.known_hosts, after)
 
 
 def is_host_key(text: object) -> bool:

@@ -68,20 +68,31 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
 
 
 def remove(paths: Paths, target: Target, answers: Answers) -> None:
-    """Take the block out again; raises JlabError. The key stays: other clusters know it."""
-    if target.host not in sshconfig.hosts(sshconfig.read(paths.config)):
+    """Take the blocks of an alias, or that of one session, out again; raises JlabError.
+
+    The key stays: other clusters know it.
+    """
+
+    def without(text: str) -> str:
+        for host in sshconfig.hosts(text):
+            if host == target.host or (not target.session and host.startswith(f"{target.host}+")):
+                text = sshconfig.remove(text, host)
+        return text
+
+    before = sshconfig.read(paths.config)
+    if without(before) == before:
         print(f"{paths.config} has no block for {target.host}")
         return
-    before = sshconfig.read(paths.config)
-    if not _agreed(paths, answers, sshconfig.remove(before, target.host), before):
+    if not _agreed(paths, answers, without(before), before):
         return
     identity.make_directory(paths)  # the lock is in it
     with _lock(paths):
-        _write(paths, lambda text: sshconfig.remove(text, target.host))
+        _write(paths, without)
         left = sshconfig.hosts(sshconfig.read(paths.config))
-        if not any(host.split("+")[1] == target.alias for host in left):
-            identity.save_pin(paths, target, None)
-    print(f"removed; to forget this computer on {target.alias}: rm -r ~/.jlab there")
+        if any(host.split("+")[1] == target.alias for host in left):
+            return
+        identity.save_pin(paths, target, None)
+    print(f"removed; this computer's key still stands in ~/.jlab/authorized_keys on {target.alias}")
 
 
 def _checked(about: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,12 @@ def server() -> Iterator[int]:
         thread.join()
 
 
+def runtime(directory: Path, url: str) -> Path:
+    """A runtime directory in which a server says that this is its base URL."""
+    (directory / "jpserver-1.json").write_text(json.dumps({"base_url": url}))
+    return directory
+
+
 @contextmanager
 def child(script: str, host: str = jupyter.HOST) -> Iterator[tuple[int, int]]:
     """The pid of a real child, and the port on which it or its child listens."""
@@ -315,25 +321,27 @@ def test_nothing_belongs_to_a_process_that_has_ended(server: int) -> None:
         pytest.param(TOKEN, "/é/", False, id="not ASCII"),
     ],
 )
-def test_answers(server: int, token: str, url: str, *, expected: bool) -> None:
-    assert jupyter.answers(server, token=token, url=url) is expected
+def test_answers(server: int, tmp_path: Path, token: str, url: str, *, expected: bool) -> None:
+    assert jupyter.answers(server, token=token, runtime=runtime(tmp_path, url)) is expected
 
 
-def test_a_server_with_another_token_is_told(server: int) -> None:
+def test_a_server_with_another_token_is_told(server: int, tmp_path: Path) -> None:
     with pytest.raises(JlabError, match="does not take the token that jlab-node gave it"):
-        jupyter.answers(server, token="cd" * 32, url="/lab/")
+        jupyter.answers(server, token="cd" * 32, runtime=runtime(tmp_path, "/lab/"))
 
 
-def test_token_goes_to_no_proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_goes_to_no_proxy(
+    server: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert jupyter.answers(server, token=TOKEN, url="/lab/")
+    assert jupyter.answers(server, token=TOKEN, runtime=runtime(tmp_path, "/lab/"))
 
 
 @pytest.mark.parametrize(
     "said", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"\xff" * 100, b"HTTP/1.1 2"], ids=repr
 )
-def test_what_is_no_http_server_does_not_answer(said: bytes) -> None:
+def test_what_is_no_http_server_does_not_answer(said: bytes, tmp_path: Path) -> None:
     def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection:
@@ -343,11 +351,11 @@ def test_what_is_no_http_server_does_not_answer(said: bytes) -> None:
     with socket.create_server((jupyter.HOST, 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
-        assert not jupyter.answers(int(listener.getsockname()[1]), token=TOKEN, url="/lab/")
+        assert not jupyter.answers(int(listener.getsockname()[1]), token=TOKEN, runtime=tmp_path)
         thread.join()
 
 
-def test_closed_port_does_not_answer() -> None:
+def test_closed_port_does_not_answer(tmp_path: Path) -> None:
     with socket.socket() as bound:
         bound.bind((jupyter.HOST, 0))
-        assert not jupyter.answers(int(bound.getsockname()[1]), token=TOKEN, url="/")
+        assert not jupyter.answers(int(bound.getsockname()[1]), token=TOKEN, runtime=tmp_path)

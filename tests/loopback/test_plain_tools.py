@@ -18,7 +18,11 @@ import pytest
 from loopback import ANCESTORS, accepts, free_port, wait_until
 from notebook import evaluate
 
+from jlab_node.record import parse
+
 if TYPE_CHECKING:
+    from loopback import Loopback
+
     from tests.loopback.conftest import Lab
 
 HOST = "jlab+demo"
@@ -128,6 +132,51 @@ def test_forwards_to_anything_in_the_job(lab: Lab, target: str) -> None:
                 assert received == b"x"
         finally:
             end(process)
+
+
+def test_an_open_forward_stays_with_its_session(site: Loopback) -> None:
+    """A newer session takes the link, not the tunnels of an older one; nor does its death harm."""
+
+    def token(process: subprocess.Popen[bytes]) -> str:
+        return parse(site.wait_for_session(process).read_text()).token
+
+    older = token(site.start_session("--name", "older"))
+    port = free_port()
+    setup = site.proxy("setup", "demo", "--yes", "--port", str(port))
+    subprocess.run(setup, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    tunnels = [subprocess.Popen(site.ssh("-N", HOST), stdin=subprocess.DEVNULL)]
+    try:
+        wait_until(lambda: accepts(port), "the forward listens")
+        assert status(port, older) == 200
+        process = site.start_session("--name", "newer")
+        newer = token(process)
+        assert status(port, older) == 200
+        local = free_port()
+        forward = f"{local}:{site.tmp}/lab.sock"
+        tunnels.append(
+            subprocess.Popen(site.ssh("-N", "-L", forward, HOST), stdin=subprocess.DEVNULL)
+        )
+        wait_until(lambda: accepts(local), "the second forward listens")
+        assert status(local, newer) == 200
+        assert status(port, older) == 200
+        # By its name, each can be reached from the other.
+        named = free_port()
+        forward = f"{named}:{site.tmp}/older.sock"
+        tunnels.append(
+            subprocess.Popen(site.ssh("-N", "-L", forward, HOST), stdin=subprocess.DEVNULL)
+        )
+        wait_until(lambda: accepts(named), "the third forward listens")
+        assert status(named, older) == 200
+        process.kill()
+        process.wait()
+        done = subprocess.run(
+            site.ssh(HOST, "true"), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert status(port, older) == 200
+    finally:
+        for each in tunnels:
+            end(each)
 
 
 def test_n_stays_until_ctrl_c(lab: Lab) -> None:

@@ -195,13 +195,15 @@ def test_two_setups_at_once(ready: Loopback) -> None:
     assert len(set(keys.splitlines())) == len(keys.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["", "Demo", "de mo", "-oProxyCommand=x", "a+b+c", "$(x)", "a/b"])
+@pytest.mark.parametrize(
+    "name", ["", "Demo", "de mo", "-oProxyCommand=x", "a+b+c", "jlab+demo", "$(x)", "a/b"]
+)
 def test_a_bad_name(ready: Loopback, name: str) -> None:
     before = state(ready.laptop)
     done = setup(ready, "--yes", "--", name)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert re.match(r"jlab-proxy: '.*' cannot be (an alias|a session's name): 1 to ", done.stderr)
+    assert re.match(r"jlab-proxy: '.*' cannot be (an alias|a session's name): ", done.stderr)
     assert len(done.stderr.splitlines()) == 1
     assert state(ready.laptop) == before
 
