@@ -105,7 +105,7 @@ def test_choose(tmp_path: Path, wanted: str | None, job_id: str) -> None:
 
 def test_choose_from_none(tmp_path: Path) -> None:
     with pytest.raises(
-        JlabError, match="no session is running on .*: start one there with `jlab-node run`"
+        JlabError, match=r"no session is running on .*: start one there with `jlab-node run`"
     ):
         sessions.choose(sessions.read_all(tmp_path)[0], None)
 
@@ -113,7 +113,7 @@ def test_choose_from_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wanted", ["la", "lab2", "", "local-11-la", "11"])
 def test_choose_what_is_not_there(tmp_path: Path, wanted: str) -> None:
     sessions.publish(tmp_path, LAB)
-    with pytest.raises(JlabError, match="no session is called .* on .*; running: "):
+    with pytest.raises(JlabError, match=r"no session is called .* on .*; running: "):
         sessions.choose(sessions.read_all(tmp_path)[0], wanted)
 
 
