@@ -98,6 +98,29 @@ def test_remove_undoes_it(ready: Loopback) -> None:
     assert "has no block for jlab+demo" in again.stdout
 
 
+def test_remove_takes_the_blocks_of_single_sessions_too(ready: Loopback) -> None:
+    ready.add_alias("demo2", ready.port)
+    before = ready.config.read_bytes()
+    for arguments in (["demo"], ["demo", "--session", "gpu"], ["demo2"]):
+        assert setup(ready, *arguments, "--yes").returncode == 0
+    setup(ready, "demo", "--remove", "--yes")
+    left = ready.config.read_text()
+    assert "jlab+demo2" in left
+    assert "jlab+demo " not in left
+    assert "jlab+demo+gpu" not in left
+    setup(ready, "demo2", "--remove", "--yes")
+    assert ready.config.read_bytes() == before
+
+
+def test_a_new_host_key_of_the_sessions_is_told(ready: Loopback) -> None:
+    setup(ready, "demo", "--yes")
+    for name in ("host_key", "host_key.pub"):
+        (ready.home / ".jlab" / name).unlink()
+    subprocess.run(ready.node("setup"), env=ready.env, check=True, stdout=subprocess.DEVNULL)
+    done = setup(ready, "demo", "--yes")
+    assert "note: the sessions of demo have a new host key; it is pinned now" in done.stdout
+
+
 def test_dry_run_writes_nothing_anywhere(ready: Loopback) -> None:
     before = state(ready.laptop), state(ready.home)
     done = setup(ready, "demo", "--dry-run")
