@@ -19,7 +19,7 @@ from .errors import FAILED, UNAVAILABLE, JlabError
 from .record import MAX_PORT, is_name
 
 if TYPE_CHECKING:
-    from .sessions import Published
+    from .sessions import Published, Unreadable
 
 JSON_FORMAT = 1
 _RESUBMIT = 99  # to OAR this exit status means: run the job again
@@ -174,8 +174,7 @@ def _about(directory: home.Home) -> dict[str, Any]:
 @_as_json
 def ls(*, as_json: bool) -> None:
     """List the running sessions, newest first."""
-    published = _living()
-    unreadable = sessions.read_all(home.locate().sessions)[1]
+    published, unreadable = _read()
     if as_json:
         _print_json({"sessions": [_public(each) for each in published]})
         return
@@ -195,11 +194,12 @@ def ls(*, as_json: bool) -> None:
         )
 
 
-def _living() -> list[Published]:
-    """The sessions whose jobs have not ended, as far as can be told here."""
+def _read() -> tuple[list[Published], list[Unreadable]]:
+    """The sessions whose jobs have not ended, as far as can be told here; files that hold none."""
     host = os.uname().nodename
-    published, _ = sessions.read_all(home.locate().sessions)
-    return [each for each in published if not schedulers.ended(each.record, host=host)]
+    published, unreadable = sessions.read_all(home.locate().sessions)
+    living = [each for each in published if not schedulers.ended(each.record, host=host)]
+    return living, unreadable
 
 
 def _times(published: Published) -> str:
@@ -245,7 +245,7 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
 
     It contains the token: whoever has it can do what you can.
     """
-    published = _living()
+    published, _ = _read()
     starting = sockets.starting(sockets.base_path(os.environ, home.user()))
     if starting and not published:
         raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)
@@ -262,7 +262,7 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
 @_as_json
 def stop(name: str, *, as_json: bool) -> None:
     """End the session NAME (a name or an id from `ls`) and its job."""
-    published = sessions.choose(_living(), name)
+    published = sessions.choose(_read()[0], name)
     connecting.stop(published, host=os.uname().nodename)
     if as_json:
         _print_json({"stopped": published.record.id})

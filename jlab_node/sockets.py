@@ -234,6 +234,8 @@ def _text(path: Path) -> str:
 
 
 def _link(path: Path, target: Path) -> None:
+    if path.is_symlink() and path.readlink() == target:
+        return
     temporary = path.with_name(f".{path.name}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)

@@ -38,8 +38,8 @@ def status(port: int, token: str) -> int:
         connection.close()
 
 
-def tunnel(lab: Lab, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(lab.site.ssh("-N", *arguments, HOST), stdin=subprocess.DEVNULL)
+def tunnel(site: Loopback, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(site.ssh("-N", *arguments, HOST), stdin=subprocess.DEVNULL)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -90,7 +90,7 @@ def test_a_terminal(lab: Lab) -> None:
 
 
 def test_the_local_forward_leads_to_jupyterlab(lab: Lab) -> None:
-    process = tunnel(lab)
+    process = tunnel(lab.site)
     try:
         wait_until(lambda: accepts(lab.port), "the forward listens")
         assert status(lab.port, lab.token) == 200
@@ -114,7 +114,7 @@ def test_forwards_to_anything_in_the_job(lab: Lab, target: str) -> None:
             "jupyter": f"localhost:{lab.value('port')}",
             "other": f"localhost:{other.getsockname()[1]}",
         }[target]
-        process = tunnel(lab, "-L", f"{local}:{to}")
+        process = tunnel(lab.site, "-L", f"{local}:{to}")
         try:
             wait_until(lambda: accepts(local), "the forward listens")
             if target != "other":
@@ -144,7 +144,7 @@ def test_an_open_forward_stays_with_its_session(site: Loopback) -> None:
     port = free_port()
     setup = site.proxy("setup", "demo", "--yes", "--port", str(port))
     subprocess.run(setup, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    tunnels = [subprocess.Popen(site.ssh("-N", HOST), stdin=subprocess.DEVNULL)]
+    tunnels = [tunnel(site)]
     try:
         wait_until(lambda: accepts(port), "the forward listens")
         assert status(port, older) == 200
@@ -152,19 +152,13 @@ def test_an_open_forward_stays_with_its_session(site: Loopback) -> None:
         newer = token(process)
         assert status(port, older) == 200
         local = free_port()
-        forward = f"{local}:{site.tmp}/lab.sock"
-        tunnels.append(
-            subprocess.Popen(site.ssh("-N", "-L", forward, HOST), stdin=subprocess.DEVNULL)
-        )
+        tunnels.append(tunnel(site, "-L", f"{local}:{site.tmp}/lab.sock"))
         wait_until(lambda: accepts(local), "the second forward listens")
         assert status(local, newer) == 200
         assert status(port, older) == 200
         # By its name, each can be reached from the other.
         named = free_port()
-        forward = f"{named}:{site.tmp}/older.sock"
-        tunnels.append(
-            subprocess.Popen(site.ssh("-N", "-L", forward, HOST), stdin=subprocess.DEVNULL)
-        )
+        tunnels.append(tunnel(site, "-L", f"{named}:{site.tmp}/older.sock"))
         wait_until(lambda: accepts(named), "the third forward listens")
         assert status(named, older) == 200
         process.kill()
@@ -180,7 +174,7 @@ def test_an_open_forward_stays_with_its_session(site: Loopback) -> None:
 
 
 def test_n_stays_until_ctrl_c(lab: Lab) -> None:
-    process = tunnel(lab)
+    process = tunnel(lab.site)
     wait_until(lambda: accepts(lab.port), "the forward listens")
     time.sleep(1)  # it would have returned by now if a master had taken it over
     assert process.poll() is None
@@ -191,7 +185,7 @@ def test_n_stays_until_ctrl_c(lab: Lab) -> None:
 
 def test_a_dynamic_forward(lab: Lab) -> None:
     local = free_port()
-    process = tunnel(lab, "-D", str(local))
+    process = tunnel(lab.site, "-D", str(local))
     try:
         wait_until(lambda: accepts(local), "the SOCKS port listens")
         with socket.create_connection(("127.0.0.1", local), timeout=20) as socks:

@@ -38,6 +38,20 @@ def neighbour() -> Iterator[Neighbour]:
     yield Neighbour()
 
 
+def as_neighbour(*command: str) -> bytes:
+    """What a command prints that another user runs."""
+    return subprocess.run(
+        command,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        cwd="/",
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        check=True,
+    ).stdout
+
+
 class Neighbour:
     """Looks, again and again, until told to stop; keeps all that was seen."""
 
@@ -48,16 +62,7 @@ class Neighbour:
 
     def look_at(self, *places: Path) -> None:
         while not self._stop.is_set():
-            self.seen += subprocess.run(
-                ["sh", "-c", LOOK, "look", *map(str, places)],
-                user=NOBODY,
-                group=NOBODY,
-                extra_groups=[],
-                cwd="/",
-                env={"PATH": "/usr/bin:/bin"},
-                capture_output=True,
-                check=True,
-            ).stdout
+            self.seen += as_neighbour("sh", "-c", LOOK, "look", *map(str, places))
             self.looks += 1
 
     def start(self, *places: Path) -> None:
@@ -128,8 +133,8 @@ def use_a_session(site: Loopback) -> tuple[str, str, str, str]:
     return token[1], nonce[1], (site.root / "job.log").read_text(), log.read_text()
 
 
-def test_a_neighbour_cannot_reach_the_socket_or_the_kernel(neighbour: Neighbour) -> None:
-    """Neither the socket that the laptop's forward leads to nor the kernels' own can be opened."""
+def test_a_neighbour_cannot_reach_the_socket(neighbour: Neighbour) -> None:
+    """The one that the forward leads to; those of kernels are below the same closed directory."""
     with Loopback() as site:
         site.root.chmod(0o755)
         process = site.start_session()
@@ -141,15 +146,5 @@ try:
 except PermissionError:
     print("refused")
 """
-        done = subprocess.run(
-            ["/usr/bin/env", "python3", "-c", attempt, str(site.tmp / "lab.sock")],
-            user=NOBODY,
-            group=NOBODY,
-            extra_groups=[],
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.stdout == "refused\n", done.stderr
+        socket = str(site.tmp / "lab.sock")
+        assert as_neighbour("python3", "-c", attempt, socket) == b"refused\n"
