@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import connect as connecting
-from . import home, jupyter, schedulers, sessions, sockets, sshd
+from . import home, jobs, jupyter, sessions, sockets, sshd, submit, wording
 from . import run as running
 from .errors import FAILED, UNAVAILABLE, JlabError
 from .record import MAX_PORT, is_name
@@ -102,12 +102,15 @@ def _port_range(_: click.Context, __: click.Parameter, value: str | None) -> ran
     help="Another jupyter-lab, for example 'conda run -n dl jupyter-lab'.",
 )
 @click.option("--sshd", "sshd_path", metavar="PATH", help="Another sshd.")
+@click.option("--here", is_flag=True, help="Even outside of a job, on a cluster's own machine.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- JUPYTER-LAB-ARGUMENTS]")
 def run(
     name: str,
+    *,
     port_range: range | None,
     jupyter_command: str | None,
     sshd_path: str | None,
+    here: bool,
     arguments: tuple[str, ...],
 ) -> int:
     """Start JupyterLab here, inside the job, and make it reachable from a laptop.
@@ -122,6 +125,7 @@ def run(
             port_range=port_range,
             jupyter=jupyter_command,
             sshd=sshd_path,
+            here=here,
             arguments=arguments,
         )
     )
@@ -133,13 +137,27 @@ def run(
     is_flag=True,
     help="Let in the laptop whose ssh public key stands on standard input.",
 )
+@click.option(
+    "--submit",
+    "with_submit",
+    is_flag=True,
+    help="Let `ssh jlab+ALIAS` submit a job when there is none, by the command line that stands on "
+    "standard input; an empty one ends that.",
+)
+@click.option("--session", metavar="NAME", callback=_session_name, help="--submit for NAME only.")
 @click.option("--dry-run", is_flag=True, help="Tell what is here, write nothing.")
 @_as_json
-def setup(*, authorize: bool, dry_run: bool, as_json: bool) -> None:
+def setup(
+    *, authorize: bool, with_submit: bool, session: str | None, dry_run: bool, as_json: bool
+) -> None:
     """Make ~/.jlab complete and current. Safe to repeat; `run` does it too."""
     directory = home.locate() if dry_run else home.prepare()
+    if not dry_run:
+        home.remember_site(directory, jobs.site())
     if authorize and not dry_run:
         home.authorize(directory, sys.stdin.readline())
+    if with_submit and not dry_run:
+        submit.set_command(directory, session, sys.stdin.readline().strip())
     found = _about(directory)
     if as_json:
         _print_json(found)
@@ -147,8 +165,10 @@ def setup(*, authorize: bool, dry_run: bool, as_json: bool) -> None:
     print(f"{directory.path} is {'here' if dry_run else 'ready'} on {found['host']}")
     print(f"  jupyter-lab  {found['jupyter'] or 'not found: activate its environment before run'}")
     print(f"  sshd         {found['sshd'] or 'not found: sessions will have no ssh endpoint'}")
-    print("Next, in a job or on this machine:   jlab-node run")
-    print("and once on your computer:           pip install jlab-remote && jlab-proxy setup ALIAS")
+    site = jobs.site()
+    script = f"jlab-node script {site.scheduler.NAME} > jlab.sh && " if site else ""
+    print(f"Next:                       {script}{wording.how_to_start(site)}")
+    print("and once on your computer:  pip install jlab-remote && jlab-proxy setup ALIAS")
     print("  where ALIAS is this cluster's name in your ~/.ssh/config")
 
 
@@ -179,7 +199,7 @@ def ls(*, as_json: bool) -> None:
         _print_json({"sessions": [_public(each) for each in published]})
         return
     if not published:
-        print("no session is running: start one with `jlab-node run`")
+        print(f"no session is running: start one with `{wording.how_to_start(jobs.site())}`")
     else:
         width = max(len(each.record.name) for each in published)
         for each in published:
@@ -195,11 +215,13 @@ def ls(*, as_json: bool) -> None:
 
 
 def _read() -> tuple[list[Published], list[Unreadable]]:
-    """The sessions whose jobs have not ended, as far as can be told here; files that hold none."""
-    host = os.uname().nodename
+    """The sessions whose jobs have not ended, as far as can be told here; files that hold none.
+
+    Those of this cluster come first, as ssh goes to no other: a home may be seen from several.
+    """
     published, unreadable = sessions.read_all(home.locate().sessions)
-    living = [each for each in published if not schedulers.ended(each.record, host=host)]
-    return living, unreadable
+    living = jobs.living(published, home.user())
+    return sorted(living, key=lambda each: not jobs.can_tell(each.record)), unreadable
 
 
 def _times(published: Published) -> str:
@@ -249,7 +271,8 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
     starting = sockets.starting(sockets.base_path(os.environ, home.user()))
     if starting and not published:
         raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)
-    record = sessions.choose(published, name).record
+    start = wording.how_to_start(jobs.site())
+    record = sessions.choose(published, name, start=start).record
     address = f"http://localhost:{port}{record.base_url}lab?token={record.token}"
     if as_json:
         _print_json({"id": record.id, "url": address})
@@ -263,7 +286,7 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
 def stop(name: str, *, as_json: bool) -> None:
     """End the session NAME (a name or an id from `ls`) and its job."""
     published = sessions.choose(_read()[0], name)
-    connecting.stop(published, host=os.uname().nodename)
+    connecting.stop(published)
     if as_json:
         _print_json({"stopped": published.record.id})
     else:
@@ -272,16 +295,46 @@ def stop(name: str, *, as_json: bool) -> None:
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.option("--session", metavar="NAME", callback=_session_name)
-@click.option("--terminal", is_flag=True, help="Say a line on connecting.")
-@click.option("--port", type=int, metavar="N", help="The port on your computer that leads here.")
-def connect(session: str | None, *, terminal: bool, port: int | None) -> None:
+@click.option("--columns", type=int, metavar="N", help="The width of the laptop's terminal.")
+@click.option("--tried", metavar="FILE", help="The record whose node did not answer just now.")
+def connect(session: str | None, *, columns: int | None, tried: str | None) -> None:
     """Become the ssh connection to a session: what `ssh jlab+ALIAS` runs on the login node.
 
     Started by ~/.jlab/connect when the newest session does not answer at once.
     """
-    where = f", JupyterLab at http://localhost:{port}/" if port else ""
-    greet = where if terminal else None
-    connecting.connect(session, greet=greet, env=os.environ, user=home.user())
+    wish = connecting.Wish(session, columns, tried, words=sys.argv[2:])
+    connecting.Connection(wish, env=os.environ, user=home.user()).establish()
+
+
+@cli.command()
+@click.argument("scheduler", type=click.Choice(["slurm", "oar", "pbs", "sge", "lsf"]))
+@click.option("--name", default="lab", show_default=True, callback=_session_name)
+@click.option("--cpus", type=click.IntRange(1, 9999), default=1, show_default=True)
+@click.option("--gpus", type=click.IntRange(0, 999), default=0, show_default=True)
+@click.option("--mem", metavar="AMOUNT", help="For example 16G. Default: the site's.")
+@click.option("--time", "span", metavar="TIME", default="4:00:00", show_default=True)
+@click.option("--account", "--project", default="", help="Who pays for it.")
+@click.option("--partition", "--queue", default="", help="Where it is to run.")
+@click.option(
+    "--env",
+    "environment",
+    default="",
+    metavar="NAME|PATH",
+    help="A conda environment, or the path of a venv. Default: where this jlab-node is.",
+)
+@click.option("--notebook-dir", default="", metavar="DIR", help="Default: your home directory.")
+@click.option("--log-dir", default="~/jlab-logs", show_default=True, metavar="DIR")
+def script(scheduler: str, **options: Any) -> None:
+    """Print a job script that runs JupyterLab.
+
+    Example:  jlab-node script slurm --cpus 4 --mem 16G --time 8h > jlab.sh
+    """
+    from . import schedulers
+    from . import script as scripting
+
+    print(scripting.compose(schedulers.TABLE[scheduler], **options), end="")
+    if sys.stdout.isatty():
+        print(scripting.next_commands(schedulers.TABLE[scheduler], sys.argv), file=sys.stderr)
 
 
 def _print_json(value: dict[str, Any]) -> None:

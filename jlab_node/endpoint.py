@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .processes import Children
 
 _BACKLOG = 128
-_LONGEST_GREETING = 64
+_LONGEST_LINE = 256  # RFC 4253: a version line has at most 255
 _MOST_CONNECTIONS = 100  # at once: whoever can reach the port can make it start an sshd
 
 
@@ -97,14 +97,14 @@ async def serve(
             child.ended.add_done_callback(lambda _: places.release())
 
 
-def read_greeting(connection: socket.socket, *, timeout: float) -> bytes:
+def read_line(connection: socket.socket, *, timeout: float) -> bytes:
     """The first line that comes within `timeout` seconds; raises OSError.
 
     Byte by byte: what follows belongs to ssh.
     """
     deadline = time.monotonic() + timeout
     line = b""
-    while not line.endswith(b"\n") and len(line) < _LONGEST_GREETING:
+    while not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
         connection.settimeout(max(deadline - time.monotonic(), 0.001))
         byte = connection.recv(1)
         if not byte:

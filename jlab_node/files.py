@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import stat
 import tempfile
 from typing import TYPE_CHECKING
@@ -17,19 +18,21 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def private_directory(path: Path, *, may_be_link: bool = False) -> Path:
+def private_directory(path: Path, *, may_be_link: bool = False, if_foreign: str = "") -> Path:
     """Create `path` with mode 0700, or make sure that it is ours alone; raises JlabError.
 
     A directory that others can only read is closed; one that they can write is refused, since
     what stands in it may be theirs. In a shared parent such as /tmp a link is refused too.
+    `if_foreign` is what to do about one that is another user's.
     """
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.stat() if may_be_link else path.lstat()
+    # First: in /tmp its owner alone can remove it.
+    if found.st_uid != os.geteuid():
+        raise JlabError(f"{path} belongs to {_name(found.st_uid)}, not to you{if_foreign}")
     if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
         raise JlabError(f"{path} is not a directory: remove it, then try again")
-    if found.st_uid != os.geteuid():
-        raise JlabError(f"{path} belongs to another user (uid {found.st_uid}), not to you")
     if found.st_mode & _OTHERS_WRITE:
         raise JlabError(
             f"{path} can be written by other users: look at what is in it, then `chmod 700 {path}`"
@@ -37,6 +40,13 @@ def private_directory(path: Path, *, may_be_link: bool = False) -> Path:
     if found.st_mode & _OTHERS:
         path.chmod(0o700)
     return path
+
+
+def _name(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"another user (uid {uid})"
 
 
 def is_private(path: Path) -> bool:
@@ -59,16 +69,19 @@ def only_ours_to_write(path: Path) -> bool:
     return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS_WRITE
 
 
-def replace(path: Path, text: str) -> Path:
+def replace(path: Path, text: str, *, modified: float | None = None) -> Path:
     """Give `path` the content `text`, mode 0600, in one step: readers see the old or the new.
 
-    On a full disk the old content stays; raises OSError.
+    On a full disk the old content stays; raises OSError. `modified` is its modification time, in
+    Unix seconds; None: now.
     """
     descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
+            if modified is not None:
+                os.utime(file.fileno(), (modified, modified))
             os.fsync(file.fileno())
         os.replace(temporary, path)  # noqa: PTH105
     except BaseException:

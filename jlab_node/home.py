@@ -13,9 +13,13 @@ import tempfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import files
 from .errors import JlabError
+
+if TYPE_CHECKING:
+    from .jobs import Site
 
 _PUBLIC_KEY = re.compile(
     r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}( [\w@.+-]{1,128})?",
@@ -102,6 +106,23 @@ def authorize(home: Home, public_key: str) -> None:
         files.replace(home.authorized_keys, "\n".join([*present, line, ""]))
     except OSError as error:
         raise JlabError(f"cannot write {home.authorized_keys}: {error.strerror}") from error
+
+
+def remember_site(home: Home, site: Site | None) -> None:
+    """Let ~/.jlab/connect know which records are of the cluster that this machine belongs to.
+
+    A home may be seen from two clusters, and job numbers and node names may be the same on both.
+    """
+    if site is None:
+        return
+    name = site.scheduler.NAME
+    path = home.path / "sites" / os.uname().nodename
+    # A record without a cluster's name fits, as far as anybody can tell.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _write_if_changed(
+            path, " ".join(dict.fromkeys([f"{name}:{site.cluster}", f"{name}:"])) + "\n"
+        )
 
 
 def _connect_script() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import shlex
 import shutil
@@ -79,14 +80,31 @@ def arguments(port: int, extra: Sequence[str], *, is_root: bool) -> list[str]:
     return [*ours, *extra]
 
 
-def environment(env: Mapping[str, str], *, token: str, runtime: Path) -> dict[str, str]:
-    """`env` with the token, which may stand in no command line, and a private runtime directory."""
+# JupyterLab's debugger starts a server on a port without a password, which goes on listening when
+# the debugger is switched off: whoever is on the node could run code as the user.
+PAGE_CONFIG = Path("labconfig", "page_config.json")
+PAGE_CONFIG_TEXT = '{"disabledExtensions": {"@jupyterlab/debugger-extension": true}}\n'
+
+
+def environment(
+    env: Mapping[str, str], *, token: str, runtime: Path, settings: Path
+) -> dict[str, str]:
+    """`env` with the token, which may stand in no command line, and directories of the session.
+
+    `settings` is looked at before the user's own configuration: it holds PAGE_CONFIG.
+    """
     if len(str(runtime)) + _KERNEL_SOCKET > _SOCKET_PATH:
         raise JlabError(
             f"{runtime} is too long a path for the sockets of kernels: set JLAB_TMPDIR to a "
             "shorter directory on this node"
         )
-    return {**env, "JUPYTER_TOKEN": token, "JUPYTER_RUNTIME_DIR": str(runtime)}
+    path = [str(settings), *filter(None, [env.get("JUPYTER_CONFIG_PATH")])]
+    return {
+        **env,
+        "JUPYTER_TOKEN": token,
+        "JUPYTER_RUNTIME_DIR": str(runtime),
+        "JUPYTER_CONFIG_PATH": os.pathsep.join(path),
+    }
 
 
 def accepts(port: int) -> bool:

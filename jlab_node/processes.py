@@ -8,6 +8,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import tempfile
 from typing import TYPE_CHECKING
 
 import psutil
@@ -66,6 +67,7 @@ class Children:
         env: Mapping[str, str] | None = None,
         stdin: int = subprocess.DEVNULL,
         stdout: int | None = None,
+        stderr: int | None = None,
     ) -> Child:
         """Start `command` in a session of its own, so that a Ctrl-C here is not one there.
 
@@ -77,6 +79,7 @@ class Children:
                 env=env,
                 stdin=stdin,
                 stdout=stdout,
+                stderr=stderr,
                 start_new_session=True,
                 preexec_fn=self._die_with_parent,  # noqa: PLW1509
             )
@@ -85,6 +88,18 @@ class Children:
         child = Child(popen, self._loop.create_future())
         self._known[popen.pid] = child
         return child
+
+    async def output(self, command: Sequence[str], *, timeout: float) -> tuple[int, str]:
+        """Exit code and stdout of a command that says little; raises JlabError."""
+        with tempfile.TemporaryFile() as file:
+            child = self.start(command, stdout=file.fileno(), stderr=subprocess.DEVNULL)
+            try:
+                code = await asyncio.wait_for(asyncio.shield(child.ended), timeout)
+            except asyncio.TimeoutError:
+                _signal_group(child.pid, signal.SIGKILL)
+                raise JlabError(f"{command[0]} has not ended for {timeout:.0f} s") from None
+            file.seek(0)
+            return code, file.read().decode("utf-8", errors="replace")
 
     def _die_with_parent(self) -> None:
         if self._prctl is not None:

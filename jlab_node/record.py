@@ -24,7 +24,7 @@ _PATH = r"/[^\x00-\x1f\x7f-\x9f]{0,1023}"
 _PATTERNS = {
     "name": _NAME,
     "scheduler": r"[a-z]{1,16}",
-    "job_id": r"[A-Za-z0-9][A-Za-z0-9._]{0,63}",
+    "job_id": r"[A-Za-z0-9][A-Za-z0-9._\[\]]{0,63}",  # PBS: 12[3].server
     "cluster": _WORD,
     "node": r"(?=.{1,253}$)[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*",
     "ssh_port": _PORT,

@@ -15,10 +15,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import endpoint, home, jupyter, schedulers, sessions, sshd
+from . import (
+    endpoint,
+    files,
+    home,
+    jobs,
+    jupyter,
+    schedulers,
+    sessions,
+    sshd,
+    submit,
+    walltime,
+    wording,
+)
 from .errors import FAILED, JlabError
 from .processes import Child, Children
 from .record import Record, RecordError, render
+from .schedulers.job import Answer
 from .sockets import NEWEST, SessionDirectory, base_path
 
 if TYPE_CHECKING:
@@ -30,6 +43,7 @@ GRACE = 15.0  # seconds that JupyterLab has to end after SIGTERM
 _POLL = 0.05  # seconds between two looks whether JupyterLab answers
 _PATIENCE = 30.0  # seconds between two lines that say it does not yet
 _PORTS_TO_TRY = 20
+_SCHEDULER_TIMEOUT = 60.0  # seconds that it has to tell when the job ends
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -41,6 +55,7 @@ class Options:
     port_range: range | None = None
     jupyter: str | None = None
     sshd: str | None = None
+    here: bool = False  # even outside of a job
     arguments: Sequence[str] = ()
 
 
@@ -81,8 +96,9 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
     """The stages of a session; each is undone in reverse order. JupyterLab's exit code."""
     jupyter.check_arguments(options.arguments)
     command = jupyter.find(options.jupyter)
-    draft = _draft(options.name, env)
+    draft = _draft(options, env)
     directory = home.prepare()
+    sessions.exhume(directory.sessions, draft.scheduler, draft.job_id)
     say(f'session "{draft.name}" on {draft.node} ({draft.scheduler} job {draft.job_id})')
     async with contextlib.AsyncExitStack() as stack:
         place = stack.enter_context(
@@ -101,16 +117,19 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
         record = replace(record, port=port, base_url=jupyter.base_url(place.runtime))
         await stack.enter_async_context(place.relay(jupyter.HOST, port))
         stack.enter_context(_published(directory, record))
+        stack.enter_context(_walltime(directory, record, children))
         place.ready()
         _tell_how_to_connect(record)
         return await asyncio.shield(server.ended)
 
 
-def _draft(name: str, env: Mapping[str, str]) -> Record:
-    """What is known of the session before anything is started."""
-    job = schedulers.detect(env, host=socket.gethostname(), pid=os.getpid())
+def _draft(options: Options, env: Mapping[str, str]) -> Record:
+    """What is known of the session before anything is started; raises JlabError."""
+    job = jobs.detect(env)
+    if job.scheduler == schedulers.local.NAME and not options.here:
+        _refuse_outside_of_a_job(env)
     draft = Record(
-        name=name,
+        name=options.name,
         scheduler=job.scheduler,
         job_id=job.job_id,
         cluster=job.cluster,
@@ -128,6 +147,22 @@ def _draft(name: str, env: Mapping[str, str]) -> Record:
     except RecordError as error:
         raise JlabError(f"this session cannot be described to others: {error}") from error
     return draft
+
+
+def _refuse_outside_of_a_job(env: Mapping[str, str]) -> None:
+    """On a cluster's own machines, where sites kill such processes; raises JlabError."""
+    site = jobs.site()
+    if site is None:
+        return
+    scheduler = site.scheduler
+    job_id = env.get(scheduler.JOB_ID)
+    where = f"{socket.gethostname()} belongs to a {scheduler.TITLE} cluster"
+    inherited = f" ({scheduler.JOB_ID} is set, but job {job_id} does not run here)"
+    raise JlabError(
+        f"{where}, and this is not in a job{inherited if job_id else ''}: "
+        f"{wording.submit_one(site)}, or type `{scheduler.INSIDE}`; `jlab-node run --here` starts "
+        "it all the same"
+    )
 
 
 def _log_path() -> str:
@@ -148,7 +183,9 @@ def _sshd_command(
         say("no sshd here, so no `ssh` into this session: install OpenSSH's server, or use --sshd")
         return None
     keys = sshd.trusted_keys(directory.path.with_name(".ssh"))
+    command = sshd.command(path, place.sshd_config)
     place.write(place.sshd_config, sshd.config(directory, user=user, env=env, user_keys=keys))
+    place.write(place.enter, sshd.enter(command, owner=os.getpid()))
     try:
         sshd.check(path, place.sshd_config)
     except JlabError as error:
@@ -156,7 +193,7 @@ def _sshd_command(
             raise
         say(f"{error}; so no `ssh` into this session")
         return None
-    return sshd.command(path, place.sshd_config)
+    return command
 
 
 @contextlib.asynccontextmanager
@@ -200,7 +237,9 @@ async def _jupyter(
     children: Children,
 ) -> tuple[Child, int]:
     """Start JupyterLab and wait until it answers: the process and its port."""
-    its_env = jupyter.environment(env, token=token, runtime=place.runtime)
+    labconfig = files.private_directory(place.settings / jupyter.PAGE_CONFIG.parent)
+    place.write(labconfig / jupyter.PAGE_CONFIG.name, jupyter.PAGE_CONFIG_TEXT)
+    its_env = jupyter.environment(env, token=token, runtime=place.runtime, settings=place.settings)
     for _ in range(_PORTS_TO_TRY):
         port = place.reserve_port()
         ours = jupyter.arguments(port, extra, is_root=os.geteuid() == 0)
@@ -245,6 +284,34 @@ def _published(directory: Home, record: Record) -> Iterator[None]:
         yield
     finally:
         sessions.withdraw(published)
+        submit.note_end(directory)
+
+
+@contextlib.contextmanager
+def _walltime(directory: Home, record: Record, children: Children) -> Iterator[None]:
+    """Warn before the job's end, and publish a new end when the scheduler moves it."""
+    if record.scheduler == schedulers.local.NAME:
+        yield
+        return
+    published_at = time.time()
+
+    async def ask(command: list[str]) -> Answer:
+        try:
+            return Answer(*await children.output(command, timeout=_SCHEDULER_TIMEOUT))
+        except JlabError:  # no such command on this node, or a scheduler that does not answer
+            return Answer(FAILED, "")
+
+    def moved(ends_at: int) -> None:
+        with contextlib.suppress(JlabError):  # a full disk: the old end stands, and is wrong
+            sessions.publish(
+                directory.sessions, replace(record, ends_at=ends_at), as_of=published_at
+            )
+
+    following = asyncio.ensure_future(walltime.follow(record, ask=ask, moved=moved, say=say))
+    try:
+        yield
+    finally:
+        following.cancel()
 
 
 def _tell_how_to_connect(record: Record) -> None:

@@ -5,6 +5,8 @@ One file per session means no lock: on network file systems locks lie.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import re
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from .record import Record, RecordError, parse, render
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_BURIED = ".dead-"
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,14 @@ class Unreadable:
     why: str
 
 
-def publish(directory: Path, record: Record) -> Published:
-    """Write the record in one step; raises JlabError when the file system refuses."""
+def publish(directory: Path, record: Record, *, as_of: float | None = None) -> Published:
+    """Write the record in one step; raises JlabError when the file system refuses.
+
+    `as_of`: the Unix time that decides which session is the newest; None: now.
+    """
     path = directory / record.id
     try:
-        files.replace(path, render(record))
+        files.replace(path, render(record), modified=as_of)
     except OSError as error:
         raise JlabError(f"cannot publish the session in {path}: {error.strerror}") from error
     return Published(path, record)
@@ -46,14 +53,36 @@ def publish(directory: Path, record: Record) -> Published:
 
 def withdraw(published: Published) -> bool:
     """Remove the record if it is still this one; whether it was removed."""
-    found = _read(published.path)
-    if not isinstance(found, Published) or found.record.token != published.record.token:
+    if not _is_still_there(published):
         return False
     try:
         published.path.unlink()
     except OSError:
         return False
     return True
+
+
+def bury(published: Published) -> None:
+    """Withdraw the record, if it is still this one, of a session that died and whose job lives on.
+
+    What stays, and no reader takes for a record, keeps others from waiting for that job.
+    """
+    if not _is_still_there(published):
+        return
+    with contextlib.suppress(OSError):
+        published.path.rename(published.path.with_name(_BURIED + published.path.name))
+
+
+def is_buried(directory: Path, scheduler: str, job_id: str) -> bool:
+    """Whether that job has had a session that died."""
+    return any(directory.glob(f"{_BURIED}{scheduler}-{glob.escape(job_id)}-*"))
+
+
+def exhume(directory: Path, scheduler: str, job_id: str) -> None:
+    """The job has ended, or starts another session."""
+    for path in directory.glob(f"{_BURIED}{scheduler}-{glob.escape(job_id)}-*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:
@@ -73,14 +102,25 @@ def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:
     )
 
 
-def choose(published: list[Published], wanted: str | None) -> Published:
-    """The first session, or the first whose name or id is `wanted`; raises JlabError."""
+def _is_still_there(published: Published) -> bool:
+    """Whether no other session has taken its place: one of the same name in the same job."""
+    found = _read(published.path)
+    return isinstance(found, Published) and found.record.token == published.record.token
+
+
+def choose(
+    published: list[Published], wanted: str | None, *, start: str = "jlab-node run"
+) -> Published:
+    """The first session, or the first whose name or id is `wanted`; raises JlabError.
+
+    `start` is what one types to have a session there.
+    """
     for each in published:
         if wanted in (None, each.record.name, each.record.id):
             return each
     host = os.uname().nodename
     if wanted is None:
-        text = f"no session is running on {host}: start one there with `jlab-node run`"
+        text = f"no session is running on {host}: start one there with `{start}`"
     else:
         names = ", ".join(each.record.name for each in published) or "none"
         text = f"no session is called {wanted!r} on {host}; running: {names}"

@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 NEWEST = "lab"  # the link, and the default name of a session
+_ENTER = "enter"
 _CHUNK = 256 * 1024
 _LOCK_TIMEOUT = 10.0  # seconds
+_IF_FOREIGN = ": ask the administrators to remove it, and until then use another node"
 
 
 def base_path(env: Mapping[str, str], user: str) -> Path:
@@ -66,7 +68,7 @@ class SessionDirectory:
 
     def __enter__(self) -> SessionDirectory:
         try:
-            files.private_directory(self.base)
+            files.private_directory(self.base, if_foreign=_IF_FOREIGN)
             with self._lock():
                 self._sweep()
                 self.path = Path(tempfile.mkdtemp(dir=self.base, prefix=""))
@@ -74,6 +76,7 @@ class SessionDirectory:
                 self._alive.acquire(timeout=_LOCK_TIMEOUT)  # a `connect` may be looking at it
             try:
                 self.runtime.mkdir(mode=0o700)
+                self.settings.mkdir(mode=0o700)
                 files.replace(self._starting, self._id)
                 files.replace(self.path / "owner", str(os.getpid()))
             except BaseException:
@@ -96,12 +99,22 @@ class SessionDirectory:
         return self.path / "rt"
 
     @property
+    def settings(self) -> Path:
+        """A directory of JupyterLab's configuration, for this session alone."""
+        return self.path / "etc"
+
+    @property
     def _starting(self) -> Path:
         return self.path / "starting"
 
     @property
     def sshd_config(self) -> Path:
         return self.path / "sshd_config"
+
+    @property
+    def enter(self) -> Path:
+        """The script by which a step in the job gets in; its place is known from sshd_config's."""
+        return self.path / _ENTER
 
     def write(self, path: Path, text: str) -> None:
         """A private file in here; raises JlabError."""
@@ -189,13 +202,18 @@ class SessionDirectory:
 
 def _session_above(pid: int, base: Path) -> Path | None:
     """The session that started the process `pid`, or the nearest process above it that has one."""
-    owners = {_text(path / "owner"): path for path in _session_directories(base)}
+    sessions = list(_session_directories(base))
+    marks = {_text(path / "owner"): path for path in sessions}
+    marks.update({str(path / _ENTER): path for path in sessions})
     try:
         process = psutil.Process(pid)
-        family = [process, *process.parents()]
+        for each in (process, *process.parents()):
+            for mark in (str(each.pid), *each.cmdline()[1:2]):  # as in: sh /tmp/jlab-alice/x7/enter
+                if mark in marks:
+                    return marks[mark]
     except psutil.Error:
-        return None
-    return next((owners[str(each.pid)] for each in family if str(each.pid) in owners), None)
+        pass
+    return None
 
 
 def starting(base: Path) -> list[str]:

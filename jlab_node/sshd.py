@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import files
-from .errors import JlabError
+from .errors import UNAVAILABLE, JlabError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .home import Home
 
@@ -107,6 +108,20 @@ def trusted_keys(directory: Path) -> Path | None:
 def command(sshd: str, config_path: Path) -> list[str]:
     """Serve one connection on stdin and stdout; sshd's own log goes beside the configuration."""
     return [sshd, "-i", "-f", str(config_path), "-E", str(config_path.with_name("sshd.log"))]
+
+
+def enter(command: Sequence[str], *, owner: int) -> str:
+    """A script for `sh` that serves one connection, wherever a step or an ssh starts it.
+
+    Exit code 69 tells that the session is over: its sshd would still let people in. The shell stays
+    above its sshd, so that the relay knows which session that belongs to.
+    """
+    return (
+        "# Written by jlab-node for one session: ssh on stdin and stdout.\n"
+        f"kill -0 {owner} 2>/dev/null || exit {UNAVAILABLE}\n"
+        f"{shlex.join(command)}\n"
+        "exit $?\n"
+    )
 
 
 def check(sshd: str, config_path: Path) -> None:

@@ -1,37 +1,128 @@
-"""What this project needs to know of a job, and what a scheduler module offers."""
+"""What this project needs to know of jobs, and what a scheduler module offers. Pure.
+
+A module builds commands and parses what they print; it runs nothing. Commands are argument lists.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Callable
 
-    from jlab_node.record import Record
+
+@dataclass(frozen=True)
+class Machine:
+    """What `detect` may look at beside the environment."""
+
+    host: str  # its own name
+    pid: int  # the process that asks
+    is_here: Callable[[str], bool]  # whether a node of that name is this machine
+    read: Callable[[str], str]  # text of a file; "" where it cannot be read
 
 
 @dataclass(frozen=True)
 class Job:
-    """The job that this process runs in."""
+    """The job that a process runs in."""
 
     scheduler: str
     job_id: str
     cluster: str
-    node: str  # the name by which the login node reaches this node
+    node: str  # the name by which login node and scheduler know this machine
     ends_at: int | None = None  # Unix time, seconds
+
+
+class State(Enum):
+    """All that matters of the many states that schedulers know."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a scheduler says of one job."""
+
+    job_id: str
+    state: State
+    word: str = ""  # the scheduler's own word for the state
+    why: str = ""  # what it waits for; or how it ended, as in "job 12 reached its time limit"
+    name: str = ""
+    command: str = ""  # what was submitted: often the path of a script
+    node: str = ""  # the first of its nodes
+    nodes: tuple[str, ...] = ()  # all of them, where the scheduler lists them plainly
+    starts_at: int | None = None  # Unix time; an estimate while it is queued
+    ends_at: int | None = None  # Unix time; the past for a job that has ended
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a scheduler's command printed."""
+
+    code: int
+    stdout: str
+    stderr: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job script is to ask for; None and "" leave it to the site's default."""
+
+    name: str
+    cpus: int
+    gpus: int
+    memory: int | None  # megabytes
+    walltime: int  # seconds
+    account: str
+    partition: str
+    log: str  # path without its ending; may begin with ~ or $HOME nowhere
 
 
 class Scheduler(Protocol):
     """What each module of this package defines."""
 
-    NAME: str
+    NAME: str  # in records and on the command line
+    TITLE: str  # in sentences
+    PROGRAM: str  # wherever jobs are submitted or run, this is on PATH
+    JOB_ID: str  # the variable that holds a job's id, inherited or not
+    SUBMIT: str  # what submits the script {}
+    SUBMITTED: str  # regular expression of what that prints; group 1 is the job's id
+    KEEPS_LOG: bool  # what a job prints is out of reach until it ends
+    INSIDE: str  # what runs jlab-node in a job, typed outside of one
 
-    def detect(self, env: Mapping[str, str], *, host: str, pid: int) -> Job | None:
-        """The job that `env` speaks of, if it is this scheduler's."""
+    def detect(self, env: Mapping[str, str], machine: Machine) -> Job | None:
+        """The job that `env` speaks of, if this machine is one of its nodes."""
 
-    def ended(self, record: Record, *, host: str) -> str | None:
-        """How the record's job ended, in words; None while it runs or where nobody can tell."""
+    def cluster_command(self) -> list[str]:
+        """Prints what names this cluster; [] where nothing does."""
 
-    def cancel(self, record: Record, *, host: str) -> None:
-        """End the record's job; raises JlabError."""
+    def parse_cluster(self, answer: Answer) -> str:
+        """The cluster's name, as `detect` gives it in a job; "" where it cannot be told."""
+
+    def mine(self, user: str) -> list[str]:
+        """Prints the queued and running jobs of a user."""
+
+    def parse_mine(self, answer: Answer) -> list[Status] | None:
+        """What `mine` printed; None: the scheduler does not answer."""
+
+    def one(self, job_id: str) -> list[list[str]]:
+        """Each prints what is known of one job: the next is asked when the last knew too little."""
+
+    def parse_one(self, job_id: str, answer: Answer) -> Status | None:
+        """What one of `one` printed; None: it cannot tell."""
+
+    def step(self, job_id: str, node: str, command: list[str]) -> list[str]:
+        """Runs `command` (plain words) on a node of the job; [] where the scheduler cannot."""
+
+    def cancel(self, job_id: str) -> list[str]:
+        """Ends a job."""
+
+    def extend(self, job_id: str) -> str:
+        """What its owner types for an hour more; "" where users cannot."""
+
+    def directives(self, request: Request) -> list[str]:
+        """The lines of a job script that ask for all this; raises JlabError if they cannot."""

@@ -1,59 +1,88 @@
-"""No scheduler: a plain server, where the job is the `jlab-node run` process itself."""
+"""No scheduler: a plain server, where the job is the `jlab-node run` process itself.
+
+Only the machine that it runs on can tell of it.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import TYPE_CHECKING
 
-import psutil
-
-from jlab_node.errors import JlabError
-
-from .job import Job
+from .job import Answer, Job, Machine, Request, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jlab_node.record import Record
-
 NAME = "local"
+TITLE = "local"
+PROGRAM = "ps"
+JOB_ID = ""
+SUBMIT = "nohup {} &"
+SUBMITTED = r"(?!)"  # never
+KEEPS_LOG = False
+INSIDE = "jlab-node run"
 
 
-def detect(env: Mapping[str, str], *, host: str, pid: int) -> Job | None:  # noqa: ARG001
+def detect(env: Mapping[str, str], machine: Machine) -> Job:  # noqa: ARG001
     """Every process is one."""
-    return Job(scheduler=NAME, job_id=str(pid), cluster=host, node=host)
+    return Job(scheduler=NAME, job_id=str(machine.pid), cluster=machine.host, node=machine.host)
 
 
-def ended(record: Record, *, host: str) -> str | None:
-    """Only the machine itself knows its processes."""
-    if record.node != host or _is_run(record.job_id):
+def cluster_command() -> list[str]:
+    return []
+
+
+def parse_cluster(answer: Answer) -> str:  # noqa: ARG001
+    return ""
+
+
+def mine(user: str) -> list[str]:
+    return ["ps", "-ww", "-u", user, "-o", "pid=,stat=,args="]
+
+
+def parse_mine(answer: Answer) -> list[Status] | None:
+    if answer.code:
         return None
-    return f"its process {record.job_id} has ended"
+    lines = (line.split(maxsplit=1) for line in answer.stdout.splitlines())
+    return [_running(fields[0]) for fields in lines if len(fields) == 2 and _is_run(fields[1])]
 
 
-def cancel(record: Record, *, host: str) -> None:
-    """Ask the process to end, as Ctrl-C would."""
-    if record.node != host:
-        raise JlabError(f"session {record.id} runs on {record.node}: type this there")
-    if not _is_run(record.job_id):
-        raise JlabError(f"session {record.id} is not running any more")
-    os.kill(int(record.job_id), signal.SIGTERM)
+def _running(job_id: str) -> Status:
+    return Status(job_id, State.RUNNING)
 
 
-def _is_run(job_id: str) -> bool:
-    """Whether the process is a `jlab-node run` of ours: process numbers are used again.
+def one(job_id: str) -> list[list[str]]:
+    return [["ps", "-ww", "-p", job_id, "-o", "stat=,args="]]
+
+
+def parse_one(job_id: str, answer: Answer) -> Status | None:
+    if answer.stderr:
+        return None  # there is no ps, or not one that we know
+    if _is_run(answer.stdout):
+        return _running(job_id)
+    return Status(job_id, State.ENDED, why="has ended")
+
+
+def _is_run(printed: str) -> bool:
+    """Whether the process is a `jlab-node run`: process numbers are used again.
 
     Not by its age: that moves when the clock is set.
     """
-    try:
-        process = psutil.Process(int(job_id))
-        words = process.cmdline()
-        return (
-            process.uids().real == os.getuid()
-            and process.status() != psutil.STATUS_ZOMBIE
-            and "run" in words
-            and any(word.endswith(("jlab-node", "jlab_node")) for word in words)
-        )
-    except (psutil.Error, ValueError, OverflowError):
-        return False
+    state, *words = printed.split() or [""]
+    ours = any(word.endswith(("jlab-node", "jlab_node")) for word in words)
+    return not state.startswith("Z") and ours and "run" in words
+
+
+def step(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
+    return []
+
+
+def cancel(job_id: str) -> list[str]:
+    return ["kill", job_id]
+
+
+def extend(job_id: str) -> str:  # noqa: ARG001
+    return ""
+
+
+def directives(request: Request) -> list[str]:  # noqa: ARG001
+    return []

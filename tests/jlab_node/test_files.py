@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -111,8 +112,9 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
         path, owner = tmp_path / "theirs", NOBODY
         path.mkdir(mode=0o700)
         os.chown(path, owner, -1)
-    with pytest.raises(JlabError, match=rf"belongs to another user \(uid {owner}\), not to you"):
-        files.private_directory(path)
+    name = pwd.getpwuid(owner).pw_name
+    with pytest.raises(JlabError, match=rf"belongs to user {name}, not to you: go away$"):
+        files.private_directory(path, if_foreign=": go away")
 
 
 @pytest.mark.parametrize(

@@ -193,20 +193,29 @@ def test_kernels_talk_over_ipc_unless_told_otherwise(extra: list[str], *, ours: 
 
 def test_environment_adds_the_token_and_the_directory() -> None:
     env = {"PATH": "/bin", "JUPYTER_TOKEN": "old", "JUPYTER_RUNTIME_DIR": "/old"}
-    made = jupyter.environment(env, token=TOKEN, runtime=Path("/tmp/jlab-a/x/rt"))
+    made = jupyter.environment(
+        env, token=TOKEN, runtime=Path("/tmp/jlab-a/x/rt"), settings=Path("/s")
+    )
     assert made == {
         "PATH": "/bin",
         "JUPYTER_TOKEN": TOKEN,
         "JUPYTER_RUNTIME_DIR": "/tmp/jlab-a/x/rt",
+        "JUPYTER_CONFIG_PATH": "/s",
     }
     assert env["JUPYTER_TOKEN"] == "old"
 
 
+def test_the_users_own_directories_of_configuration_stay() -> None:
+    env = {"JUPYTER_CONFIG_PATH": "/a:/b"}
+    made = jupyter.environment(env, token=TOKEN, runtime=Path("/r"), settings=Path("/s"))
+    assert made["JUPYTER_CONFIG_PATH"] == "/s:/a:/b"
+
+
 def test_longest_runtime_directory_just_takes_a_kernels_socket() -> None:
     room = 107 - len("/kernel-01234567-89ab-cdef-0123-456789abcdef-ipc-10")
-    jupyter.environment({}, token=TOKEN, runtime=Path("/" + "x" * (room - 1)))
+    jupyter.environment({}, token=TOKEN, runtime=Path("/" + "x" * (room - 1)), settings=Path("/s"))
     with pytest.raises(JlabError, match=r"is too long a path for the sockets.*set JLAB_TMPDIR"):
-        jupyter.environment({}, token=TOKEN, runtime=Path("/" + "x" * room))
+        jupyter.environment({}, token=TOKEN, runtime=Path("/" + "x" * room), settings=Path("/s"))
 
 
 @pytest.mark.parametrize(

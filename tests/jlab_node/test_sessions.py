@@ -49,6 +49,20 @@ def test_publishing_again_replaces_the_record_and_keeps_it_private(tmp_path: Pat
     assert sessions.choose(sessions.read_all(tmp_path)[0], None).record == again
 
 
+def test_published_as_of_an_earlier_time_does_not_become_the_newest(tmp_path: Path) -> None:
+    """A session whose end has moved is no newer for that."""
+    publish(tmp_path, GPU, at=1_700_000_100)
+    published = sessions.publish(tmp_path, LAB, as_of=1_700_000_000.25)
+    assert published.path.stat().st_mtime == 1_700_000_000.25
+    assert names(tmp_path) == ["gpu", "lab"]
+    again = replace(LAB, ends_at=1_700_009_999)
+    sessions.publish(tmp_path, again, as_of=1_700_000_000.25)
+    assert names(tmp_path) == ["gpu", "lab"]
+    assert sessions.choose(sessions.read_all(tmp_path)[0], "lab").record == again
+    sessions.publish(tmp_path, LAB)
+    assert names(tmp_path) == ["lab", "gpu"], "without it, now"
+
+
 def test_a_record_that_is_not_valid_is_not_published(tmp_path: Path) -> None:
     with pytest.raises(JlabError, match="its node is not valid"):
         sessions.publish(tmp_path, replace(LAB, node="$(reboot)"))
@@ -148,6 +162,77 @@ def test_withdraw_where_nothing_can_be_removed(bound_by_modes: Path) -> None:
     finally:
         bound_by_modes.chmod(0o700)
     assert mine.path.exists()
+
+
+def test_buried_is_no_record_any_more_but_is_known_of(tmp_path: Path) -> None:
+    dead, alive = sessions.publish(tmp_path, GPU), sessions.publish(tmp_path, LAB)
+    assert not sessions.is_buried(tmp_path, "slurm", "12")
+    sessions.bury(dead)
+    assert sessions.read_all(tmp_path) == ([alive], [])
+    assert sessions.is_buried(tmp_path, "slurm", "12")
+    assert not sessions.is_buried(tmp_path, "local", "11"), "one of another job"
+    sessions.bury(dead)  # two connections at the same time
+    assert sessions.is_buried(tmp_path, "slurm", "12")
+    sessions.exhume(tmp_path, "slurm", "12")
+    assert not sessions.is_buried(tmp_path, "slurm", "12")
+    assert [path.name for path in tmp_path.iterdir()] == [LAB.id]
+    sessions.exhume(tmp_path, "slurm", "12")
+
+
+def test_bury_leaves_what_is_no_longer_that_session(tmp_path: Path) -> None:
+    """It took a while to find out that it is dead; meanwhile it was started again in its job."""
+    dead = sessions.publish(tmp_path, GPU)
+    again = sessions.publish(tmp_path, replace(GPU, token="ef" * 32))
+    sessions.bury(dead)
+    assert sessions.read_all(tmp_path) == ([again], [])
+    assert not sessions.is_buried(tmp_path, "slurm", "12")
+
+
+def test_what_is_withdrawn_is_not_buried(tmp_path: Path) -> None:
+    dead = sessions.publish(tmp_path, GPU)
+    sessions.withdraw(dead)
+    sessions.bury(dead)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "job_id", "buried"),
+    [
+        pytest.param("pbs", "12[3].srv", True, id="it"),
+        pytest.param("pbs", "123.srv", False, id="what [3] would match"),
+        pytest.param("pbs", "12[3]", False, id="a part"),
+        pytest.param("pbs", "2[3].srv", False, id="the end"),
+        pytest.param("pbs", "*", False, id="a star"),
+        pytest.param("slurm", "12[3].srv", False, id="another scheduler"),
+    ],
+)
+def test_job_ids_are_no_patterns(
+    tmp_path: Path, scheduler: str, job_id: str, *, buried: bool
+) -> None:
+    record = replace(GPU, scheduler="pbs", job_id="12[3].srv")
+    sessions.bury(sessions.publish(tmp_path, record))
+    assert sessions.is_buried(tmp_path, scheduler, job_id) is buried
+    sessions.exhume(tmp_path, scheduler, job_id)
+    assert sessions.is_buried(tmp_path, "pbs", "12[3].srv") is not buried
+
+
+def test_all_of_a_jobs_sessions_are_exhumed_together(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        sessions.bury(sessions.publish(tmp_path, replace(GPU, name=name)))
+    sessions.exhume(tmp_path, "slurm", "12")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_burying_where_nothing_can_be_changed(bound_by_modes: Path) -> None:
+    dead = sessions.publish(bound_by_modes, GPU)
+    bound_by_modes.chmod(0o500)
+    try:
+        sessions.bury(dead)
+        sessions.exhume(bound_by_modes, "slurm", "12")
+    finally:
+        bound_by_modes.chmod(0o700)
+    assert names(bound_by_modes) == ["gpu"]
+    assert not sessions.is_buried(bound_by_modes / "gone", "slurm", "12")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node import files, home, sshd
-from jlab_node.errors import JlabError
+from jlab_node.errors import UNAVAILABLE, JlabError
 from jlab_node.home import Home
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SSHD = sshd.find(None) or ""
@@ -274,6 +275,66 @@ def test_find_a_given_name_where_path_has_it(
 def test_find_what_is_no_program(path: str) -> None:
     with pytest.raises(JlabError, match=rf"^--sshd: {path} is not a program$"):
         sshd.find(path)
+
+
+def entering(
+    place: Path, command: list[str], *, owner: int, said: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Enter a session as a step in its job or an ssh does."""
+    path = place / "enter"
+    path.write_text(sshd.enter(command, owner=owner))
+    return subprocess.run(
+        ["sh", str(path)], input=said, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def owner() -> Iterator[subprocess.Popen[bytes]]:
+    """A session's `jlab-node run`, as far as anybody asks."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
+
+
+def test_enter_starts_the_command(tmp_path: Path, owner: subprocess.Popen[bytes]) -> None:
+    script = "read line; echo got $line; echo to stderr >&2; exit 7"
+    done = entering(tmp_path, ["sh", "-c", script], owner=owner.pid, said="a line\n")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "got a line\n", "to stderr\n")
+
+
+def test_enter_quotes(tmp_path: Path, owner: subprocess.Popen[bytes]) -> None:
+    words = ["a b", "it's", "$HOME", "`x`", '"', "\\", "*", ""]
+    done = entering(tmp_path, ["printf", "<%s>\n", *words], owner=owner.pid)
+    assert done.stdout.splitlines() == [f"<{word}>" for word in words]
+
+
+def test_enter_leaves_a_shell_above_its_sshd(
+    tmp_path: Path, owner: subprocess.Popen[bytes]
+) -> None:
+    """Its command line tells which session the sshd belongs to."""
+    done = entering(tmp_path, ["sh", "-c", "tr '\\0' ' ' </proc/$PPID/cmdline"], owner=owner.pid)
+    assert done.stdout == f"sh {tmp_path / 'enter'} "
+
+
+def test_enter_when_the_session_is_over(tmp_path: Path, owner: subprocess.Popen[bytes]) -> None:
+    """Its sshd would still let people in."""
+    owner.kill()
+    owner.wait()
+    command = ["sh", "-c", f"echo entered >{tmp_path / 'entered'}"]
+    done = entering(tmp_path, command, owner=owner.pid, said="SSH-2.0-x\n")
+    assert (done.returncode, done.stdout, done.stderr) == (UNAVAILABLE, "", "")
+    assert not (tmp_path / "entered").exists()
+
+
+@with_sshd
+def test_enter_starts_a_real_sshd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: subprocess.Popen[bytes]
+) -> None:
+    directory = prepared(tmp_path / "al ice's", monkeypatch)
+    path = written(tmp_path, sshd.config(directory, user="alice", user_keys=None, env={}))
+    done = entering(tmp_path, sshd.command(SSHD, path), owner=owner.pid, said="nonsense\n")
+    assert done.stdout.startswith("SSH-2.0-")
+    assert done.returncode != 0
 
 
 def test_command(tmp_path: Path) -> None:

@@ -1,0 +1,196 @@
+"""Asking the scheduler: the commands that schedulers/ builds are run here, and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from . import home, schedulers, wording
+from .errors import JlabError
+from .schedulers import local
+from .schedulers.job import Answer, Machine, State, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .record import Record
+    from .schedulers.job import Job, Scheduler
+    from .sessions import Published
+
+_TIMEOUT = 20.0  # seconds that a scheduler has to answer
+_LONGEST_FILE = 1 << 20  # characters
+
+
+def ask(command: list[str], *, timeout: float = _TIMEOUT) -> Answer:
+    """Run a scheduler's command; one that cannot be run or takes too long has failed."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        return Answer(127, "", f"{command[0]} is not on PATH here")
+    except OSError as error:
+        return Answer(126, "", f"{command[0]}: {error.strerror}")
+    except subprocess.TimeoutExpired:
+        return Answer(124, "", f"no answer within {timeout:.0f} s")
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def detect(env: Mapping[str, str]) -> Job:
+    """The job that this process runs in; asks for its end where the environment does not tell."""
+    machine = Machine(socket.gethostname(), os.getpid(), is_here, read_text)
+    for scheduler in schedulers.TABLE.values():
+        job = scheduler.detect(env, machine)
+        if job is None:
+            continue
+        if job.ends_at is None and scheduler is not local:
+            status = look(scheduler, job.job_id)
+            job = replace(job, ends_at=status.ends_at if status else None)
+        return job
+    raise AssertionError("local takes every process")
+
+
+@dataclass(frozen=True)
+class Site:
+    """The cluster that this machine belongs to, by the programs on PATH."""
+
+    scheduler: Scheduler
+    cluster: str  # "" where the scheduler has no name for it
+
+    def has(self, record: Record) -> bool:
+        """Whether the record's job is one of this cluster: a home may be seen from several."""
+        same = not record.cluster or not self.cluster or record.cluster == self.cluster
+        return record.scheduler == self.scheduler.NAME and same
+
+
+@functools.cache
+def site() -> Site | None:
+    """The cluster here; None: a plain server."""
+    candidates = [
+        each
+        for each in schedulers.TABLE.values()
+        if each is not local and shutil.which(each.PROGRAM)
+    ]
+    if len(candidates) > 1:  # old commands that were left, or another scheduler's in disguise
+        user = home.user()
+        answering = (each for each in candidates if mine(each, user) is not None)
+        candidates = [next(answering, candidates[0])]
+    for scheduler in candidates:
+        command = scheduler.cluster_command()
+        return Site(scheduler, scheduler.parse_cluster(ask(command)) if command else "")
+    return None
+
+
+def is_here(node: str) -> bool:
+    """Whether this machine is the node of that name."""
+    if node.partition(".")[0] == socket.gethostname().partition(".")[0]:
+        return True
+    try:
+        named = {str(info[4][0]) for info in socket.getaddrinfo(node, None)}
+    except (OSError, UnicodeError):
+        return False
+    ours = {each.address for found in psutil.net_if_addrs().values() for each in found}
+    return bool(named & ours)
+
+
+def mine(scheduler: Scheduler, user: str) -> list[Status] | None:
+    """The user's queued and running jobs; None: the scheduler does not answer."""
+    return scheduler.parse_mine(ask(scheduler.mine(user)))
+
+
+def look(scheduler: Scheduler, job_id: str) -> Status | None:
+    """What the scheduler knows of a job; None: it does not answer."""
+    found: Status | None = None
+    for command in scheduler.one(job_id):
+        status = scheduler.parse_one(job_id, ask(command))
+        found = status or found
+        if found and found.word:
+            break
+    return found
+
+
+def of(record: Record) -> Status | None:
+    """The state of a record's job; None where nobody can tell."""
+    scheduler = schedulers.TABLE.get(record.scheduler)
+    if scheduler is None or not can_tell(record):
+        return None
+    status = look(scheduler, record.job_id)
+    if status and status.nodes and record.node not in status.nodes:
+        return None  # a job of the same number on another cluster that has this home
+    return status
+
+
+def living(published: list[Published], user: str) -> list[Published]:
+    """Without the sessions whose jobs are known to have ended: one question for all of them."""
+    here = site()
+    asked = here is not None and any(here.has(each.record) for each in published)
+    found = mine(here.scheduler, user) if here and asked else None
+    listed = None if found is None else {each.job_id for each in found if not has_ended(each)}
+
+    def lives(record: Record) -> bool:
+        if here and here.has(record):
+            return listed is None or record.job_id in listed
+        return record.scheduler != local.NAME or not has_ended(of(record))
+
+    return [each for each in published if lives(each.record)]
+
+
+def said(answer: Answer) -> str:
+    """What a command that failed has to say."""
+    lines = [line.strip() for line in (answer.stderr + answer.stdout).splitlines()]
+    return next((line for line in lines if line), f"exit code {answer.code}")
+
+
+def can_tell(record: Record) -> bool:
+    """Whether the record's job is one that this machine knows of."""
+    if record.scheduler == local.NAME:
+        return record.node == socket.gethostname()
+    here = site()
+    return here is not None and here.has(record)
+
+
+def cancel(record: Record) -> None:
+    """End the record's job; raises JlabError."""
+    scheduler = schedulers.TABLE.get(record.scheduler)
+    if scheduler is None:
+        raise JlabError(wording.elsewhere(record))
+    if not can_tell(record):
+        raise JlabError(f"session {record.id} runs on {record.node}: type this there")
+    answer = ask(scheduler.cancel(record.job_id))
+    if answer.code:
+        raise JlabError(f"session {record.id} cannot be stopped: {said(answer)}")
+
+
+def is_gone(record: Record) -> bool:
+    """Whether the job has ended, and all of it: schedulers take their time to tidy up."""
+    if not has_ended(of(record)):
+        return False
+    listed = mine(schedulers.TABLE[record.scheduler], home.user())
+    return listed is not None and record.job_id not in {each.job_id for each in listed}
+
+
+def has_ended(status: Status | None) -> bool:
+    """Whether the job is known to be over."""
+    return status is not None and status.state is State.ENDED
+
+
+def read_text(path: str) -> str:
+    """The beginning of a file; "" where it cannot be read."""
+    with contextlib.suppress(OSError), Path(path).open(encoding="utf-8", errors="replace") as file:
+        return file.read(_LONGEST_FILE)
+    return ""

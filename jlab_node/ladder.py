@@ -1,0 +1,166 @@
+"""Ways from the login node into a session, in the order of trying: TCP, a step in the job, ssh.
+
+All end at the same `sshd -i`, so host key and environment are the same whichever is used. A way
+that works leaves an open socket; what failed says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO, TYPE_CHECKING, NoReturn
+
+from . import endpoint, schedulers
+from .errors import UNAVAILABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .record import Record
+
+TCP_TIMEOUT = 3.0  # seconds for the endpoint to say its first line
+_STEP_TIMEOUT = 15.0  # seconds; a scheduler that is busy takes its time
+_STEP_TIMEOUT_SILENT = 4.0  # when the node did not even refuse: it may be dead
+_SSH_TIMEOUT = 5.0
+_SSH_CONNECT_TIMEOUT = 1  # seconds; login and compute nodes are neighbours
+_LONGEST_NOISE = 16 * 1024
+
+
+class Closed(Exception):  # noqa: N818
+    """This way is closed; the text says why."""
+
+
+class Over(Exception):  # noqa: N818
+    """The session is over; the text says how one knows."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """An open connection to the session's sshd, and what it has said already."""
+
+    connection: socket.socket
+    first_line: bytes = b""
+
+
+def tcp(record: Record) -> Way:
+    """Straight to the endpoint, which proves by its first line that it is this session's."""
+    assert record.ssh_port is not None  # noqa: S101
+    host = "127.0.0.1" if record.scheduler == schedulers.local.NAME else record.node
+    where = f"{record.node}:{record.ssh_port}"
+    connection = None
+    try:
+        connection = socket.create_connection((host, record.ssh_port), timeout=TCP_TIMEOUT)
+        greeting = endpoint.read_line(connection, timeout=TCP_TIMEOUT)
+    except (OSError, UnicodeError) as error:
+        if connection:
+            connection.close()
+        raise Closed(str(getattr(error, "strerror", None) or error)) from error
+    if greeting == endpoint.greeting(record.nonce):
+        return Way(connection)
+    connection.close()
+    if greeting:
+        raise Over(f"{where} belongs to another program now")
+    raise Closed("it hangs up at once")
+
+
+def others(record: Record, *, silent: bool) -> Iterator[tuple[str, list[str], float]]:
+    """Name, command and timeout of each further way; `silent`: the node did not even refuse."""
+    scheduler = schedulers.TABLE[record.scheduler]
+    if not re.fullmatch(r"/[A-Za-z0-9._/-]+/sshd_config", record.sshd_config):
+        return  # some of these go through a shell
+    enter = str(PurePosixPath(record.sshd_config).with_name("enter"))
+    step = scheduler.step(record.job_id, record.node, ["sh", enter])
+    if step:
+        name = next(word for word in step if "=" not in word and word != "env")
+        yield name, step, _STEP_TIMEOUT_SILENT if silent else _STEP_TIMEOUT
+    options = ["-T", "-oBatchMode=yes", f"-oConnectTimeout={_SSH_CONNECT_TIMEOUT}"]
+    options += ["-oClearAllForwardings=yes", "-oForwardX11=no", "-oForwardAgent=no"]
+    yield "ssh", ["ssh", *options, "--", record.node, "sh", enter], _SSH_TIMEOUT
+
+
+def through(command: list[str], *, timeout: float) -> Way:
+    """The stdin and stdout of a command that ends up in `sshd -i` on the node."""
+    ours, theirs = socket.socketpair()
+    # A file, so that what the command says much later blocks nobody.
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=errors.fileno(),
+                start_new_session=True,
+                env={**os.environ, "LC_ALL": "C"},  # what it says is read
+            )
+        except OSError as error:
+            ours.close()
+            raise Closed(f"{command[0]}: {error.strerror}") from error
+        finally:
+            theirs.close()
+        try:
+            return Way(ours, _banner(ours, timeout=timeout))
+        except (OSError, EOFError) as error:
+            gave_up = not isinstance(error, EOFError)
+            said = _said(errors) if gave_up else ""  # not what it says of being ended
+            ours.close()
+            _end(process, at_once=gave_up)
+            said = said if gave_up else _said(errors)
+            _explain(process.returncode, said, str(error) or "it was no ssh server")
+
+
+def _said(errors: IO[bytes]) -> str:
+    """What a command has written there so far; its own place in the file stays where it is."""
+    return os.pread(errors.fileno(), _LONGEST_NOISE, 0).decode("utf-8", errors="replace")
+
+
+def _banner(connection: socket.socket, *, timeout: float) -> bytes:
+    """The line by which sshd begins; sites' scripts may print lines before it.
+
+    Raises EOFError where the command has ended, and OSError.
+    """
+    deadline = time.monotonic() + timeout
+    noise = 0
+    while noise < _LONGEST_NOISE:
+        line = endpoint.read_line(connection, timeout=deadline - time.monotonic())
+        if line.startswith(b"SSH-"):
+            return line
+        if not line:
+            raise EOFError("it ended at once")
+        noise += len(line)
+    raise ConnectionError("it printed too much")
+
+
+def _explain(code: int | None, said: str, otherwise: str) -> NoReturn:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    gone = any("/enter" in line and "No such file" in line for line in lines)
+    if code == UNAVAILABLE or gone:
+        raise Over("its jlab-node has ended")
+    raise Closed(lines[-1].rstrip(".") if lines else otherwise)
+
+
+def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
+    """Let it end by itself, for its exit code; make it end if it does not.
+
+    `at_once`: with all that it has started, whether it has ended itself or not.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if number == signal.SIGKILL or not at_once:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.5)
+                return
+        try:
+            os.killpg(process.pid, number)
+        except PermissionError:  # oarsh is root's by now; it ends when it notices that we are gone
+            return
+        except ProcessLookupError:
+            continue
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=1)

@@ -1,0 +1,81 @@
+"""The user's jobs as the scheduler lists them: asked seldom, and once for all that wait here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from . import files, jobs
+from .schedulers.job import Answer, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .schedulers.job import Scheduler, Status
+
+_LOCK_TIMEOUT = 30.0  # seconds: whoever has the lock is asking
+
+
+class Queue:
+    """Answers of one scheduler, kept in a file of this machine in ~/.jlab."""
+
+    def __init__(self, scheduler: Scheduler, *, user: str, directory: Path) -> None:
+        self.scheduler = scheduler
+        self.jobs: list[Status] = []  # as of the last answer: queued, running
+        self.problem = ""  # why there was no answer
+        self.asked_at = 0.0  # Unix time of the answer
+        self._command = scheduler.mine(user)
+        self._path = directory / f"{os.uname().nodename}-{scheduler.NAME}"
+
+    def look(self, *, max_age: float) -> bool:
+        """Make `jobs` at most `max_age` seconds old; whether that took another look."""
+        if 0 <= time.time() - self.asked_at < max_age:
+            return False
+        with self._lock():
+            answer = self._kept(max_age)
+            if answer is None:
+                self.asked_at = time.time()
+                answer = jobs.ask(self._command)
+                # A full home costs the others a question of their own, no more.
+                with contextlib.suppress(OSError):
+                    text = json.dumps(asdict(answer))
+                    files.replace(self._path, text, modified=self.asked_at)
+        found = self.scheduler.parse_mine(answer)
+        self.problem = jobs.said(answer) if found is None else ""
+        alive = [each for each in found or () if each.state is not State.ENDED]
+        self.jobs = sorted(alive, key=_nearness)
+        return True
+
+    def _kept(self, max_age: float) -> Answer | None:
+        try:
+            asked_at = self._path.stat().st_mtime
+            if not 0 <= time.time() - asked_at < max_age:
+                return None
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            answer = Answer(int(kept["code"]), str(kept["stdout"]), str(kept["stderr"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        self.asked_at = asked_at
+        return answer
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        lock = FileLock(f"{self._path}.lock", mode=0o600, timeout=_LOCK_TIMEOUT)
+        with contextlib.ExitStack() as stack:
+            # A file system without locks, a full one: then everybody asks for themselves.
+            with contextlib.suppress(OSError, NotImplementedError):
+                self._path.parent.mkdir(mode=0o700, exist_ok=True)
+                stack.enter_context(lock)
+            yield
+
+
+def _nearness(job: Status) -> tuple[bool, float]:
+    """What runs comes first, then what starts soon."""
+    return job.state is State.QUEUED, job.starts_at or float("inf")

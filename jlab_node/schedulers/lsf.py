@@ -1,0 +1,183 @@
+"""IBM Spectrum LSF 10.1.0.2 or newer: its bjobs prints JSON.
+
+From IBM's command reference (bjobs, bsub, bkill, blaunch) and "Environment variables set for job
+execution"; printed JSON as in the tests of BatchEuphoria and in buildtest. Not yet tried.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from . import text
+from .job import Answer, Job, Machine, Request, State, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME = "lsf"
+TITLE = "LSF"
+PROGRAM = "bjobs"
+JOB_ID = "LSB_JOBID"
+SUBMIT = "bsub < {}"
+SUBMITTED = r"Job <([0-9]+)> is submitted"
+KEEPS_LOG = True
+INSIDE = "bsub -Is jlab-node run"
+
+_FIELDS = "jobid jobindex stat job_name exec_host pend_reason exit_reason exit_code start_time "
+_FIELDS += "estimated_start_time finish_time command"
+_ASK = ["bjobs", "-json", "-o", _FIELDS]
+
+_QUEUED = {"PEND", "PSUSP", "PROV", "WAIT"}
+_ENDED = {"DONE", "EXIT", "ZOMBI"}
+# The TERM_ words of bacct(1) that exit_reason begins with.
+_REASONS = {
+    "TERM_RUNLIMIT": "reached its time limit",
+    "TERM_DEADLINE": "reached its deadline",
+    "TERM_MEMLIMIT": "ran out of memory",
+    "TERM_SWAP": "ran out of memory",
+    "TERM_PREEMPT": "was preempted",
+    "TERM_OWNER": "was cancelled",
+    "TERM_FORCE_OWNER": "was cancelled",
+    "TERM_ADMIN": "was cancelled by an administrator",
+    "TERM_FORCE_ADMIN": "was cancelled by an administrator",
+}
+
+
+def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
+    """The job that has this machine among its hosts."""
+    number, index = env.get(JOB_ID, ""), env.get("LSB_JOBINDEX", "0")
+    # LSB_HOSTS is left out when it would be too long; then there are pairs: "hostA 4 hostB 2".
+    hosts = env.get("LSB_HOSTS", "").split() or env.get("LSB_MCPU_HOSTS", "").split()[::2]
+    if not number:
+        return None
+    node = next((each for each in dict.fromkeys(hosts) if machine.is_here(each)), None)
+    if node is None:
+        return None
+    cluster = env.get("LSB_EXEC_CLUSTER", "")
+    return Job(scheduler=NAME, job_id=_job_id(number, index), cluster=cluster, node=node)
+
+
+def _job_id(number: str, index: str) -> str:
+    number = number.partition("[")[0]
+    return f"{number}[{index}]" if index.isdecimal() and int(index) else number
+
+
+def cluster_command() -> list[str]:
+    return ["lsid"]
+
+
+def parse_cluster(answer: Answer) -> str:
+    found = re.search(r"^My cluster name is (\S+)", answer.stdout, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def mine(user: str) -> list[str]:
+    return [*_ASK, "-u", user]
+
+
+def parse_mine(answer: Answer) -> list[Status] | None:
+    if re.search(r"No (unfinished )?job found", answer.stdout + answer.stderr):
+        return []
+    return None if answer.code else _parse(answer.stdout)
+
+
+def one(job_id: str) -> list[list[str]]:
+    return [[*_ASK, "-a", job_id]]
+
+
+def parse_one(job_id: str, answer: Answer) -> Status | None:
+    found = _parse(answer.stdout) or []
+    status = next((status for status in found if status.job_id == job_id), None)
+    # In an hour LSF forgets a job that has ended.
+    if status is None and f"<{job_id}> is not found" in answer.stdout + answer.stderr:
+        return Status(job_id, State.ENDED, why="has ended")
+    return status
+
+
+def _parse(printed: str) -> list[Status] | None:
+    """The records; before them it may say that it cannot connect yet."""
+    start = printed.find("{")
+    try:
+        found = json.JSONDecoder(strict=False).raw_decode(printed, max(start, 0))[0]["RECORDS"]
+        return [_status(job) for job in found if "ERROR" not in job]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _status(job: dict[str, Any]) -> Status:
+    def value(key: str) -> str:
+        return str(job.get(key) or "")
+
+    word = value("STAT")
+    state, why = State.RUNNING, ""
+    starts_at = _time(value("START_TIME"))
+    if word in _ENDED:
+        state, why = State.ENDED, _end(word, value("EXIT_REASON"))
+    elif word in _QUEUED:
+        state, why = State.QUEUED, value("PEND_REASON").strip("; ")
+        starts_at = _time(value("ESTIMATED_START_TIME"))
+    return Status(
+        job_id=_job_id(value("JOBID"), value("JOBINDEX")),
+        state=state,
+        word=word,
+        why=why,
+        name=value("JOB_NAME"),
+        command=value("COMMAND"),
+        # "hostA", "hostA:hostB" or "4*hostA:2*hostB"
+        node=value("EXEC_HOST").split(":")[0].rpartition("*")[2],
+        starts_at=starts_at,
+        ends_at=_time(value("FINISH_TIME")),  # of a running job: by its limit
+    )
+
+
+def _end(word: str, reason: str) -> str:
+    if word == "DONE":
+        return "has finished"
+    return _REASONS.get(reason.partition(":")[0].strip(), "failed")
+
+
+def _time(printed: str) -> int | None:
+    """From "Dec 28 19:56 L", where the letter says how exact it is; with no year, the nearest."""
+    found = re.fullmatch(
+        r"([A-Z][a-z]{2}) +([0-9]{1,2}) ([0-9]{2}:[0-9]{2})(:[0-9]{2})?( [0-9]{4})?( [LEX])?",
+        printed.strip(),
+    )
+    if not found:
+        return None
+    now = time.time()
+    this = time.localtime(now).tm_year
+    years = [found[5]] if found[5] else [str(this + each) for each in (-1, 0, 1)]
+    rest = f"{found[1]} {found[2]} {found[3]}{found[4] or ':00'}"
+    moments = [text.moment(f"{year.strip()} {rest}", "%Y %b %d %H:%M:%S") for year in years]
+    return min((each for each in moments if each), key=lambda each: abs(each - now), default=None)
+
+
+def step(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
+    return []  # blaunch works only inside the job
+
+
+def cancel(job_id: str) -> list[str]:
+    return ["bkill", job_id]
+
+
+def extend(job_id: str) -> str:  # noqa: ARG001
+    return ""  # bmod -W of a running job is the administrator's
+
+
+def directives(request: Request) -> list[str]:
+    minutes = -(-request.walltime // 60)
+    asked = [
+        f"-J {request.name}",
+        f"-n {request.cpus}",
+        '-R "span[hosts=1]"',
+        f"-gpu num={request.gpus}" if request.gpus else "",
+        f'-R "rusage[mem={request.memory}MB]"' if request.memory else "",
+        f"-W {minutes // 60}:{minutes % 60:02}",
+        f"-P {request.account}" if request.account else "",
+        f"-q {request.partition}" if request.partition else "",
+        f"-o {request.log}-%J.log",
+    ]
+    return [f"#BSUB {each}" for each in asked if each]

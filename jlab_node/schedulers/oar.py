@@ -1,0 +1,168 @@
+"""OAR 2.5: https://oar.readthedocs.io, and what oarstat and oarsh themselves do."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from jlab_node.errors import JlabError
+
+from . import text
+from .job import Answer, Job, Machine, Request, State, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME = "oar"
+TITLE = "OAR"
+PROGRAM = "oarstat"
+JOB_ID = "OAR_JOB_ID"
+SUBMIT = "chmod +x {0} && oarsub -S ./{0}"
+SUBMITTED = r"OAR_JOB_ID=([0-9]+)"
+KEEPS_LOG = False
+INSIDE = "oarsub -I, then jlab-node run"
+
+_QUEUED = {"Waiting", "Hold", "toLaunch", "Launching", "toAckReservation"}
+_ENDED = {"Terminated", "Error", "toError", "Finishing"}
+
+
+def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
+    """The job whose list of nodes has this machine; not the frontend shell of a cosystem job."""
+    job_id = env.get(JOB_ID)
+    if not job_id:
+        return None
+    nodes = dict.fromkeys(machine.read(env.get("OAR_NODEFILE", "")).split())
+    node = next((each for each in nodes if machine.is_here(each)), None)
+    if node is None:
+        return None
+    return Job(scheduler=NAME, job_id=job_id, cluster="", node=node)
+
+
+def cluster_command() -> list[str]:
+    return []
+
+
+def parse_cluster(answer: Answer) -> str:  # noqa: ARG001
+    return ""
+
+
+def mine(user: str) -> list[str]:
+    return ["oarstat", "--full", "--json", "--user", user]
+
+
+def parse_mine(answer: Answer) -> list[Status] | None:
+    return None if answer.code else _parse(answer.stdout)
+
+
+def one(job_id: str) -> list[list[str]]:
+    return [["oarstat", "--full", "--json", "--job", job_id]]
+
+
+def parse_one(job_id: str, answer: Answer) -> Status | None:
+    """OAR forgets no job: one that it does not know is another cluster's."""
+    found = _parse(answer.stdout) or []
+    return next((status for status in found if status.job_id == job_id), None)
+
+
+def _parse(printed: str) -> list[Status] | None:
+    """All jobs in oarstat's JSON, which is nothing at all where there is no job."""
+    if not printed.strip():
+        return []
+    try:
+        found = json.loads(printed)
+        return [_status(str(job_id), job) for job_id, job in found.items()]
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _status(job_id: str, job: dict[str, Any]) -> Status:
+    word = str(job.get("state") or "")
+    nodes = tuple(str(each) for each in job.get("assigned_network_address") or ())
+    state, starts_at, ends_at, why = State.RUNNING, _number(job.get("startTime")), None, ""
+    if word in _ENDED or _is_deleted(job):
+        state, ends_at, why = State.ENDED, _number(job.get("stopTime")), _end(job)
+    elif word in _QUEUED:
+        state, why = State.QUEUED, str(job.get("message") or "")
+        starts_at = _number(job.get("scheduledStart"))
+    walltime = _number(job.get("walltime"))
+    if state is State.RUNNING and starts_at and walltime:
+        ends_at = starts_at + walltime
+    return Status(
+        job_id=job_id,
+        state=state,
+        word=word,
+        why=why,
+        name=str(job.get("name") or ""),
+        command=_command(str(job.get("command") or ""), str(job.get("launchingDirectory") or "")),
+        node=nodes[0] if nodes else "",
+        nodes=nodes,
+        starts_at=starts_at,
+        ends_at=ends_at,
+    )
+
+
+def _end(job: dict[str, Any]) -> str:
+    """How it ended, by its events and its exit code, which is that of wait(2)."""
+    # oarwalltime leaves WALLTIME events too, and at the walltime a FRAG_JOB_REQUEST stands as well.
+    if any("(Elapsed)" in str(event.get("description")) for event in _events(job)):
+        return "reached its walltime"
+    if _is_deleted(job):
+        return "was deleted"
+    code = _number(job.get("exit_code"))
+    if code is None and job.get("state") != "Error":
+        return "has finished"
+    return f"failed with exit code {code >> 8}" if code and code >> 8 else "failed"
+
+
+def _is_deleted(job: dict[str, Any]) -> bool:
+    """Whether the job is to be killed, which OAR takes some seconds for."""
+    return any(event.get("type") == "FRAG_JOB_REQUEST" for event in _events(job))
+
+
+def _events(job: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in job.get("events") or () if isinstance(each, dict)]
+
+
+def _command(command: str, directory: str) -> str:
+    """The command, its first word with the directory that it is relative to."""
+    if command.startswith("./"):
+        return f"{directory}/{command[2:]}"
+    return command
+
+
+def _number(value: object) -> int | None:
+    try:
+        return int(str(value)) or None
+    except ValueError:
+        return None
+
+
+def step(job_id: str, node: str, command: list[str]) -> list[str]:
+    return ["env", f"OAR_JOB_ID={job_id}", "oarsh", node, *command]
+
+
+def cancel(job_id: str) -> list[str]:
+    return ["oardel", job_id]
+
+
+def extend(job_id: str) -> str:
+    return f"oarwalltime {job_id} +1:00"
+
+
+def directives(request: Request) -> list[str]:
+    if request.memory:
+        raise JlabError(
+            "OAR shares out memory with the cores: leave --mem out and ask for --cpus enough, or "
+            "choose nodes in the script by a property of your site's, `#OAR -p ...`"
+        )
+    # Sites with GPUs call that resource so, and a GPU brings its share of the cores.
+    resources = f"/nodes=1/gpu={request.gpus}" if request.gpus else f"/nodes=1/core={request.cpus}"
+    asked = [
+        f"-n {request.name}",
+        f"-l {resources},walltime={text.clock(request.walltime)}",
+        f"--project {request.account}" if request.account else "",
+        f"-q {request.partition}" if request.partition else "",
+        f"-O {request.log}-%jobid%.log",
+        f"-E {request.log}-%jobid%.log",
+    ]
+    return [f"#OAR {each}" for each in asked if each]

@@ -1,0 +1,158 @@
+"""Grid Engine: SGE 6.2, Son of Grid Engine, Open and Univa/Altair Grid Engine.
+
+From submit(1), qstat(1), qsub(1) and sge_pe(5) of Son of Grid Engine 8.1; printed XML as in the
+tests of VM-MAD's ge_info and in grid-control. Not yet tried on a cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from . import text
+from .job import Answer, Job, Machine, Request, State, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME = "sge"
+TITLE = "Grid Engine"
+PROGRAM = "qconf"  # PBS has a qstat, too
+JOB_ID = "JOB_ID"
+SUBMIT = "qsub {}"
+SUBMITTED = r"Your job(?:-array)? ([0-9]+)"
+KEEPS_LOG = False
+INSIDE = "qrsh jlab-node run"
+
+_CLUSTER = 'cat "$SGE_ROOT/${SGE_CELL:-default}/common/cluster_name"'
+_UNKNOWN = "Following jobs do not exist"
+
+
+def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
+    """The job whose host this is. JOB_ID alone is anybody's: only in jobs are the others there."""
+    number, task, root = (env.get(key, "") for key in (JOB_ID, "SGE_TASK_ID", "SGE_ROOT"))
+    if not number.isdecimal() or not task or not root:
+        return None
+    listed = machine.read(env.get("PE_HOSTFILE", "")).splitlines()  # "node 4 all.q@node UNDEFINED"
+    # HOSTNAME is the execution host's, as long as no login shell has set it anew.
+    nodes = [line.split()[0] for line in listed if line.strip()] or [env.get("HOSTNAME", "")]
+    node = next((each for each in nodes if each and machine.is_here(each)), None)
+    if node is None:
+        return None
+    cluster = machine.read(f"{root}/{env.get('SGE_CELL', 'default')}/common/cluster_name").strip()
+    return Job(scheduler=NAME, job_id=_job_id(number, task), cluster=cluster, node=node)
+
+
+def _job_id(number: str, task: str) -> str:
+    """Of an array the task, as in 12.3; not "undefined" nor what is still to come, as in 1-10:1."""
+    return f"{number}.{task}" if task.isdecimal() else number
+
+
+def cluster_command() -> list[str]:
+    return ["sh", "-c", _CLUSTER]
+
+
+def parse_cluster(answer: Answer) -> str:
+    return "" if answer.code else answer.stdout.strip()
+
+
+def mine(user: str) -> list[str]:
+    return ["qstat", "-xml", "-r", "-u", user]
+
+
+def parse_mine(answer: Answer) -> list[Status] | None:
+    found = None if answer.code else _parse(answer.stdout)
+    return found and [status for status in found if status.state is not State.ENDED]
+
+
+def one(job_id: str) -> list[list[str]]:
+    """Without -u it is about one's own jobs. qacct would read the accounts of years."""
+    return [["qstat", "-xml", "-r"], ["qstat", "-j", job_id.partition(".")[0]]]
+
+
+def parse_one(job_id: str, answer: Answer) -> Status | None:
+    if _UNKNOWN in answer.stdout + answer.stderr:
+        return Status(job_id, State.ENDED, why="has ended")
+    found = _parse(answer.stdout) or []
+    return next((status for status in found if status.job_id == job_id), None)
+
+
+def _parse(printed: str) -> list[Status] | None:
+    """Job by job: one whose name makes no XML does not hide the others."""
+    if "<job_info" not in printed or "<!" in printed:
+        return None
+    printed = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "?", printed)
+    found = []
+    for each in re.findall(r"<job_list\b.*?</job_list>", printed, re.DOTALL):
+        try:
+            job = ElementTree.fromstring(each)  # noqa: S314 (no entities: see above)
+        except ElementTree.ParseError:
+            continue
+        found.append(_status(job))
+    return found
+
+
+def _status(job: ElementTree.Element) -> Status:
+    def value(key: str) -> str:
+        return (job.findtext(key) or "").strip()
+
+    word = value("state")
+    state, why = _state(word)
+    # Newer ones add fractions of a second.
+    starts_at = text.moment(value("JAT_start_time")[:19], "%Y-%m-%dT%H:%M:%S")
+    limit = next((each.text for each in job.findall("hard_request[@name='h_rt']")), None) or ""
+    return Status(
+        job_id=_job_id(value("JB_job_number"), value("tasks")),
+        state=state,
+        word=word,
+        why=why,
+        name=value("full_job_name") or value("JB_name"),
+        node=value("queue_name").partition("@")[2],
+        starts_at=starts_at,
+        ends_at=starts_at + int(limit) if starts_at and limit.isdecimal() else None,
+    )
+
+
+def _state(word: str) -> tuple[State, str]:
+    """The letters are in qstat(1): E error, d deletion, h hold, q queued, w waiting, z finished."""
+    if "d" in word:
+        return State.ENDED, "was deleted"
+    if "z" in word:
+        return State.ENDED, "has finished"
+    if "E" in word:
+        return State.QUEUED, "it could not be started, `qstat -j` says why"
+    if "q" in word or "w" in word:
+        return State.QUEUED, "on hold" if "h" in word else ""
+    return State.RUNNING, ""
+
+
+def step(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
+    return []  # qrsh -inherit works only inside the job
+
+
+def cancel(job_id: str) -> list[str]:
+    number, _, task = job_id.partition(".")
+    return ["qdel", number, "-t", task] if task else ["qdel", number]
+
+
+def extend(job_id: str) -> str:  # noqa: ARG001
+    return ""  # a running job keeps its h_rt
+
+
+def directives(request: Request) -> list[str]:
+    """What a site calls slots on one host, and a GPU, is its own choice: here the usual names."""
+    each_slot = -(-request.memory // max(request.cpus, 1)) if request.memory else 0
+    asked = [
+        f"-N {request.name}",
+        "-S /bin/bash",
+        f"-pe smp {request.cpus}" if request.cpus > 1 else "",  # the names: qconf -spl
+        f"-l gpu={request.gpus}" if request.gpus else "",
+        f"-l h_vmem={each_slot}M" if each_slot else "",
+        f"-l h_rt={text.clock(request.walltime)}",
+        f"-P {request.account}" if request.account else "",
+        f"-q {request.partition}" if request.partition else "",
+        "-j y",
+        f"-o {request.log}-$JOB_ID.log",
+    ]
+    return [f"#$ {each}" for each in asked if each]

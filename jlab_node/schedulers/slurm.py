@@ -1,0 +1,186 @@
+"""Slurm 20.11 or newer: https://slurm.schedmd.com/sbatch.html, squeue.html, srun.html."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from . import text
+from .job import Answer, Job, Machine, Request, State, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME = "slurm"
+TITLE = "Slurm"
+PROGRAM = "squeue"
+JOB_ID = "SLURM_JOB_ID"
+SUBMIT = "sbatch {}"
+SUBMITTED = r"Submitted batch job ([0-9]+)"
+KEEPS_LOG = False
+INSIDE = "srun --pty jlab-node run"
+
+# The user's own settings for squeue must not change what it prints.
+_ENV = ["env"]
+for _name in ("STATES", "PARTITION", "ACCOUNT", "QOS", "NAMES", "USERS", "LICENSES"):
+    _ENV += ["-u", f"SQUEUE_{_name}"]
+_ENV += ["SLURM_TIME_FORMAT=%s"]
+_SEPARATOR = "\x1f"
+# id of the very job (of an array, the task), state, reason, start, end, nodes, name, command
+_FORMAT = _SEPARATOR.join(["%A", "%T", "%r", "%S", "%e", "%N", "%j", "%o"])
+_FIELDS = 8
+
+_QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD"}
+_ENDED = {
+    "BOOT_FAIL": "could not start its node",
+    "CANCELLED": "was cancelled",
+    "COMPLETED": "has finished",
+    "COMPLETING": "is ending",
+    "DEADLINE": "reached its deadline",
+    "FAILED": "failed",
+    "NODE_FAIL": "lost its node",
+    "OUT_OF_MEMORY": "ran out of memory",
+    "PREEMPTED": "was preempted",
+    "REVOKED": "was revoked",
+    "SPECIAL_EXIT": "failed",
+    "TIMEOUT": "reached its time limit",
+}
+
+
+def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
+    """The job step or batch script that slurmd started here; not the shell of an salloc."""
+    job_id, node = env.get(JOB_ID), env.get("SLURMD_NODENAME")
+    if not job_id or not node or not machine.is_here(node):
+        return None
+    ends = env.get("SLURM_JOB_END_TIME", "")  # since 23.02; before, squeue tells
+    return Job(
+        scheduler=NAME,
+        job_id=job_id,
+        cluster=env.get("SLURM_CLUSTER_NAME", ""),
+        node=node,
+        ends_at=_time(ends),
+    )
+
+
+def cluster_command() -> list[str]:
+    return ["scontrol", "show", "config"]
+
+
+def parse_cluster(answer: Answer) -> str:
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", answer.stdout, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def mine(user: str) -> list[str]:
+    return [*_ENV, "squeue", "--noheader", f"--user={user}", f"--format={_FORMAT}"]
+
+
+def parse_mine(answer: Answer) -> list[Status] | None:
+    return None if answer.code else _parse(answer.stdout)
+
+
+def one(job_id: str) -> list[list[str]]:
+    squeue = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", f"--format={_FORMAT}"]
+    # What squeue has forgotten after some minutes, accounting may know.
+    fields = "--format=JobIDRaw,State,End"
+    sacct = ["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={job_id}", fields]
+    return [[*_ENV, *squeue], [*_ENV, *sacct]]
+
+
+def parse_one(job_id: str, answer: Answer) -> Status | None:
+    if answer.code:
+        forgotten = "Invalid job id" in answer.stderr
+        return Status(job_id, State.ENDED, why="has ended") if forgotten else None
+    found = [*_parse(answer.stdout), *_parse_accounts(answer.stdout)]
+    return next((status for status in found if status.job_id == job_id), None)
+
+
+def _parse(printed: str) -> list[Status]:
+    found = []
+    for line in printed.splitlines():
+        fields = line.split(_SEPARATOR)
+        if len(fields) != _FIELDS:
+            continue
+        job_id, word, reason, start, end, node, name, command = fields
+        state = _state(word)
+        found.append(
+            Status(
+                job_id=job_id,
+                state=state,
+                word=word,
+                why=_ENDED.get(_cause(word, reason), "has ended")
+                if state is State.ENDED
+                else _reason(reason),
+                name=name,
+                command="" if command == "(null)" else command,
+                node="" if node in ("n/a", "N/A", "(null)") else node,
+                starts_at=_time(start),
+                ends_at=_time(end),
+            )
+        )
+    return found
+
+
+def _parse_accounts(printed: str) -> list[Status]:
+    found = []
+    for line in printed.splitlines():
+        fields = line.split("|")
+        if len(fields) != 3:
+            continue
+        word = fields[1].partition(" ")[0]  # CANCELLED by 1000
+        state = _state(word)
+        why = _ENDED.get(word, "has ended") if state is State.ENDED else ""
+        found.append(Status(fields[0], state, word=word, why=why, ends_at=_time(fields[2])))
+    return found
+
+
+def _state(word: str) -> State:
+    if word in _ENDED:
+        return State.ENDED
+    return State.QUEUED if word in _QUEUED else State.RUNNING
+
+
+def _cause(word: str, reason: str) -> str:
+    """The state that a job which is still ending will have."""
+    return "TIMEOUT" if (word, reason) == ("COMPLETING", "TimeLimit") else word
+
+
+def _reason(reason: str) -> str:
+    return "" if reason in ("None", "(null)") else reason
+
+
+def _time(printed: str) -> int | None:
+    """With SLURM_TIME_FORMAT=%s times are Unix times; before 20.11 they may not be."""
+    if re.fullmatch(r"[0-9]{1,12}", printed):
+        return int(printed) or None
+    return text.moment(printed, "%Y-%m-%dT%H:%M:%S")
+
+
+def step(job_id: str, node: str, command: list[str]) -> list[str]:
+    # Without --unbuffered the ssh traffic stalls; without --chdir a home that the node lacks warns.
+    options = ["--overlap", "--unbuffered", "--quiet", "--ntasks=1", "--input=all", "--chdir=/"]
+    return ["srun", *options, f"--jobid={job_id}", f"--nodelist={node}", *command]
+
+
+def cancel(job_id: str) -> list[str]:
+    return ["scancel", job_id]
+
+
+def extend(job_id: str) -> str:  # noqa: ARG001
+    return ""  # only operators may
+
+
+def directives(request: Request) -> list[str]:
+    asked = {
+        "job-name": request.name,
+        "nodes": "1",
+        "ntasks": "1",
+        "cpus-per-task": str(request.cpus),
+        "gpus": str(request.gpus or ""),
+        "mem": f"{request.memory}M" if request.memory else "",
+        "time": text.clock(request.walltime),
+        "account": request.account,
+        "partition": request.partition,
+        "output": f"{request.log}-%j.log",
+    }
+    return [f"#SBATCH --{key}={value}" for key, value in asked.items() if value]

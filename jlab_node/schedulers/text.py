@@ -1,0 +1,28 @@
+"""Bits of text that several schedulers print or read."""
+
+from __future__ import annotations
+
+import re
+import time
+
+
+def clock(seconds: int) -> str:
+    """A duration as hours:minutes:seconds."""
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def seconds(text: str) -> int | None:
+    """A duration from [[days-]hours:]minutes:seconds, hours without a limit; None: not one."""
+    found = re.fullmatch(r"(?:(?:([0-9]{1,4})-)?([0-9]{1,6}):)?([0-9]{1,2}):([0-9]{1,2})", text)
+    if not found:
+        return None
+    days, hours, minutes, rest = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + rest
+
+
+def moment(text: str, form: str) -> int | None:
+    """Unix time of a local date in the given strptime form; None: not one."""
+    try:
+        return int(time.mktime(time.strptime(text, form)))
+    except (ValueError, OverflowError):
+        return None

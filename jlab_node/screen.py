@@ -1,0 +1,57 @@
+"""What `connect` says on the laptop's screen: sentences, and one line that says how it stands."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+_CLEAR = "\r\x1b[K"
+
+
+class Screen:
+    """stderr, as ssh carries it to the laptop; a terminal's status line is refreshed in place."""
+
+    def __init__(self, columns: int | None) -> None:
+        self._columns = columns  # None: no terminal
+        self._said: set[str] = set()
+        self._status = ""
+
+    def say(self, text: str) -> None:
+        """One sentence; the same one only once."""
+        if text not in self._said:
+            self._said.add(text)
+            self.clear()
+            print(f"jlab-node: {printable(text)}", file=sys.stderr, flush=True)
+
+    def status(self, text: str, *, waited: float, passing: bool = False) -> None:
+        """How it stands: on a terminal in place and with the time, elsewhere once per change.
+
+        What is `passing` is for a terminal only: it is over before it could be read in a log.
+        """
+        line = f"jlab-node: {printable(text)}"
+        if self._columns is None:
+            if passing:
+                return
+            if line != self._status:
+                print(line, file=sys.stderr, flush=True)
+            self._status = line
+            return
+        line = line.replace(":", f" [{int(waited) // 60}:{int(waited) % 60:02}]:", 1)
+        if len(line) >= self._columns:  # a wrapped line could not be taken back
+            line = line[: max(self._columns - 2, 0)] + "…"
+        if line != self._status:
+            sys.stderr.write(_CLEAR + line)
+            sys.stderr.flush()
+            self._status = line
+
+    def clear(self) -> None:
+        """Take the status line back: something else comes, or nothing."""
+        if self._columns is not None and self._status:
+            sys.stderr.write(_CLEAR)
+            sys.stderr.flush()
+            self._status = ""
+
+
+def printable(text: str) -> str:
+    """Without what a terminal would obey: some of it comes from schedulers and from other hosts."""
+    return re.sub(r"[^\x20-\x7e\u00a1-\uffff]", "?", text)

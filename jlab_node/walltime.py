@@ -1,0 +1,52 @@
+"""The end of the job: warn in its log before it comes, and follow when the scheduler moves it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from . import schedulers, wording
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from typing import Callable
+
+    from .record import Record
+    from .schedulers.job import Answer
+
+WARNINGS = (30 * 60, 10 * 60, 5 * 60)  # seconds before the end
+_REFRESH = 600.0  # seconds between two questions where the end is; it can be moved
+
+
+async def follow(
+    record: Record,
+    *,
+    ask: Callable[[list[str]], Awaitable[Answer]],
+    moved: Callable[[int], None],
+    say: Callable[[str], None],
+) -> None:
+    """Until cancelled: `say` the warnings that fall due, tell `moved` of each new end."""
+    scheduler = schedulers.TABLE[record.scheduler]
+    ends_at = record.ends_at
+    while ends_at is not None:
+        left = ends_at - time.time()
+        due = max((each for each in WARNINGS if each < left), default=0)
+        pause = left - due if left > 0 else _REFRESH  # some sites let a job outlive its end
+        await asyncio.sleep(max(min(pause, _REFRESH), 1.0))
+        found = scheduler.parse_one(record.job_id, await ask(scheduler.one(record.job_id)[0]))
+        if found is not None and found.ends_at and found.ends_at != ends_at:
+            ends_at = found.ends_at
+            moved(ends_at)
+        if due and ends_at - time.time() <= due:
+            say(warning(record, ends_at, now=time.time()))
+
+
+def warning(record: Record, ends_at: int, *, now: float) -> str:
+    """What the job log says when the end is near."""
+    scheduler = schedulers.TABLE[record.scheduler]
+    minutes = round((ends_at - now) / 60)
+    extend = scheduler.extend(record.job_id)
+    how = f"; for an hour more, type on the login node: {extend}" if extend else ""
+    when = wording.clock(ends_at, now=now)
+    return f"{scheduler.TITLE} ends this job in {minutes} minutes, at {when}: save your work{how}"

@@ -1,0 +1,424 @@
+"""OAR: what 2.5 of the test cluster printed, without the keys that nobody reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_node.errors import JlabError
+from jlab_node.schedulers import oar
+from jlab_node.schedulers.job import Answer, Job, Request, State
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from jlab_node.schedulers.job import Machine
+
+WAITING = r"""
+{
+  "10": {
+    "Job_Id": 10,
+    "walltime": 60,
+    "command": "sleep 1000",
+    "state": "Waiting",
+    "stdout_file": "OAR.10.stdout",
+    "exit_code": null,
+    "launchingDirectory": "/home/u2",
+    "submissionTime": 1795468077,
+    "scheduledStart": 1795468972,
+    "stopTime": 0,
+    "message": "R=64,W=0:1:0,J=B (Karma=0.000,quota_ok)",
+    "name": null,
+    "startTime": 0,
+    "job_user": "u2",
+    "assigned_network_address": [],
+    "events": []
+  }
+}
+"""
+RUNNING = r"""
+{
+  "8": {
+    "name": "lab",
+    "state": "Running",
+    "stdout_file": "OAR.lab.8.stdout",
+    "Job_Id": 8,
+    "launchingDirectory": "/home/u2",
+    "job_user": "u2",
+    "command": "./job.sh",
+    "events": [],
+    "exit_code": null,
+    "message": "R=2,W=0:10:0,J=B,N=lab (Karma=0.000,quota_ok)",
+    "submissionTime": 1795468064,
+    "walltime": 600,
+    "startTime": 1795468066,
+    "scheduledStart": 1795468066,
+    "assigned_network_address": [
+      "d1"
+    ],
+    "stopTime": 0
+  }
+}
+"""
+TERMINATED = r"""
+{
+  "5": {
+    "name": "short",
+    "Job_Id": 5,
+    "job_user": "u2",
+    "startTime": 1795468064,
+    "state": "Terminated",
+    "walltime": 300,
+    "message": "R=1,W=0:5:0,J=B,N=short (Karma=0.000,quota_ok)",
+    "stdout_file": "OAR.short.5.stdout",
+    "command": "./short.sh",
+    "submissionTime": 1795468062,
+    "events": [
+      {
+        "date": 1795468066,
+        "description": "[bipbip 5] Ask to change the job state",
+        "job_id": 5,
+        "type": "SWITCH_INTO_TERMINATE_STATE",
+        "event_id": 31,
+        "to_check": "NO"
+      }
+    ],
+    "launchingDirectory": "/home/u2",
+    "assigned_network_address": [
+      "d1"
+    ],
+    "scheduledStart": null,
+    "exit_code": 0,
+    "stopTime": 1795468066
+  }
+}
+"""
+TERMINATED_EXIT3 = r"""
+{
+  "6": {
+    "command": "./short.sh 3",
+    "state": "Terminated",
+    "exit_code": 768,
+    "startTime": 1795468064,
+    "assigned_network_address": [
+      "d1"
+    ],
+    "message": "R=1,W=0:5:0,J=B,N=short (Karma=0.000,quota_ok)",
+    "job_user": "u2",
+    "stopTime": 1795468065,
+    "submissionTime": 1795468063,
+    "events": [
+      {
+        "event_id": 30,
+        "description": "[bipbip 6] Ask to change the job state",
+        "date": 1795468066,
+        "type": "SWITCH_INTO_TERMINATE_STATE",
+        "to_check": "NO",
+        "job_id": 6
+      }
+    ],
+    "stdout_file": "OAR.short.6.stdout",
+    "walltime": 300,
+    "scheduledStart": null,
+    "name": "short",
+    "launchingDirectory": "/home/u2",
+    "Job_Id": 6
+  }
+}
+"""
+WALLTIME = r"""
+{
+  "7": {
+    "name": null,
+    "Job_Id": 7,
+    "walltime": 20,
+    "events": [
+      {
+        "description": "User root requested to frag the job 7",
+        "event_id": 40,
+        "job_id": 7,
+        "date": 1795468095,
+        "to_check": "NO",
+        "type": "FRAG_JOB_REQUEST"
+      },
+      {
+        "description": "[sarko] Job [7] from 1795468065 with 20; current time=1795468095 (Elapsed)",
+        "event_id": 41,
+        "job_id": 7,
+        "date": 1795468095,
+        "to_check": "NO",
+        "type": "WALLTIME"
+      },
+      {
+        "job_id": 7,
+        "description": "[Leon] Send the kill signal to oarexec on d1 for job 7",
+        "event_id": 42,
+        "type": "SEND_KILL_JOB",
+        "to_check": "NO",
+        "date": 1795468095
+      },
+      {
+        "job_id": 7,
+        "event_id": 43,
+        "description": "[bipbip 7] Ask to change the job state",
+        "type": "SWITCH_INTO_ERROR_STATE",
+        "to_check": "NO",
+        "date": 1795468097
+      }
+    ],
+    "launchingDirectory": "/home/u2",
+    "state": "Error",
+    "assigned_network_address": [
+      "d1"
+    ],
+    "stdout_file": "OAR.7.stdout",
+    "job_user": "u2",
+    "stopTime": 1795468096,
+    "startTime": 1795468065,
+    "scheduledStart": null,
+    "message": "R=1,W=0:0:20,J=B (Karma=0.000,quota_ok)",
+    "submissionTime": 1795468063,
+    "command": "./wall.sh",
+    "exit_code": null
+  }
+}
+"""
+OARDEL = r"""
+{
+  "8": {
+    "scheduledStart": null,
+    "exit_code": null,
+    "assigned_network_address": [
+      "d1"
+    ],
+    "name": "lab",
+    "events": [
+      {
+        "job_id": 8,
+        "event_id": 32,
+        "type": "WALLTIME",
+        "description": " walltime changed: 0:15:0 (granted: +0:5:0/pending: 0:0:0)",
+        "to_check": "NO",
+        "date": 1795468072
+      },
+      {
+        "date": 1795468083,
+        "to_check": "NO",
+        "description": "User u2 requested to frag the job 8",
+        "type": "FRAG_JOB_REQUEST",
+        "event_id": 34,
+        "job_id": 8
+      },
+      {
+        "type": "SEND_KILL_JOB",
+        "description": "[Leon] Send the kill signal to oarexec on d1 for job 8",
+        "job_id": 8,
+        "event_id": 37,
+        "to_check": "NO",
+        "date": 1795468083
+      },
+      {
+        "to_check": "NO",
+        "date": 1795468085,
+        "job_id": 8,
+        "event_id": 38,
+        "type": "SWITCH_INTO_ERROR_STATE",
+        "description": "[bipbip 8] Ask to change the job state"
+      }
+    ],
+    "startTime": 1795468066,
+    "Job_Id": 8,
+    "command": "./job.sh",
+    "stdout_file": "OAR.lab.8.stdout",
+    "stopTime": 1795468084,
+    "submissionTime": 1795468064,
+    "launchingDirectory": "/home/u2",
+    "job_user": "u2",
+    "state": "Error",
+    "message": "R=2,W=0:10:0,J=B,N=lab (Karma=0.000,quota_ok)",
+    "walltime": 900
+  }
+}
+"""
+JUST_AFTER_OARDEL = r"""
+{
+  "8": {
+    "events": [
+      {
+        "date": 1795468072,
+        "description": " walltime changed: 0:15:0 (granted: +0:5:0/pending: 0:0:0)",
+        "job_id": 8,
+        "event_id": 32,
+        "type": "WALLTIME",
+        "to_check": "NO"
+      },
+      {
+        "type": "FRAG_JOB_REQUEST",
+        "to_check": "NO",
+        "event_id": 34,
+        "job_id": 8,
+        "description": "User u2 requested to frag the job 8",
+        "date": 1795468083
+      },
+      {
+        "date": 1795468083,
+        "description": "[Leon] Send the kill signal to oarexec on d1 for job 8",
+        "job_id": 8,
+        "event_id": 37,
+        "type": "SEND_KILL_JOB",
+        "to_check": "YES"
+      }
+    ],
+    "launchingDirectory": "/home/u2",
+    "walltime": 900,
+    "Job_Id": 8,
+    "assigned_network_address": [
+      "d1"
+    ],
+    "message": "R=2,W=0:10:0,J=B,N=lab (Karma=0.000,quota_ok)",
+    "scheduledStart": 1795468066,
+    "submissionTime": 1795468064,
+    "job_user": "u2",
+    "name": "lab",
+    "exit_code": null,
+    "stdout_file": "OAR.lab.8.stdout",
+    "command": "./job.sh",
+    "stopTime": 0,
+    "state": "Running",
+    "startTime": 1795468066
+  }
+}
+"""
+HOLD = r"""
+{
+  "12": {
+    "scheduledStart": null,
+    "state": "Hold",
+    "command": "sleep 10",
+    "assigned_network_address": [],
+    "startTime": 0,
+    "name": null,
+    "exit_code": null,
+    "Job_Id": 12,
+    "stopTime": 0,
+    "launchingDirectory": "/home/u2",
+    "submissionTime": 1795468208,
+    "message": "R=1,W=2:0:0,J=B",
+    "events": [],
+    "walltime": null,
+    "stdout_file": "OAR.12.stdout",
+    "job_user": "u2"
+  }
+}
+"""
+
+FILES = {"/var/lib/oar/5": "d1\nd1\nd2\n"}
+ENV = {"OAR_JOB_ID": "5", "OAR_NODEFILE": "/var/lib/oar/5", "OAR_ARRAY_INDEX": "1"}
+
+
+@pytest.mark.parametrize(
+    ("env", "host", "files", "expected"),
+    [
+        (ENV, "d1", FILES, Job("oar", "5", "", "d1")),
+        (ENV, "d2", FILES, Job("oar", "5", "", "d2")),
+        (
+            {**ENV, "OAR_ARRAY_ID": "4", "OAR_ARRAY_INDEX": "2"},
+            "d1",
+            FILES,
+            Job("oar", "5", "", "d1"),
+        ),
+        (ENV, "gricad", FILES, None),  # the frontend, in a cosystem job or with inherited variables
+        (ENV, "d1", {}, None),
+        ({}, "d1", FILES, None),
+        ({"OAR_JOB_ID": "5"}, "d1", FILES, None),
+    ],
+)
+def test_detect(
+    machine: Callable[..., Machine],
+    env: dict[str, str],
+    host: str,
+    files: dict[str, str],
+    expected: Job | None,
+) -> None:
+    assert oar.detect(env, machine(host, files)) == expected
+
+
+@pytest.mark.parametrize(
+    ("printed", "job_id", "word", "state"),
+    [
+        (WAITING, "10", "Waiting", State.QUEUED),
+        (HOLD, "12", "Hold", State.QUEUED),
+        (RUNNING, "8", "Running", State.RUNNING),
+        (JUST_AFTER_OARDEL, "8", "Running", State.ENDED),
+        (TERMINATED, "5", "Terminated", State.ENDED),
+        (TERMINATED_EXIT3, "6", "Terminated", State.ENDED),
+        (WALLTIME, "7", "Error", State.ENDED),
+        (OARDEL, "8", "Error", State.ENDED),
+    ],
+)
+def test_states(printed: str, job_id: str, word: str, state: State) -> None:
+    status = oar.parse_one(job_id, Answer(0, printed))
+    assert status is not None
+    assert (status.job_id, status.word, status.state) == (job_id, word, state)
+    assert oar.parse_mine(Answer(0, printed)) == [status]
+    assert oar.parse_one("99999", Answer(0, printed)) is None
+
+
+def test_times_and_places() -> None:
+    waiting = oar.parse_one("10", Answer(0, WAITING))
+    assert waiting is not None
+    assert (waiting.starts_at, waiting.node, waiting.command) == (1795468972, "", "sleep 1000")
+    held = oar.parse_one("12", Answer(0, HOLD))
+    assert held is not None
+    assert (held.starts_at, held.name) == (None, "")
+    running = oar.parse_one("8", Answer(0, RUNNING))
+    assert running is not None
+    assert (running.starts_at, running.ends_at) == (1795468066, 1795468666)
+    assert (running.name, running.command) == ("lab", "/home/u2/job.sh")
+    assert (running.node, running.nodes) == ("d1", ("d1",))
+
+
+def test_ended_how() -> None:
+    walltime = oar.parse_one("7", Answer(0, WALLTIME))
+    assert walltime is not None
+    assert (walltime.why, walltime.ends_at) == ("reached its walltime", 1795468096)
+    short = oar.parse_one("5", Answer(0, TERMINATED))
+    assert short is not None
+    assert short.ends_at == 1795468066
+
+
+def test_deleted_after_oarwalltime() -> None:
+    """Which leaves an event WALLTIME as well."""
+    deleted = oar.parse_one("8", Answer(0, OARDEL))
+    assert deleted is not None
+    assert (deleted.why, deleted.ends_at) == ("was deleted", 1795468084)
+
+
+def test_unknown() -> None:
+    """oarstat prints nothing, and its exit code is 0."""
+    assert oar.parse_mine(Answer(0, "")) == []
+    assert oar.parse_one("99999", Answer(0, "")) is None
+
+
+def test_hostile_name() -> None:
+    name = '"name": "a|b \\u001b[31m \\n\\" } , {"'
+    status = oar.parse_one("8", Answer(0, RUNNING.replace('"name": "lab"', name)))
+    assert status is not None
+    assert (status.state, status.node) == (State.RUNNING, "d1")
+    assert status.name == 'a|b \x1b[31m \n" } , {'
+
+
+def test_directives(everything: Request, least: Request) -> None:
+    asked = oar.directives(replace(everything, memory=None))
+    assert {
+        "#OAR -n jlab-gpu",
+        "#OAR -l /nodes=1/gpu=1,walltime=36:00:00",
+        "#OAR --project ml",
+        "#OAR -q long",
+        "#OAR -O /home/u/jlab-logs/jlab-gpu-%jobid%.log",
+    } <= set(asked)
+    assert "#OAR -l /nodes=1/core=1,walltime=1:30:00" in oar.directives(least)
+    with pytest.raises(JlabError, match="leave --mem out"):
+        oar.directives(everything)

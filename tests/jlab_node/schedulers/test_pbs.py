@@ -1,0 +1,306 @@
+"""PBS: what buildtest's manual and a MetaCentrum user's notes quote of qstat -f -F json."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jlab_node.schedulers import pbs
+from jlab_node.schedulers.job import Answer, Job, Request, State, Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Callable
+
+    from jlab_node.schedulers.job import Machine
+
+HOME = "/storage/liberec3-tul/home/jan_brezina/_testing/swrap/testing/integrated/01_mpi4py"
+# MetaCentrum, PBS 19.0.0
+RUNNING = """{
+    "timestamp":1664911414,
+    "pbs_version":"19.0.0",
+    "pbs_server":"meta-pbs.metacentrum.cz",
+    "Jobs":{
+        "12860476.meta-pbs.metacentrum.cz":{
+            "Job_Name":"swrap_01",
+            "Job_Owner":"jan_brezina@META",
+            "job_state":"R",
+            "queue":"charon_2h",
+            "server":"meta-pbs.metacentrum.cz",
+            "Checkpoint":"u",
+            "ctime":"Tue Oct  4 21:23:20 2022",
+            "exec_host":"charon24/0*2+charon21/0*2",
+            "exec_host2":"charon24.nti.tul.cz:15002/0*2+charon21.nti.tul.cz:15002/0*2",
+            "exec_vnode":"(charon24:ncpus=2:mem=4194304kb)+(charon21:ncpus=2:mem=4194304kb)",
+            "Hold_Types":"n",
+            "mtime":"Tue Oct  4 21:23:33 2022",
+            "qtime":"Tue Oct  4 21:23:20 2022",
+            "Resource_List":{
+                "mem":"8gb",
+                "ncpus":4,
+                "nodect":2,
+                "select":"2:ncpus=2:mem=4gb:mpiprocs=2:ompthreads=1",
+                "soft_walltime":"00:01:00",
+                "walltime":"00:01:00"
+            },
+            "stime":"Tue Oct  4 21:23:33 2022",
+            "substate":41,
+            "Variable_List":{
+                "PBS_O_HOME":"/storage/liberec3-tul/home/jan_brezina",
+                "PBS_O_WORKDIR":"%s",
+                "PBS_NGPUS":0
+            },
+            "comment":"Job run at Tue Oct 04 at 21:23 on (charon24:ncpus=2:mem=4194304kb)",
+            "etime":"Tue Oct  4 21:23:20 2022",
+            "run_count":1,
+            "Submit_arguments":"job.sh",
+            "project":"_pbs_project_default"
+        }
+    }
+}
+""".replace("%s", HOME)
+# buildtest's manual, PBS 19.0.0
+FINISHED = """{
+  "timestamp": 1616013438,
+  "pbs_version": "19.0.0",
+  "pbs_server": "pbs",
+  "Jobs": {
+    "40.pbs": {
+      "Job_Name": "pbs_sleep",
+      "Job_Owner": "pbsuser@pbs",
+      "resources_used": {
+        "cpupercent": 0,
+        "cput": "00:00:00",
+        "mem": "5620kb",
+        "ncpus": 1,
+        "vmem": "25632kb",
+        "walltime": "00:00:10"
+      },
+      "job_state": "F",
+      "queue": "workq",
+      "server": "pbs",
+      "ctime": "Wed Mar 17 20:36:48 2021",
+      "exec_host": "pbs/0",
+      "exec_vnode": "(pbs:ncpus=1)",
+      "mtime": "Wed Mar 17 20:36:58 2021",
+      "stime": "Wed Mar 17 20:36:48 2021",
+      "Resource_List": {"ncpus": 1, "nodect": 1, "nodes": 1, "walltime": "00:02:00"},
+      "comment": "Job run at Wed Mar 17 at 20:36 on (pbs:ncpus=1) and finished",
+      "Exit_status": 0,
+      "Submit_arguments": "-q workq /tmp/stage/generate.sh",
+      "history_timestamp": 1616013418,
+      "project": "_pbs_project_default"
+    }
+  }
+}
+"""
+# In the form of the qstat(1B) manual of Torque, which wraps long values.
+TORQUE = """Job Id: 1701.head.example.org
+    Job_Name = jlab
+    Job_Owner = u1@head.example.org
+    resources_used.walltime = 00:10:00
+    job_state = R
+    queue = batch
+    exec_host = n1.example.org/3+n1.example.org/2
+    Resource_List.nodes = 1:ppn=2
+    Resource_List.walltime = 01:00:00
+    start_time = Fri Oct 12 07:41:12 2012
+    Variable_List = PBS_O_QUEUE=batch,PBS_O_HOME=/home/u1,PBS_O_LANG=en_US.UTF-8,
+\tPBS_O_WORKDIR=/home/u1,EVIL=1
+    job_state = C
+    submit_args = /home/u1/jl
+\tab.sh
+
+"""
+FILE = {"/var/spool/pbs/aux/12": "n1.example.org\nn1.example.org\nn2.example.org\n"}
+ENV = {"PBS_JOBID": "12.pbs-1.example.org", "PBS_NODEFILE": "/var/spool/pbs/aux/12"}
+
+
+def as_json(job_id: str = "12.pbs", **job: Any) -> Answer:
+    return Answer(0, json.dumps({"pbs_server": "pbs", "Jobs": {job_id: job}}))
+
+
+def test_in_a_job(machine: Callable[..., Machine]) -> None:
+    assert pbs.detect(ENV, machine("n2", FILE)) == Job("pbs", "12", "pbs-1", "n2.example.org")
+    array = {**ENV, "PBS_JOBID": "12[3].pbs-1.example.org"}
+    assert pbs.detect(array, machine("n1", FILE)) == Job("pbs", "12[3]", "pbs-1", "n1.example.org")
+
+
+@pytest.mark.parametrize(
+    ("env", "host", "files"),
+    [
+        ({}, "n1", FILE),
+        (ENV, "login", FILE),
+        (ENV, "n1", {}),  # inherited: the file is on the job's node
+        ({"PBS_JOBID": "12.pbs"}, "n1", FILE),
+        ({**ENV, "PBS_JOBID": ""}, "n1", FILE),
+    ],
+)
+def test_not_in_a_job(
+    machine: Callable[..., Machine], env: dict[str, str], host: str, files: dict[str, str]
+) -> None:
+    assert pbs.detect(env, machine(host, files)) is None
+
+
+def test_running() -> None:
+    expected = Status(
+        "12860476",
+        State.RUNNING,
+        word="R",
+        name="swrap_01",
+        command=f"{HOME}/job.sh",
+        node="charon24",
+        starts_at=1664911413,
+        ends_at=1664911473,
+    )
+    assert pbs.parse_mine(Answer(0, RUNNING)) == [expected]
+    assert pbs.parse_one("12860476", Answer(0, RUNNING)) == expected
+    assert pbs.parse_one("12860477", Answer(0, RUNNING)) is None
+
+
+def test_finished() -> None:
+    status = pbs.parse_one("40", Answer(0, FINISHED))
+    assert status is not None
+    assert (status.state, status.why, status.ends_at) == (State.ENDED, "has finished", 1616013418)
+    assert status.command == "/tmp/stage/generate.sh"
+    assert pbs.parse_mine(Answer(0, FINISHED)) == []
+
+
+def test_torque() -> None:
+    assert pbs.parse_mine(Answer(0, TORQUE)) == [
+        Status(
+            "1701",
+            State.RUNNING,
+            word="R",
+            name="jlab",
+            command="/home/u1/jlab.sh",
+            node="n1.example.org",
+            starts_at=1350020472,
+            ends_at=1350024072,
+        )
+    ]
+
+
+def test_queued() -> None:
+    comment = "Not Running: Insufficient amount of resource: ncpus (R: 4 A: 0 T: 8)"
+    start = {"exec_vnode": "(n1:ncpus=4)", "start_time": "Tue Oct  4 21:23:33 2022"}
+    found = pbs.parse_mine(as_json(job_state="Q", Job_Name=7, comment=comment, estimated=start))
+    assert found == [
+        Status(
+            "12",
+            State.QUEUED,
+            word="Q",
+            why="Insufficient amount of resource: ncpus (R: 4 A: 0 T: 8)",
+            name="7",  # PBS writes what looks like a number as one
+            starts_at=1664911413,
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("job", "why"),
+    [
+        ({"Exit_status": 0}, "has finished"),
+        ({"Exit_status": 1}, "failed"),
+        ({"Exit_status": 271}, "was killed"),
+        ({"Exit_status": 265}, "was killed"),
+        ({"Exit_status": -29}, "reached its walltime"),
+        ({"Exit_status": -27}, "ran out of memory"),
+        ({"exit_status": "1"}, "failed"),
+        ({}, "has ended"),
+        (
+            {
+                "Exit_status": 271,
+                "resources_used": {"walltime": "01:00:07"},
+                "Resource_List": {"walltime": "01:00:00"},
+            },
+            "reached its walltime",
+        ),
+    ],
+)
+def test_ended(job: dict[str, Any], why: str) -> None:
+    status = pbs.parse_one("12", as_json(job_state="F", **job))
+    assert status is not None
+    assert (status.state, status.why) == (State.ENDED, why)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "qstat: Unknown Job Id 12.pbs\n",
+        "qstat: Unknown Job Id Error 12.head.example.org\n",
+        "qstat: 12.pbs Job has finished, use -x or -H to obtain historical job information\n",
+    ],
+)
+def test_forgotten(said: str) -> None:
+    assert pbs.parse_one("12", Answer(153, "", said)) == Status("12", State.ENDED, why="has ended")
+    assert pbs.parse_mine(Answer(153, "", said)) == []
+    assert pbs.parse_mine(Answer(153, RUNNING, said)) is not None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(111, "", "Connection refused\nqstat: cannot connect to server pbs (errno=111)\n"),
+        Answer(2, "", "qstat: invalid option -- 'F'\nusage:\nqstat [-f] [-W site_specific]\n"),
+        Answer(0, '{"Jobs":{"12.pbs":{"job_state":"R","Job_Name":0123}}}'),  # a bug of PBS
+    ],
+)
+def test_no_answer(answer: Answer) -> None:
+    assert pbs.parse_mine(answer) is None
+    assert pbs.parse_one("12", answer) is None
+
+
+@pytest.mark.parametrize(
+    ("qselect", "qstat", "found"),
+    [
+        ("echo 1701.head; echo '12[].head'", 'test "$2" != -F && cat "$TORQUE"', ["1701"]),
+        ("echo 12860476.meta-pbs", 'test "$2 $3" = "-F json" && cat "$RUNNING"', ["12860476"]),
+        ("true", "echo nobody asked for all jobs", []),
+        ("exit 111", "cat $RUNNING", None),
+    ],
+)
+def test_mine(tmp_path: Path, qselect: str, qstat: str, found: list[str] | None) -> None:
+    """Two programs, and on Torque a second try."""
+    for name, does in (("qselect", qselect), ("qstat", qstat)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    for name, printed in (("TORQUE", TORQUE), ("RUNNING", RUNNING)):
+        (tmp_path / name).write_text(printed, encoding="utf-8")
+        env[name] = str(tmp_path / name)
+    done = subprocess.run(
+        pbs.mine("u1"), env=env, capture_output=True, encoding="utf-8", check=False
+    )
+    jobs = pbs.parse_mine(Answer(done.returncode, done.stdout, done.stderr))
+    assert (None if jobs is None else [job.job_id for job in jobs]) == found
+
+
+def test_cluster() -> None:
+    assert pbs.parse_cluster(Answer(0, "Server: pbs-1\n    server_state = Active\n")) == "pbs-1"
+    assert pbs.parse_cluster(Answer(0, "Server: head.example.org\n")) == "head"
+    assert pbs.parse_cluster(Answer(111, "", "Connection refused")) == ""
+
+
+def test_directives(everything: Request, least: Request) -> None:
+    assert pbs.directives(everything) == [
+        "#PBS -N jlab-gpu",
+        "#PBS -S /bin/bash",
+        "#PBS -l select=1:ncpus=4:ngpus=1:mem=16384mb",
+        "#PBS -l walltime=36:00:00",
+        "#PBS -A ml",
+        "#PBS -q long",
+        "#PBS -j oe",
+        "#PBS -o /home/u/jlab-logs/",
+    ]
+    assert pbs.directives(least) == [
+        "#PBS -N jlab",
+        "#PBS -S /bin/bash",
+        "#PBS -l select=1:ncpus=1",
+        "#PBS -l walltime=1:30:00",
+        "#PBS -j oe",
+        "#PBS -o /home/u/jlab-logs/",
+    ]

@@ -1,0 +1,216 @@
+"""Grid Engine: qstat -xml as the tests of VM-MAD and of grid-control quote it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_node.schedulers import sge
+from jlab_node.schedulers.job import Answer, Job, Request, State, Status
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from jlab_node.schedulers.job import Machine
+
+# VM-MAD, 2011; and another site's, with the elements that -r adds
+MINE = """<?xml version='1.0'?>
+  <job_info  xmlns:xsd="http://www.w3.org/2001/XMLSchema">
+    <queue_info>
+      <job_list state="running">
+        <JB_job_number>389524</JB_job_number>
+        <JAT_prio>0.50500</JAT_prio>
+        <JB_name>QRLOGIN</JB_name>
+        <JB_owner>cpanse</JB_owner>
+        <state>r</state>
+        <JAT_start_time>2011-11-23T17:20:34</JAT_start_time>
+        <queue_name>cloud@fgcz-cloud-002</queue_name>
+        <slots>1</slots>
+      </job_list>
+      <job_list state="running">
+        <JB_job_number>610584</JB_job_number>
+        <JAT_prio>0.60500</JAT_prio>
+        <JB_name>Test</JB_name>
+        <JB_owner>jreilly</JB_owner>
+        <state>r</state>
+        <JAT_start_time>2012-07-06T14:48:01.123</JAT_start_time>
+        <queue_name>all.q@compute-0-6.local</queue_name>
+        <slots>8</slots>
+        <tasks>4</tasks>
+        <full_job_name>Test with a long name</full_job_name>
+        <requested_pe name="pthreads">8</requested_pe>
+        <granted_pe name="pthreads">8</granted_pe>
+        <hard_request name="mem_free" resource_contribution="0.000000">4G</hard_request>
+        <hard_request name="h_rt" resource_contribution="0.000000">14400</hard_request>
+        <hard_req_queue>all.q</hard_req_queue>
+      </job_list>
+    </queue_info>
+    <job_info>
+      <job_list state="pending">
+        <JB_job_number>1337</JB_job_number>
+        <JAT_prio>0.00000</JAT_prio>
+        <JB_name>q2019-06-23T13:24:83#00001</JB_name>
+        <JB_owner>corona</JB_owner>
+        <state>qw</state>
+        <JB_submission_time>2019-06-23T13:28:09</JB_submission_time>
+        <queue_name></queue_name>
+        <slots>1</slots>
+        <tasks>1-10:1</tasks>
+      </job_list>
+    </job_info>
+  </job_info>
+"""
+NONE = """<?xml version='1.0'?>
+<job_info  xmlns:xsd="http://www.w3.org/2001/XMLSchema">
+  <queue_info>
+  </queue_info>
+  <job_info>
+  </job_info>
+</job_info>
+"""
+ENV = {
+    "SGE_ROOT": "/opt/sge",
+    "SGE_CELL": "prod",
+    "JOB_ID": "12",
+    "SGE_TASK_ID": "undefined",
+    "HOSTNAME": "n1.local",
+}
+NAME = {"/opt/sge/prod/common/cluster_name": "p6444\n"}
+HOSTS = {**NAME, "/spool/12.1/pe_hostfile": "n2.local 4 all.q@n2.local <NULL>\nn3 4 a UNDEFINED\n"}
+PARALLEL = {**ENV, "PE_HOSTFILE": "/spool/12.1/pe_hostfile"}
+
+
+def job(state: str, name: str = "lab") -> Answer:
+    return Answer(
+        0,
+        "<job_info><job_info><job_list><JB_job_number>12</JB_job_number>"
+        f"<JB_name>{name}</JB_name><state>{state}</state></job_list></job_info></job_info>",
+    )
+
+
+@pytest.mark.parametrize(
+    ("env", "host", "expected"),
+    [
+        (ENV, "n1", Job("sge", "12", "p6444", "n1.local")),
+        ({**ENV, "SGE_TASK_ID": "3"}, "n1", Job("sge", "12.3", "p6444", "n1.local")),
+        (PARALLEL, "n2", Job("sge", "12", "p6444", "n2.local")),
+        (PARALLEL, "n3", Job("sge", "12", "p6444", "n3")),
+        (PARALLEL, "n1", None),  # HOSTNAME does not count where there is a list
+        (ENV, "login", None),
+        ({}, "n1", None),
+        ({"JOB_ID": "12", "HOSTNAME": "n1"}, "n1", None),  # somebody's own variable
+        ({"JOB_ID": "12", "HOSTNAME": "n1", "SGE_ROOT": "/opt/sge"}, "n1", None),
+        ({**ENV, "JOB_ID": "twelve"}, "n1", None),
+        ({**ENV, "HOSTNAME": ""}, "n1", None),
+    ],
+)
+def test_detect(
+    machine: Callable[..., Machine], env: dict[str, str], host: str, expected: Job | None
+) -> None:
+    assert sge.detect(env, machine(host, HOSTS)) == expected
+
+
+def test_mine() -> None:
+    assert sge.parse_mine(Answer(0, MINE)) == [
+        Status(
+            "389524",
+            State.RUNNING,
+            word="r",
+            name="QRLOGIN",
+            node="fgcz-cloud-002",
+            starts_at=1322065234,
+        ),
+        Status(
+            "610584.4",
+            State.RUNNING,
+            word="r",
+            name="Test with a long name",
+            node="compute-0-6.local",
+            starts_at=1341578881,
+            ends_at=1341593281,
+        ),
+        Status("1337", State.QUEUED, word="qw", name="q2019-06-23T13:24:83#00001"),
+    ]
+    assert sge.parse_mine(Answer(0, NONE)) == []
+
+
+@pytest.mark.parametrize(
+    ("letters", "state", "why"),
+    [
+        ("qw", State.QUEUED, ""),
+        ("hqw", State.QUEUED, "on hold"),
+        ("Eqw", State.QUEUED, "it could not be started, `qstat -j` says why"),
+        ("r", State.RUNNING, ""),
+        ("t", State.RUNNING, ""),
+        ("Rr", State.RUNNING, ""),
+        ("s", State.RUNNING, ""),
+        ("dr", State.ENDED, "was deleted"),
+        ("z", State.ENDED, "has finished"),
+    ],
+)
+def test_states(letters: str, state: State, why: str) -> None:
+    status = sge.parse_one("12", job(letters))
+    assert status == Status("12", state, word=letters, why=why, name="lab")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(1, "", "Following jobs do not exist: \n12\n"),
+        Answer(1, "Following jobs do not exist: \n12\n", ""),
+    ],
+)
+def test_unknown(answer: Answer) -> None:
+    assert sge.parse_one("12", answer) == Status("12", State.ENDED, why="has ended")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(
+            1,
+            "",
+            "error: commlib error: got select error (Connection refused)\n"
+            'error: unable to send message to qmaster using port 6444 on host "master": got send '
+            "error\n",
+        ),
+        Answer(0, MINE),  # it speaks of others only
+        Answer(0, '<!DOCTYPE a [<!ENTITY a "aaaa">]>' + MINE),
+    ],
+)
+def test_cannot_tell(answer: Answer) -> None:
+    assert sge.parse_one("12", answer) is None
+
+
+@pytest.mark.parametrize("name", ["a & b < c", "\x1b[31m&amp;", "</JB_name>", "<job_list>", "a\nb"])
+def test_names_do_not_hide_other_jobs(name: str) -> None:
+    """Whether or not qstat escapes them."""
+    hostile = job("r", name).stdout.replace(">12<", ">666<")
+    found = sge.parse_mine(Answer(0, hostile + MINE))
+    assert found is not None
+    assert {"610584.4", "1337"} <= {status.job_id for status in found}
+    assert {"666", "389524", "610584.4", "1337"} >= {status.job_id for status in found}
+
+
+def test_commands() -> None:
+    assert sge.cancel("12") == ["qdel", "12"]
+    assert sge.cancel("12.3") == ["qdel", "12", "-t", "3"]
+    assert sge.one("12.3")[1] == ["qstat", "-j", "12"]
+
+
+def test_directives(everything: Request, least: Request) -> None:
+    assert sge.directives(everything) == [
+        "#$ -N jlab-gpu",
+        "#$ -S /bin/bash",
+        "#$ -pe smp 4",
+        "#$ -l gpu=1",
+        "#$ -l h_vmem=4096M",
+        "#$ -l h_rt=36:00:00",
+        "#$ -P ml",
+        "#$ -q long",
+        "#$ -j y",
+        "#$ -o /home/u/jlab-logs/jlab-gpu-$JOB_ID.log",
+    ]
+    assert "#$ -l h_rt=1:30:00" in sge.directives(least)
+    assert not any("-pe" in line or "h_vmem" in line for line in sge.directives(least))

@@ -1,0 +1,135 @@
+"""Slurm: what 22.05.8 of the test cluster printed, and what the manual of sacct prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_node.schedulers import slurm
+from jlab_node.schedulers.job import Answer, Job, Request, State, Status
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from jlab_node.schedulers.job import Machine
+
+# One of these jobs was submitted with --job-name='a|b\x1fc"d'e\nf...'.
+MINE = (
+    "22\x1fPENDING\x1fBeginTime\x1f1795471862\x1f1795475462\x1f\x1fwrap\x1f(null)\n"
+    "21\x1fPENDING\x1fJobHeldUser\x1fN/A\x1fN/A\x1f\x1fa|b\x1fc\"d'e\n"
+    "f\x1b[31m;\t\x1f\x1f g\x1f(null)\n"
+    "20\x1fPENDING\x1fJobHeldUser\x1fN/A\x1fN/A\x1f\x1fwrap\x1f(null)\n"
+    "19\x1fRUNNING\x1fNone\x1f1795468262\x1f1795468322\x1fn2\x1fwrap\x1f(null)\n"
+    "27\x1fRUNNING\x1fNone\x1f1795468262\x1f1795471862\x1fn2\x1fwrap\x1f(null)\n"
+)
+BATCH = {
+    "SLURM_JOB_ID": "16",
+    "SLURMD_NODENAME": "n1",
+    "SLURM_CLUSTER_NAME": "cal1",
+    "SLURM_JOB_END_TIME": "1795471706",
+}
+
+
+@pytest.mark.parametrize(
+    ("env", "host", "expected"),
+    [
+        (BATCH, "n1", Job("slurm", "16", "cal1", "n1", 1795471706)),
+        (
+            {**BATCH, "SLURM_ARRAY_JOB_ID": "15", "SLURM_ARRAY_TASK_ID": "1"},
+            "n1",
+            Job("slurm", "16", "cal1", "n1", 1795471706),
+        ),
+        (BATCH, "login", None),
+        ({}, "n1", None),
+        ({"SLURM_JOB_ID": "16", "SLURM_CLUSTER_NAME": "cal1"}, "login", None),  # salloc
+    ],
+)
+def test_detect(
+    machine: Callable[..., Machine], env: dict[str, str], host: str, expected: Job | None
+) -> None:
+    assert slurm.detect(env, machine(host)) == expected
+
+
+def test_mine() -> None:
+    """The hostile name may cost its own job, and never another's fields."""
+    found = slurm.parse_mine(Answer(0, MINE))
+    assert found is not None
+    states = {status.job_id: status for status in found}
+    assert set(states) - {"21"} == {"22", "20", "19", "27"}
+    assert states["22"].state is State.QUEUED
+    assert (states["22"].word, states["22"].why) == ("PENDING", "BeginTime")
+    assert states["22"].starts_at == 1795471862
+    assert (states["20"].why, states["20"].starts_at) == ("JobHeldUser", None)
+    assert states["19"].state is State.RUNNING
+    assert (states["19"].node, states["19"].name) == ("n2", "wrap")
+    assert (states["19"].starts_at, states["19"].ends_at) == (1795468262, 1795468322)
+    assert slurm.parse_mine(Answer(0, "")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("20\x1fCANCELLED\x1fJobHeldUser\x1f1795468275\x1f1795468275\x1f\x1fwrap", "was cancelled"),
+        (
+            "20\x1fTIMEOUT\x1fTimeLimit\x1f1795468262\x1f1795468275\x1fn2\x1fwrap",
+            "reached its time",
+        ),
+        ("20\x1fCOMPLETING\x1fNone\x1f1795468262\x1f1795468275\x1fn2\x1fwrap", "is ending"),
+        ("20\x1fFAILED\x1fNonZeroExitCode\x1f1795468262\x1f1795468275\x1fn2\x1fwrap", "failed"),
+        ("20\x1fCOMPLETED\x1fNone\x1f1795468262\x1f1795468275\x1fn2\x1fwrap", "has finished"),
+        ("20\x1fOUT_OF_MEMORY\x1fOutOfMemory\x1f1795468262\x1f1795468275\x1fn2\x1fwrap", "memory"),
+        ("20\x1fNODE_FAIL\x1fNodeDown\x1f1795468262\x1f1795468275\x1fn2\x1fwrap", "lost its node"),
+    ],
+)
+def test_ended(line: str, why: str) -> None:
+    status = slurm.parse_one("20", Answer(0, f"{line}\x1f(null)\n"))
+    assert status is not None
+    assert (status.state, status.ends_at) == (State.ENDED, 1795468275)
+    assert why in status.why
+
+
+def test_forgotten() -> None:
+    """What squeue forgets is over; accounts, where there are any, know how."""
+    squeue = Answer(1, "", "slurm_load_jobs error: Invalid job id specified\n")
+    assert slurm.parse_one("7", squeue) == Status("7", State.ENDED, why="has ended")
+    assert slurm.parse_one("7", Answer(1, "", "Slurm accounting storage is disabled\n")) is None
+    sacct = slurm.parse_one("7", Answer(0, "7|CANCELLED by 5002|1795468275\n"))
+    assert sacct == Status(
+        "7", State.ENDED, word="CANCELLED", why="was cancelled", ends_at=1795468275
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n",
+        "squeue: error: ClusterName needs to be specified\n"
+        "squeue: fatal: Unable to process configuration file\n",
+    ],
+)
+def test_no_answer(said: str) -> None:
+    assert slurm.parse_mine(Answer(1, "", said)) is None
+    assert slurm.parse_one("7", Answer(1, "", said)) is None
+
+
+def test_cluster() -> None:
+    printed = Answer(0, "ClusterName             = cal1\nCommunicationParameters = (null)\n")
+    assert slurm.parse_cluster(printed) == "cal1"
+    assert slurm.parse_cluster(Answer(1, "", "connect failure")) == ""
+
+
+def test_directives(everything: Request, least: Request) -> None:
+    asked = slurm.directives(everything)
+    assert {
+        "#SBATCH --job-name=jlab-gpu",
+        "#SBATCH --cpus-per-task=4",
+        "#SBATCH --gpus=1",
+        "#SBATCH --mem=16384M",
+        "#SBATCH --time=36:00:00",
+        "#SBATCH --account=ml",
+        "#SBATCH --partition=long",
+        "#SBATCH --output=/home/u/jlab-logs/jlab-gpu-%j.log",
+    } <= set(asked)
+    assert "#SBATCH --time=1:30:00" in slurm.directives(least)
+    assert not any("mem" in line or "gpus" in line for line in slurm.directives(least))

@@ -1,0 +1,140 @@
+"""Which jobs will be a session: by name, command and script."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from jlab_node import expected
+from jlab_node.schedulers.job import State, Status
+
+NOW = 1_800_000_000
+JOB = Status("12", State.QUEUED, name="work", command="/home/u/job.sh")
+
+
+@pytest.mark.parametrize(
+    ("script", "names"),
+    [
+        pytest.param("jlab-node run\n", ["lab"], id="without a name"),
+        pytest.param("jlab-node run", ["lab"], id="the last line has no end"),
+        pytest.param("exec /opt/x/bin/jlab-node run -- --debug\n", ["lab"], id="by its path"),
+        pytest.param("python3 -m jlab_node run\n", ["lab"], id="as a module"),
+        pytest.param("conda run -n dl jlab-node run --name gpu\n", ["gpu"], id="--name gpu"),
+        pytest.param("jlab-node run --name=gpu\n", ["gpu"], id="--name=gpu"),
+        pytest.param("jlab-node run --name  gpu\n", ["gpu"], id="two spaces"),
+        pytest.param('jlab-node run --name "gpu"\n', ["gpu"], id="double quotes"),
+        pytest.param("jlab-node run --name='gpu'\n", ["gpu"], id="single quotes"),
+        pytest.param("jlab-node run --name a.b-c_d;\n", ["a.b-c_d"], id="every character"),
+        pytest.param("jlab-node run \\\n    --name gpu \\\n    -- -x\n", ["gpu"], id="continued"),
+        pytest.param("jlab-node \\\n  run --name \\\n gpu\n", ["gpu"], id="continued twice"),
+        pytest.param(
+            "jlab-node run --name a &\njlab-node run --name b &\nwait\n", ["a", "b"], id="two"
+        ),
+        pytest.param("jlab-node run --name a & jlab-node run --name b\n", ["a", "b"], id="a line"),
+        pytest.param(
+            "command -v jlab-node >/dev/null || exit 1\njlab-node run --name gpu\n",
+            ["gpu"],
+            id="looked for before",
+        ),
+        pytest.param("# jlab-node run\nsleep 9\n", [], id="a comment"),
+        pytest.param("sleep 9 # then jlab-node run\n", [], id="a comment behind"),
+        pytest.param("#SBATCH --job-name=jlab-node\nsleep 9\n", [], id="a directive"),
+        pytest.param(
+            "# jlab-node run --name old\njlab-node run\n", ["lab"], id="the name of a comment"
+        ),
+        pytest.param(
+            "jlab-node run # not: --name old\n", ["lab"], id="the name of a comment behind"
+        ),
+        pytest.param(
+            "docker run --name db postgres\njlab-node run\n", ["lab"], id="the name of another"
+        ),
+        pytest.param('jlab-node run --name "$1"\n', None, id="a variable"),
+        pytest.param("jlab-node run --name=lab$N\n", None, id="half a variable"),
+        pytest.param("myjlab-nodes run\n", [], id="part of a word"),
+        pytest.param("python train.py\n", [], id="something else"),
+        pytest.param("", [], id="empty"),
+        pytest.param("\0\x1b[2J\n#" + "x" * 5000, [], id="no script at all"),
+    ],
+)
+def test_names_in_a_script(script: str, names: list[str] | None) -> None:
+    assert expected.session_names(JOB, script) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "names"),
+    [
+        pytest.param("jlab", "", None, id="a name"),
+        pytest.param("my-JLab-gpu", "sleep 9", None, id="part of a name, in capitals"),
+        pytest.param("x", "/home/u/jlab.sh", None, id="the script's name"),
+        pytest.param("", "./start-jlab gpu", None, id="a relative script's name"),
+        pytest.param("x", "jlab-node run", ["lab"], id="a command"),
+        pytest.param("x", "jlab-node run --name gpu", ["gpu"], id="a command with a name"),
+        pytest.param("jlab-x", "jlab-node run --name=gpu", ["gpu"], id="both"),
+        pytest.param("work", "/home/u/job.sh", [], id="neither"),
+        pytest.param("", "", [], id="nothing is known"),
+    ],
+)
+def test_names_by_what_the_scheduler_knows(
+    name: str, command: str, names: list[str] | None
+) -> None:
+    assert expected.session_names(replace(JOB, name=name, command=command), "") == names
+
+
+@pytest.mark.parametrize(
+    ("script", "wanted", "answer"),
+    [
+        pytest.param("jlab-node run", None, True, id="any"),
+        pytest.param("jlab-node run", "lab", True, id="lab by default"),
+        pytest.param("jlab-node run", "gpu", False, id="another"),
+        pytest.param("jlab-node run --name gpu", "gpu", True, id="that one"),
+        pytest.param("jlab-node run --name gpu2", "gpu", False, id="one that begins so"),
+        pytest.param("jlab-node run --name gpu", None, True, id="any, and it has a name"),
+        pytest.param("jlab-node run --name $N", "gpu", True, id="perhaps that one"),
+        pytest.param("sleep 9", None, False, id="no session"),
+        pytest.param("sleep 9", "gpu", False, id="no session, and none of that name"),
+    ],
+)
+def test_wanted(script: str, wanted: str | None, *, answer: bool) -> None:
+    assert expected.is_expected(JOB, script, wanted, now=NOW) is answer
+
+
+def test_a_job_that_is_called_jlab_may_be_any_session() -> None:
+    job = replace(JOB, name="jlab")
+    assert expected.is_expected(job, "", "gpu", now=NOW)
+    assert expected.is_expected(job, "", None, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("state", "starts_at", "answer"),
+    [
+        pytest.param(State.QUEUED, None, True, id="queued"),
+        pytest.param(State.QUEUED, NOW + 99999, True, id="queued for long"),
+        pytest.param(State.QUEUED, NOW - 99999, True, id="it should have started"),
+        pytest.param(State.RUNNING, NOW - 1, True, id="just started"),
+        pytest.param(State.RUNNING, NOW - expected.START_UP + 1, True, id="still starting"),
+        pytest.param(State.RUNNING, NOW - expected.START_UP, False, id="starting no more"),
+        pytest.param(State.RUNNING, NOW + 30, True, id="started by a clock that is ahead"),
+        pytest.param(State.RUNNING, None, True, id="started, nobody knows when"),
+        pytest.param(State.ENDED, NOW - 1, False, id="ended"),
+    ],
+)
+def test_states(state: State, starts_at: int | None, *, answer: bool) -> None:
+    job = replace(JOB, state=state, starts_at=starts_at)
+    assert expected.is_expected(job, "jlab-node run", None, now=NOW) is answer
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        pytest.param("/home/u/jlab.sh", "/home/u/jlab.sh", id="a script"),
+        pytest.param("/home/u/jlab.sh --name gpu", "/home/u/jlab.sh", id="with arguments"),
+        pytest.param("jlab.sh", None, id="relative to nobody knows what"),
+        pytest.param("./jlab.sh", None, id="relative"),
+        pytest.param("~/jlab.sh", None, id="in the home of nobody knows whom"),
+        pytest.param("sleep /home/u/jlab.sh", None, id="an argument is no script"),
+        pytest.param("", None, id="unknown"),
+    ],
+)
+def test_script_path(command: str, path: str | None) -> None:
+    assert expected.script_path(replace(JOB, command=command)) == path

@@ -1,0 +1,449 @@
+"""Asking the scheduler: little programs on PATH are its commands, and note what they are asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from jlab_node import jobs
+from jlab_node.errors import JlabError
+from jlab_node.jobs import Site
+from jlab_node.record import Record
+from jlab_node.schedulers import TABLE
+from jlab_node.schedulers.job import Answer, State, Status
+from jlab_node.sessions import Published
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECORD = Record(
+    name="lab", node="n1", port=1, token="ab" * 32, scheduler="slurm", job_id="12", cluster="cal1"
+)
+SQUEUE = "{}\x1f{}\x1fNone\x1f1800000000\x1f{}\x1fn1\x1fjlab\x1f/home/u/jlab.sh"
+FAILS = "echo down >&2; exit 1"
+
+
+class Commands:
+    """The only programs on PATH, beside `env`; each notes its arguments."""
+
+    def __init__(self, place: Path) -> None:
+        self._notes = place / "notes"
+        self._directory = place / "bin"
+        self._directory.mkdir()
+        (self._directory / "env").symlink_to("/usr/bin/env")
+
+    def put(self, name: str, text: str) -> None:
+        path = self._directory / name
+        path.write_text(f"#!/bin/sh\necho {name} \"$*\" >>'{self._notes}'\n{text}\n")
+        path.chmod(0o755)
+
+    def prints(self, name: str, text: str) -> None:
+        """A program that prints this."""
+        self.put(name, f"/bin/cat <<'END'\n{text}\nEND")
+
+    def slurm(self, *lines: str, cluster: str = "cal1") -> None:
+        """A Slurm whose squeue prints these lines, whatever it is asked."""
+        self.prints("squeue", "\n".join(lines))
+        self.prints("scontrol", f"ClusterName             = {cluster}")
+
+    def oar(self, job_id: str, **job: object) -> None:
+        self.prints("oarstat", json.dumps({job_id: job}))
+
+    @property
+    def asked(self) -> list[str]:
+        """The commands that have run, in order."""
+        return self._notes.read_text().splitlines() if self._notes.exists() else []
+
+    @property
+    def names(self) -> list[str]:
+        return [line.split()[0] for line in self.asked]
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return Commands(tmp_path)
+
+
+@pytest.fixture
+def session() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks like a `jlab-node run` of this machine."""
+    code = "import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, "jlab-node", "run"]) as process:
+        yield process
+        process.kill()
+
+
+def squeue(job_id: str, word: str = "RUNNING", end: str = "1800007200") -> str:
+    return SQUEUE.format(job_id, word, end)
+
+
+def published(*records: Record) -> list[Published]:
+    return [Published(Path("/sessions", record.id), record) for record in records]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        pytest.param("echo a; echo b >&2", Answer(0, "a\n", "b\n"), id="success"),
+        pytest.param("echo a; exit 3", Answer(3, "a\n", ""), id="failure"),
+        pytest.param("printf '\\377'", Answer(0, "\ufffd", ""), id="not text"),
+        pytest.param("/bin/cat", Answer(0, "", ""), id="its stdin is empty"),
+    ],
+)
+@pytest.mark.usefixtures("on_stdin")
+def test_ask(commands: Commands, text: str, answer: Answer) -> None:
+    commands.put("squeue", text)
+    assert jobs.ask(["squeue"]) == answer
+
+
+def test_ask_what_is_not_there(commands: Commands, tmp_path: Path) -> None:
+    assert jobs.ask(["squeue"]) == Answer(127, "", "squeue is not on PATH here")
+    (tmp_path / "bin" / "squeue").touch(mode=0o600)
+    assert jobs.ask(["squeue"]) == Answer(126, "", "squeue: Permission denied")
+    (tmp_path / "bin" / "squeue").write_bytes(b"\x7fELF nonsense")
+    (tmp_path / "bin" / "squeue").chmod(0o700)
+    assert jobs.ask(["squeue"]) == Answer(126, "", "squeue: Exec format error")
+
+
+def test_ask_one_that_does_not_answer(commands: Commands) -> None:
+    commands.put("squeue", "echo a; exec /bin/sleep 60")
+    began = time.monotonic()
+    assert jobs.ask(["squeue"], timeout=0.2) == Answer(124, "", "no answer within 0 s")
+    assert time.monotonic() - began < 5
+    assert psutil.Process().children() == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        pytest.param(Answer(1, "out\n", "\n  a \nb\n"), "a", id="stderr first"),
+        pytest.param(Answer(1, "out\n", ""), "out", id="stdout"),
+        pytest.param(Answer(1, "out", "\n"), "out", id="an empty line is nothing"),
+        pytest.param(Answer(3, "", " \n"), "exit code 3", id="silent"),
+    ],
+)
+def test_said(answer: Answer, text: str) -> None:
+    assert jobs.said(answer) == text
+
+
+def test_site_of_a_plain_server(commands: Commands) -> None:
+    commands.put("ps", "exit 0")
+    assert jobs.site() is None
+    assert commands.asked == []
+
+
+def test_site_of_one_scheduler_is_believed_without_a_question(commands: Commands) -> None:
+    commands.put("oarstat", FAILS)
+    assert jobs.site() == Site(TABLE["oar"], "")
+    assert commands.asked == []
+
+
+def test_site_knows_the_clusters_name_and_asks_once(commands: Commands) -> None:
+    commands.slurm()
+    assert [jobs.site(), jobs.site()] == [Site(TABLE["slurm"], "cal1")] * 2
+    assert commands.asked == ["scontrol show config"]
+
+
+def test_site_without_a_name(commands: Commands) -> None:
+    commands.put("squeue", "exit 0")
+    commands.put("scontrol", FAILS)
+    assert jobs.site() == Site(TABLE["slurm"], "")
+
+
+@pytest.mark.parametrize(
+    ("answers", "name", "asked"),
+    [
+        pytest.param({"squeue": False, "oarstat": True}, "oar", 2, id="the second answers"),
+        pytest.param({"squeue": True, "oarstat": True}, "slurm", 1, id="both would"),
+        pytest.param({"squeue": False, "oarstat": False}, "slurm", 2, id="neither"),
+    ],
+)
+def test_site_with_the_programs_of_several(
+    commands: Commands, answers: dict[str, bool], name: str, asked: int
+) -> None:
+    for program, does in answers.items():
+        commands.put(program, "exit 0" if does else FAILS)
+    site = jobs.site()
+    assert site is not None
+    assert site.scheduler is TABLE[name]
+    assert commands.names == ["squeue", "oarstat"][:asked]
+
+
+def test_site_takes_the_first_that_really_answers(commands: Commands) -> None:
+    """Another scheduler's oarstat in disguise prints no JSON."""
+    commands.prints("oarstat", "Job id  Name  User")
+    commands.prints("bjobs", '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}')
+    site = jobs.site()
+    assert site is not None
+    assert site.scheduler.NAME == "lsf"
+
+
+@pytest.mark.parametrize(
+    ("site", "record", "has"),
+    [
+        pytest.param(Site(TABLE["slurm"], "cal1"), RECORD, True, id="the same"),
+        pytest.param(Site(TABLE["slurm"], "cal2"), RECORD, False, id="another cluster"),
+        pytest.param(Site(TABLE["slurm"], ""), RECORD, True, id="this one has no name"),
+        pytest.param(
+            Site(TABLE["slurm"], "cal1"), replace(RECORD, cluster=""), True, id="it has no name"
+        ),
+        pytest.param(Site(TABLE["oar"], ""), RECORD, False, id="another scheduler"),
+    ],
+)
+def test_site_has(site: Site, record: Record, *, has: bool) -> None:
+    assert site.has(record) is has
+
+
+HERE = socket.gethostname().partition(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("node", "here"),
+    [
+        pytest.param(socket.gethostname(), True, id="its name"),
+        pytest.param(HERE, True, id="its short name"),
+        pytest.param(f"{HERE}.example.org", True, id="with a domain"),
+        pytest.param("127.0.0.1", True, id="an address of its own"),
+        pytest.param(f"{HERE}x", False, id="a longer name"),
+        pytest.param("192.0.2.1", False, id="another's address"),
+        pytest.param("a" * 64, False, id="no name at all"),
+        pytest.param("a..b", False, id="nor this"),
+    ],
+)
+def test_is_here(node: str, *, here: bool) -> None:
+    assert jobs.is_here(node) is here
+
+
+def test_detect_asks_for_an_end_that_the_environment_does_not_tell(commands: Commands) -> None:
+    commands.slurm(squeue("12"))
+    env = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE}
+    found = jobs.detect(env)
+    assert (found.scheduler, found.job_id, found.node) == ("slurm", "12", HERE)
+    assert found.ends_at == 1800007200
+    assert commands.names == ["squeue"]
+    assert jobs.detect({**env, "SLURM_JOB_END_TIME": "1800000001"}).ends_at == 1800000001
+    assert commands.names == ["squeue"]
+
+
+def test_detect_where_the_scheduler_does_not_answer(commands: Commands) -> None:
+    found = jobs.detect({"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE})
+    assert (found.job_id, found.ends_at) == ("12", None)
+
+
+def test_detect_outside_of_a_job(commands: Commands) -> None:
+    """Also where the variables are inherited from one that runs elsewhere."""
+    for env in ({}, {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": "192.0.2.1"}):
+        found = jobs.detect(env)
+        assert (found.scheduler, found.job_id) == ("local", str(os.getpid()))
+    assert commands.asked == []
+
+
+def test_detect_reads_the_list_of_nodes(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "nodes").write_text(f"192.0.2.1\n{HERE}\n{HERE}\n")
+    commands.oar("7", state="Running", startTime=1800000000, walltime=3600)
+    found = jobs.detect({"OAR_JOB_ID": "7", "OAR_NODEFILE": str(tmp_path / "nodes")})
+    assert (found.scheduler, found.node, found.ends_at) == ("oar", HERE, 1800003600)
+
+
+def test_look_asks_on_only_where_it_knows_too_little(commands: Commands) -> None:
+    slurm = TABLE["slurm"]
+    commands.slurm(squeue("12"))
+    commands.prints("sacct", "12|TIMEOUT|1800000009")
+    assert jobs.look(slurm, "12") == slurm.parse_one("12", Answer(0, squeue("12") + "\n"))
+    assert commands.names == ["squeue"]
+    commands.put("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    status = jobs.look(slurm, "12")
+    assert status == Status(
+        "12", State.ENDED, word="TIMEOUT", why="reached its time limit", ends_at=1800000009
+    )
+    assert commands.names == ["squeue", "squeue", "sacct"]
+    commands.put("sacct", FAILS)
+    assert jobs.look(slurm, "12") == Status("12", State.ENDED, why="has ended")
+    commands.put("squeue", FAILS)
+    assert jobs.look(slurm, "12") is None, "no answer is no end"
+
+
+def test_of_a_job_that_runs(commands: Commands) -> None:
+    commands.slurm(squeue("12"))
+    status = jobs.of(RECORD)
+    assert status is not None
+    assert status.state is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(replace(RECORD, cluster="cal2"), id="another cluster"),
+        pytest.param(replace(RECORD, scheduler="oar"), id="another scheduler"),
+        pytest.param(replace(RECORD, scheduler="flux"), id="one of the future"),
+        pytest.param(replace(RECORD, scheduler="local", node="n1.invalid"), id="another machine"),
+    ],
+)
+def test_of_a_job_elsewhere_nobody_can_tell(commands: Commands, record: Record) -> None:
+    commands.slurm(squeue("12", "COMPLETED"))
+    assert jobs.of(record) is None
+    assert not jobs.can_tell(record)
+    assert "squeue" not in commands.names, "another's job of that number is none of its business"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "state"),
+    [
+        pytest.param(["d1"], State.RUNNING, id="on its node"),
+        pytest.param(["d2", "d1"], State.RUNNING, id="on several"),
+        pytest.param(["d2"], None, id="on others: a job of another cluster"),
+        pytest.param([], State.RUNNING, id="nowhere that is known"),
+    ],
+)
+def test_of_a_job_of_the_same_number(
+    commands: Commands, nodes: list[str], state: State | None
+) -> None:
+    commands.oar("12", state="Running", assigned_network_address=nodes)
+    status = jobs.of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
+    assert (status.state if status else None) is state
+
+
+def test_of_a_local_session(session: subprocess.Popen[bytes]) -> None:
+    record = replace(
+        RECORD, scheduler="local", node=socket.gethostname(), job_id=str(session.pid), cluster=""
+    )
+    status = jobs.of(record)
+    assert status is not None
+    assert status.state is State.RUNNING
+    session.kill()
+    session.wait()
+    assert jobs.has_ended(jobs.of(record))
+
+
+def test_living_asks_once_for_all(commands: Commands) -> None:
+    commands.slurm(squeue("12"), squeue("14", "PENDING"), squeue("15", "COMPLETING"))
+    jobs.site()
+    before = len(commands.asked)
+    records = [replace(RECORD, job_id=str(number)) for number in range(11, 17)]
+    found = jobs.living(published(*records), "u1")
+    assert [each.record.job_id for each in found] == ["12", "14"]
+    assert [line.split()[0] for line in commands.asked[before:]] == ["squeue"]
+    assert "--user=u1" in commands.asked[-1]
+
+
+def test_living_where_the_scheduler_does_not_answer(commands: Commands) -> None:
+    commands.slurm()
+    commands.put("squeue", FAILS)
+    mine = published(RECORD)
+    assert jobs.living(mine, "u1") == mine
+
+
+def test_living_elsewhere(commands: Commands) -> None:
+    """What nobody can tell stays; and no question is asked for it."""
+    commands.slurm()
+    mine = published(
+        replace(RECORD, cluster="cal2"),
+        replace(RECORD, scheduler="oar"),
+        replace(RECORD, scheduler="flux"),
+        replace(RECORD, scheduler="local", node="n1.invalid"),
+    )
+    assert jobs.living(mine, "u1") == mine
+    assert "squeue" not in commands.names
+
+
+def test_living_on_a_plain_server(session: subprocess.Popen[bytes]) -> None:
+    here = replace(RECORD, scheduler="local", node=socket.gethostname())
+    alive = replace(here, job_id=str(session.pid))
+    dead = replace(here, job_id=str(os.getpid()), name="dead")  # no `jlab-node run`
+    mine = published(alive, dead)
+    assert jobs.living(mine, "u1") == mine[:1]
+
+
+def test_cancel(commands: Commands) -> None:
+    commands.slurm()
+    commands.put("scancel", "exit 0")
+    jobs.cancel(RECORD)
+    assert commands.asked[-1] == "scancel 12"
+
+
+@pytest.mark.parametrize(
+    ("record", "scancel", "text"),
+    [
+        pytest.param(
+            RECORD,
+            "echo 'scancel: error: Access denied' >&2; exit 1",
+            "session slurm-12-lab cannot be stopped: scancel: error: Access denied",
+            id="refused",
+        ),
+        pytest.param(
+            RECORD, "exit 5", "session slurm-12-lab cannot be stopped: exit code 5", id="silent"
+        ),
+        pytest.param(
+            RECORD,
+            None,
+            "session slurm-12-lab cannot be stopped: scancel is not on PATH here",
+            id="no such command",
+        ),
+        pytest.param(
+            replace(RECORD, cluster="cal2"),
+            "exit 0",
+            "session slurm-12-lab runs on n1: type this there",
+            id="another cluster",
+        ),
+        pytest.param(
+            replace(RECORD, scheduler="local", node="n9", cluster=""),
+            "exit 0",
+            "session local-12-lab runs on n9: type this there",
+            id="another machine",
+        ),
+        pytest.param(
+            replace(RECORD, scheduler="flux"),
+            "exit 0",
+            "session flux-12-lab is a flux job, which this jlab-node does not know: upgrade "
+            "jlab-remote on this cluster",
+            id="a scheduler of the future",
+        ),
+    ],
+)
+def test_cancel_that_cannot(
+    commands: Commands, record: Record, scancel: str | None, text: str
+) -> None:
+    commands.slurm()
+    for name in ("scancel", "kill"):
+        if scancel is not None:
+            commands.put(name, scancel)
+    with pytest.raises(JlabError) as caught:
+        jobs.cancel(record)
+    assert str(caught.value) == text
+    elsewhere = "cannot be stopped" not in text
+    assert not (elsewhere and {"scancel", "kill"} & set(commands.names)), "it ends no other job"
+
+
+@pytest.mark.parametrize(
+    ("status", "ended"),
+    [
+        pytest.param(None, False, id="nobody knows"),
+        pytest.param(Status("1", State.QUEUED), False, id="queued"),
+        pytest.param(Status("1", State.RUNNING), False, id="running"),
+        pytest.param(Status("1", State.ENDED), True, id="ended"),
+    ],
+)
+def test_has_ended(status: Status | None, *, ended: bool) -> None:
+    assert jobs.has_ended(status) is ended
+
+
+def test_read_text(tmp_path: Path) -> None:
+    path = tmp_path / "script"
+    path.write_bytes(b"a\xffb\n")
+    assert jobs.read_text(str(path)) == "a\ufffdb\n"
+    path.write_text("x" * (2 << 20))
+    assert len(jobs.read_text(str(path))) == 1 << 20
+    assert jobs.read_text(str(tmp_path)) == ""
+    assert jobs.read_text(str(tmp_path / "gone")) == ""
+    assert jobs.read_text("") == ""

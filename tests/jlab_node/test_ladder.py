@@ -1,0 +1,435 @@
+"""The ways into a session: real sockets, and real commands that do what sites' commands do."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import sys
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from jlab_node import ladder, sshd
+from jlab_node.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+NONCE = "0f" * 16
+RECORD = Record(
+    name="lab",
+    node="n1",
+    port=8888,
+    token="ab" * 32,
+    scheduler="slurm",
+    job_id="12",
+    ssh_port=40123,
+    sshd_config="/tmp/jlab-u1/x7k2m9qa/sshd_config",
+    nonce=NONCE,
+)
+NAP = f"sleep 60.{os.getpid()}"  # no other process takes the same
+BANNER = b"SSH-2.0-OpenSSH_9.2\r\n"
+GREET = "printf 'SSH-2.0-OpenSSH_9.2\\r\\n'"
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[[bytes | None], Record]]:
+    """Listens, says the bytes to whoever comes, and hangs up; None: says nothing, and does not."""
+    stack = contextlib.ExitStack()
+
+    def serve(said: bytes | None) -> Record:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+        def accept() -> None:
+            connection, _ = listener.accept()
+            if said is None:
+                stack.enter_context(connection)
+            else:
+                connection.sendall(said)
+                connection.close()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        stack.callback(thread.join)
+        port = listener.getsockname()[1]
+        return replace(RECORD, node="127.0.0.1", ssh_port=port)
+
+    with stack:
+        yield serve
+
+
+def test_tcp(server: Callable[[bytes | None], Record]) -> None:
+    way = ladder.tcp(server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER))
+    with way.connection as connection:
+        assert way.first_line == b""
+        connection.settimeout(5)
+        assert connection.recv(100) == BANNER, "what follows is ssh's"
+
+
+def test_tcp_to_a_session_of_this_machine(server: Callable[[bytes | None], Record]) -> None:
+    """It listens on the loopback alone."""
+    record = server(b"jlab " + NONCE.encode() + b"\r\n")
+    way = ladder.tcp(replace(record, scheduler="local", node="no-such-host.invalid"))
+    way.connection.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"jlab " + b"1f" * 16 + b"\r\n", id="another session"),
+        pytest.param(b"jlab " + NONCE.encode() + b"\n", id="nearly the same"),
+        pytest.param(b"jlab " + NONCE.encode(), id="not a whole line"),
+        pytest.param(BANNER, id="an sshd"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="a web server"),
+        pytest.param(b"x" * 5000, id="a long line"),
+        pytest.param(b"\n", id="an empty line"),
+    ],
+)
+def test_tcp_to_another_program(server: Callable[[bytes | None], Record], said: bytes) -> None:
+    record = server(said)
+    with pytest.raises(ladder.Over) as caught:
+        ladder.tcp(record)
+    assert str(caught.value) == f"127.0.0.1:{record.ssh_port} belongs to another program now"
+
+
+def test_tcp_to_one_that_hangs_up(server: Callable[[bytes | None], Record]) -> None:
+    """A forwarder whose other end is gone, perhaps: that tells nothing of the session."""
+    with pytest.raises(ladder.Closed, match=r"^it hangs up at once$"):
+        ladder.tcp(server(b""))
+
+
+def test_tcp_to_one_that_is_silent(
+    server: Callable[[bytes | None], Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "TCP_TIMEOUT", 0.3)
+    began = time.monotonic()
+    with pytest.raises(ladder.Closed, match=r"^timed out$"):
+        ladder.tcp(server(None))
+    assert 0.2 < time.monotonic() - began < 2
+    gc.collect()  # what was left open would complain
+
+
+def test_tcp_refused(server: Callable[[bytes | None], Record]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(ladder.Closed, match=r"^Connection refused$"):
+        ladder.tcp(replace(RECORD, node="127.0.0.1", ssh_port=port))
+
+
+def test_tcp_to_a_name_that_is_none() -> None:
+    with pytest.raises(ladder.Closed) as caught:
+        ladder.tcp(replace(RECORD, node="a" * 64))
+    assert str(caught.value)
+
+
+SSH = [
+    *["ssh", "-T", "-oBatchMode=yes", "-oConnectTimeout=1", "-oClearAllForwardings=yes"],
+    *["-oForwardX11=no", "-oForwardAgent=no", "--", "n1", "sh", "/tmp/jlab-u1/x7k2m9qa/enter"],
+]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "name", "begin"),
+    [
+        pytest.param("slurm", "srun", ["srun", "--overlap"], id="slurm"),
+        pytest.param("oar", "oarsh", ["env", "OAR_JOB_ID=12", "oarsh", "n1"], id="oar"),
+    ],
+)
+def test_others(scheduler: str, name: str, begin: list[str]) -> None:
+    record = replace(RECORD, scheduler=scheduler)
+    step, ssh = ladder.others(record, silent=False)
+    assert step[0] == name
+    assert step[1][: len(begin)] == begin
+    assert step[1][-2:] == ["sh", "/tmp/jlab-u1/x7k2m9qa/enter"]
+    assert ssh[:2] == ("ssh", SSH)
+    hasty, _ = ladder.others(record, silent=True)
+    assert hasty[:2] == step[:2]
+    assert hasty[2] < step[2], "its node may be dead"
+
+
+@pytest.mark.parametrize("scheduler", ["pbs", "sge", "lsf"])
+def test_others_always_ends_with_ssh(scheduler: str) -> None:
+    *steps, ssh = ladder.others(replace(RECORD, scheduler=scheduler), silent=False)
+    assert ssh[:2] == ("ssh", SSH)
+    for name, command, _ in steps:
+        assert name in command
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("", id="none"),
+        pytest.param("/tmp/x y/sshd_config", id="a space"),
+        pytest.param("/tmp/$(reboot)/sshd_config", id="a command"),
+        pytest.param("/tmp/`x`/sshd_config", id="another command"),
+        pytest.param("/tmp/a;b/sshd_config", id="a semicolon"),
+        pytest.param("/tmp/a'b/sshd_config", id="a quote"),
+        pytest.param("/tmp/é/sshd_config", id="a letter"),
+        pytest.param("/tmp/x/sshd_config\n", id="a newline behind"),
+        pytest.param("tmp/x/sshd_config", id="relative"),
+        pytest.param("/tmp/x/config", id="another name"),
+        pytest.param("/sshd_config", id="the root"),
+        pytest.param("-oProxyCommand=x/sshd_config", id="an option"),
+    ],
+)
+@pytest.mark.parametrize("scheduler", ["slurm", "oar"])
+def test_others_takes_no_path_that_a_shell_would(scheduler: str, path: str) -> None:
+    record = replace(RECORD, scheduler=scheduler, sshd_config=path)
+    assert list(ladder.others(record, silent=False)) == []
+
+
+@pytest.fixture
+def through() -> Iterator[Callable[..., ladder.Way]]:
+    """Goes that way; afterwards the command is gone, since nobody holds its other end."""
+    with contextlib.ExitStack() as stack:
+
+        def go(command: list[str], *, timeout: float = 10) -> ladder.Way:
+            way = ladder.through(command, timeout=timeout)
+            stack.callback(way.connection.close)
+            return way
+
+        yield go
+    for child in psutil.Process().children():
+        child.wait(timeout=5)
+
+
+still_running = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+
+
+def sh(text: str) -> list[str]:
+    return ["sh", "-c", text]
+
+
+def received(way: ladder.Way) -> bytes:
+    """All that still comes."""
+    way.connection.settimeout(10)
+    found = b""
+    while piece := way.connection.recv(65536):
+        found += piece
+    return found
+
+
+@still_running
+@pytest.mark.parametrize(
+    "noise",
+    [
+        pytest.param("", id="none"),
+        pytest.param("echo Welcome to n1; echo; echo 'Quota: 99 %';", id="lines"),
+        pytest.param("echo 'not SSH-2.0-x';", id="a line with a banner in it"),
+        pytest.param("echo oops >&2;", id="on stderr"),
+        pytest.param("printf '\\377\\0\\r\\n';", id="bytes"),
+        pytest.param("i=0; while [ $((i += 1)) -lt 150 ]; do echo $i noise; done;", id="many"),
+        pytest.param("printf '%0300d\\n' 7;", id="a long line"),
+    ],
+)
+def test_noise_before_the_banner(through: Callable[..., ladder.Way], noise: str) -> None:
+    way = through(sh(f"{noise} {GREET}; printf rest"))
+    assert way.first_line == BANNER
+    assert received(way) == b"rest"
+
+
+@still_running
+def test_bytes_after_the_banner_are_passed_on_as_they_are(
+    through: Callable[..., ladder.Way],
+) -> None:
+    """In both directions, and stdin waits for a command that is slow to read it."""
+    sent = bytes(range(256)) * 4096
+    way = through(sh(f"echo noise; {GREET}; sleep 0.1; exec cat"))
+    sender = threading.Thread(target=send, args=(way, sent))
+    sender.start()
+    assert received(way) == sent
+    sender.join()
+
+
+def send(way: ladder.Way, what: bytes) -> None:
+    way.connection.settimeout(10)
+    way.connection.sendall(what)
+    way.connection.shutdown(socket.SHUT_WR)
+
+
+@still_running
+def test_the_command_hears_when_its_other_end_is_gone(
+    through: Callable[..., ladder.Way], tmp_path: Path
+) -> None:
+    way = through(sh(f"{GREET}; cat >/dev/null; echo over >'{tmp_path}/said'"))
+    (child,) = psutil.Process().children()
+    way.connection.close()
+    child.wait(timeout=5)
+    assert (tmp_path / "said").read_text() == "over\n"
+
+
+@still_running
+def test_what_it_says_much_later_blocks_nobody(through: Callable[..., ladder.Way]) -> None:
+    text = "import sys; print('SSH-2.0-x', flush=True); sys.stderr.write('x' * 10**6); print('y')"
+    assert received(through([sys.executable, "-c", text])) == b"y\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        pytest.param("exit 1", "it ended at once", id="in silence"),
+        pytest.param("exit 0", "it ended at once", id="with success"),
+        pytest.param("echo only noise; exit 1", "it ended at once", id="after noise"),
+        pytest.param("printf SSH; exit 1", "it ended at once", id="half a banner"),
+        pytest.param(
+            "echo 'srun: error: first' >&2; printf 'srun: Job 12 is over.\\n\\n' >&2; exit 1",
+            "srun: Job 12 is over",
+            id="with a reason",
+        ),
+        pytest.param("printf 'caf\\303 \\377' >&2; exit 1", "caf\ufffd \ufffd", id="not text"),
+        pytest.param("echo no >&2; exec 0<&- 1>&-; sleep 0.2", "no", id="it hangs up, then ends"),
+        pytest.param("exit 127", "it ended at once", id="127"),
+        pytest.param("kill -9 $$", "it ended at once", id="killed"),
+    ],
+)
+def test_a_command_that_ends_at_once(command: str, why: str) -> None:
+    with pytest.raises(ladder.Closed) as caught:
+        ladder.through(sh(command), timeout=10)
+    assert str(caught.value) == why
+    assert psutil.Process().children() == []
+
+
+def test_a_command_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ladder.Closed, match=r"^no-such-program: No such file or directory$"):
+        ladder.through(["no-such-program", "x"], timeout=10)
+    (tmp_path / "program").touch(mode=0o600)
+    with pytest.raises(ladder.Closed, match=r"/program: Permission denied$"):
+        ladder.through([str(tmp_path / "program")], timeout=10)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param("exit 69", id="its script says so"),
+        pytest.param("echo 'srun: error: n1: exit code 69' >&2; exit 69", id="and srun repeats it"),
+        pytest.param("sh /tmp/no/such/enter", id="its directory is gone"),
+        pytest.param(
+            "echo 'bash: /tmp/jlab-u1/x7/enter: No such file or directory' >&2; exit 127", id="bash"
+        ),
+        pytest.param(
+            "echo 'sh: 0: cannot open /tmp/x/enter: No such file' >&2\n"
+            "echo 'srun: error: n1: task 0: Exited with exit code 2' >&2; exit 2",
+            id="and another line",
+        ),
+    ],
+)
+def test_a_session_that_is_over(command: str) -> None:
+    with pytest.raises(ladder.Over, match=r"^its jlab-node has ended$"):
+        ladder.through(sh(command), timeout=10)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param("sh: oarsh: No such file or directory", id="another file"),
+        pytest.param("datacenter: oarsh: No such file or directory", id="part of a word"),
+        pytest.param("/tmp/x/enter: Permission denied", id="another reason"),
+        pytest.param("enter your password", id="a question"),
+    ],
+)
+def test_what_only_looks_like_it(said: str) -> None:
+    with pytest.raises(ladder.Closed, match=f"^{said}$"):
+        ladder.through(sh(f"echo '{said}' >&2; exit 1"), timeout=10)
+
+
+def test_too_much_noise() -> None:
+    with pytest.raises(ladder.Closed, match=r"^it printed too much$"):
+        ladder.through(sh("while :; do echo noise; done"), timeout=10)
+    assert psutil.Process().children() == []
+
+
+def test_a_command_that_says_nothing_in_time(tmp_path: Path) -> None:
+    """It is ended, with all that it has started."""
+    began = time.monotonic()
+    with pytest.raises(ladder.Closed, match=r"^timed out$"):
+        ladder.through(sh(f"{NAP} & echo noise; {NAP}; exit 1"), timeout=0.3)
+    assert 0.2 < time.monotonic() - began < 2
+    assert sleeping() == []
+
+
+def test_a_reason_for_the_silence() -> None:
+    with pytest.raises(ladder.Closed, match=r"^srun: job 12 queued and waiting$"):
+        ladder.through(sh("echo 'srun: job 12 queued and waiting' >&2; sleep 60"), timeout=0.3)
+
+
+def test_a_command_that_does_not_want_to_end() -> None:
+    began = time.monotonic()
+    with pytest.raises(ladder.Closed, match=r"^timed out$"):
+        ladder.through(sh(f"trap : TERM; while :; do {NAP}; done"), timeout=0.3)
+    assert time.monotonic() - began < 3
+    assert psutil.Process().children() == []
+    assert sleeping() == []
+
+
+def test_one_that_chats_without_end_is_out_of_time_too() -> None:
+    """The time is that of the whole way, not of each line."""
+    began = time.monotonic()
+    with pytest.raises(ladder.Closed, match=r"^timed out$"):
+        ladder.through(sh("while :; do echo wait; sleep 0.1; done"), timeout=0.5)
+    assert time.monotonic() - began < 2
+
+
+def test_what_outlives_its_command_is_ended_too() -> None:
+    """It would hold our end of the connection."""
+    with pytest.raises(ladder.Closed, match=r"^timed out$"):
+        ladder.through(sh(f"{NAP} & exit 0"), timeout=0.3)
+    assert sleeping() == []
+
+
+@still_running
+@pytest.mark.parametrize("scheduler", ["slurm", "oar", "pbs"])
+def test_every_way_ends_at_the_same_script(
+    through: Callable[..., ladder.Way],
+    program: Callable[[str, str], Path],
+    tmp_path: Path,
+    scheduler: str,
+) -> None:
+    """These commands lead to this machine."""
+    for name in ("srun", "oarsh", "ssh"):
+        program(name, f'while [ "$1" != sh ]; do shift; done; echo {name}; "$@"')
+    program("pbs_tmrsh", 'shift; echo pbs_tmrsh; exec "$@"')
+    enter = tmp_path / "enter"
+    record = replace(RECORD, scheduler=scheduler, sshd_config=str(tmp_path / "sshd_config"))
+    ways = list(ladder.others(record, silent=False))
+    assert ways[-1][0] == "ssh"
+    for _, command, timeout in ways:
+        enter.write_text(sshd.enter(["printf", "SSH-2.0-x\\n"], owner=os.getpid()))
+        assert through(command, timeout=timeout).first_line == b"SSH-2.0-x\n"
+        enter.write_text("exit 69\n")
+        with pytest.raises(ladder.Over):
+            through(command, timeout=timeout)
+        enter.unlink()
+        with pytest.raises(ladder.Over):
+            through(command, timeout=timeout)
+
+
+def sleeping() -> list[int]:
+    """The processes that still take this run's nap; those that are ending have a moment."""
+    deadline = time.monotonic() + 1
+    while True:
+        found = [
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if process.info["cmdline"] == NAP.split()
+        ]
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.02)
+
+
+def test_no_descriptor_is_left() -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    before = open_files()
+    for command in (sh("exit 1"), ["no-such-program"], sh("sleep 60")):
+        with pytest.raises(ladder.Closed):
+            ladder.through(command, timeout=0.2)
+    assert open_files() == before
