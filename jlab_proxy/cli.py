@@ -55,6 +55,12 @@ def cli() -> None:
     help="Share the connection to the job as well: later ones are quicker, but "
     "`ssh -N -L` returns at once.",
 )
+@click.option(
+    "--submit",
+    metavar="CMD",
+    help="Let the cluster run CMD, such as 'sbatch jlab.sh', whenever you connect and have no "
+    "job; '' ends that.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would change.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--remove", is_flag=True, help="Take the block (all of the alias) out again.")
@@ -65,6 +71,7 @@ def setup(
     port: int | None,
     session: str | None,
     mux: bool,
+    submit: str | None,
     dry_run: bool,
     yes: bool,
     remove: bool,
@@ -84,7 +91,7 @@ def setup(
     act(
         paths.locate(config),
         where,
-        setting_up.Answers(port=port, mux=mux, dry_run=dry_run, yes=yes),
+        setting_up.Answers(port=port, mux=mux, submit=submit, dry_run=dry_run, yes=yes),
     )
 
 

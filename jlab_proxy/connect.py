@@ -61,10 +61,17 @@ def _for_the_cluster(where: target.Target, port: str | None) -> list[str]:
     words = [f"--session={where.session}"] if where.session else []
     if not sys.stderr.isatty():
         return words
-    words.append("--terminal")
+    words.append(f"--columns={_columns()}")
     if port is not None:
         words.append(f"--port={port}" if is_free(int(port)) else f"--taken={port}")
     return words
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80
 
 
 def is_port(text: str) -> bool:

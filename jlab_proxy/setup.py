@@ -14,9 +14,10 @@ import click
 from filelock import FileLock
 
 from . import identity, login, sshconfig
-from .errors import JlabError
+from .errors import USAGE, JlabError
 
 if TYPE_CHECKING:
+    from .login import Login
     from .paths import Paths
     from .target import Target
 
@@ -30,6 +31,7 @@ class Answers:
 
     port: int | None = None
     mux: bool = False
+    submit: str | None = None  # None: as it is
     dry_run: bool = False
     yes: bool = False
 
@@ -38,6 +40,9 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
     """Make `ssh jlab+ALIAS` work; raises JlabError, and then nothing is half written."""
     before = sshconfig.read(paths.config)
     port = answers.port or sshconfig.unused_port(before, target.host)
+    for host, taken in sshconfig.ports(before).items():
+        if taken == port and host != target.host:
+            raise JlabError(f"port {port} is {host}'s already: choose another with --port")
     cluster = login.find(paths, target.alias)
     if not answers.dry_run:
         identity.make_directory(paths)  # the connection is shared through it
@@ -60,11 +65,23 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
     if not _agreed(paths, answers, merge(before), before):
         return
     cluster.ask("setup", "--authorize", stdin=identity.public_key(paths))
+    if answers.submit is not None:
+        _set_submit(cluster, target, answers.submit)
     with _lock(paths):
         identity.save_pin(paths, target, about["host_key"])
         _write(paths, merge)
     print(f"ssh {target.host}   opens a shell in your session, and JupyterLab at localhost:{port}")
     print(f"jlab-proxy url {target.name}   prints the address that logs your browser in")
+
+
+def _set_submit(cluster: Login, target: Target, command: str) -> None:
+    """The command itself goes over standard input: no shell on the way reads it."""
+    if not command.isprintable():
+        raise JlabError("--submit takes one command line", code=USAGE)
+    session = [f"--session={target.session}"] if target.session else []
+    cluster.ask("setup", "--submit", *session, stdin=command + "\n")
+    if command:
+        print(f"when you connect and have no job, {target.alias} runs: {command}")
 
 
 def remove(paths: Paths, target: Target, answers: Answers) -> None:

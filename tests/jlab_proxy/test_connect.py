@@ -121,14 +121,14 @@ def test_terminal_and_free_port_are_named_to_the_cluster(bin_directory: Path) ->
         bound.bind(("127.0.0.1", 0))
         port = str(bound.getsockname()[1])
     words, shown = on_terminal(["jlab+gricad+gpu", "--port", port], path=bin_directory)
-    assert (words, shown) == (["--session=gpu", "--terminal", f"--port={port}"], "")
+    assert (words, shown) == (["--session=gpu", "--columns=80", f"--port={port}"], "")
 
 
 def test_port_that_is_taken_is_told_and_not_named(bin_directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         words, shown = on_terminal(["jlab+gricad", "--port", port], path=bin_directory)
-    assert (words, shown) == (["--terminal", f"--taken={port}"], "")
+    assert (words, shown) == (["--columns=80", f"--taken={port}"], "")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import re
 import subprocess
@@ -15,6 +18,8 @@ from notebook import evaluate
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.loopback.conftest import Lab
 
 NOBODY = 65534
 
@@ -148,3 +153,14 @@ except PermissionError:
 """
         socket = str(site.tmp / "lab.sock")
         assert as_neighbour("python3", "-c", attempt, socket) == b"refused\n"
+
+
+def test_the_debugger_is_off(lab: Lab) -> None:
+    """Its server has no password, and would listen on when the debugger is switched off."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(lab.value("port")), timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", "/lab", headers={"Authorization": f"token {lab.token}"})
+        page = connection.getresponse().read().decode()
+    found = re.search(r'<script id="jupyter-config-data"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    assert "@jupyterlab/debugger-extension" in json.loads(found[1])["disabledExtensions"]
