@@ -1,0 +1,393 @@
+"""Real Slurm and real OAR on this machine, as scripts/cluster makes them, and their users."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from loopback import wait_until
+from testcluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Callable
+
+    from testcluster.hosts import Host
+
+PORTS = (31000, 31999)  # what --port-range is given, and what a test can block
+
+
+@dataclass(frozen=True)
+class Site:
+    """What differs between the two clusters, for whoever uses them."""
+
+    scheduler: str
+    login: str  # also the laptop's alias for it
+    nodes: tuple[str, str]
+    job_variable: str
+    cancel: str
+    queue: str  # prints a line per job, its id first
+
+
+SITES = {
+    "slurm": Site("slurm", "cal1", ("n1", "n2"), "SLURM_JOB_ID", "scancel", "squeue --noheader"),
+    "oar": Site("oar", "gricad", ("d1", "d2"), "OAR_JOB_ID", "oardel", "oarstat -u"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """More time than others have: whichever comes first waits for the clusters to come up."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Both clusters; taken down again, unless they were up before."""
+    made = Cluster()
+    wanted = [scheduler for scheduler in SITES if not made.why_not(scheduler)]
+    if not wanted:
+        pytest.skip(str(made.why_not()))
+    were_up = all(made.is_up(scheduler) for scheduler in wanted)
+    made.up(wanted)
+    yield made
+    if not were_up:
+        made.down()
+
+
+@pytest.fixture(scope="module", params=SITES)
+def site(request: pytest.FixtureRequest, cluster: Cluster) -> Site:
+    """Each cluster in turn."""
+    found = SITES[request.param]
+    reason = None if cluster.is_up(found.scheduler) else cluster.why_not(found.scheduler)
+    if reason:
+        pytest.skip(reason)
+    return found
+
+
+WAYS = ("", "-jump", "-noforward")  # endings of the aliases of a login node
+
+
+class Terminal:
+    """A command on a pseudo-terminal."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.text = ""
+        self._pid, self._descriptor = pty.fork()
+        if not self._pid:
+            os.execvp(command[0], command)
+
+    def resize(self, rows: int, columns: int) -> None:
+        size = struct.pack("4H", rows, columns, 0, 0)
+        fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, size)
+
+    def type(self, text: str) -> None:
+        os.write(self._descriptor, text.encode())
+
+    def read_until(self, pattern: str, *, seconds: float = 60) -> str:
+        """What it has shown once that matches; raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while not re.search(pattern, self.text):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no {pattern!r} within {seconds:.0f} s in {self.text!r}")
+            if not self._read():
+                assert re.search(pattern, self.text), f"no {pattern!r} in {self.text!r}"
+        return self.text
+
+    def _read(self) -> bool:
+        if not select.select([self._descriptor], [], [], 0.2)[0]:
+            return True
+        with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
+            data = os.read(self._descriptor, 65536)
+            self.text += data.decode(errors="replace")
+            return bool(data)
+        return False
+
+    def wait(self, *, seconds: float = 60) -> int:
+        """Its exit code."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._read()
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                os.close(self._descriptor)
+                return os.waitstatus_to_exitcode(status)
+        raise TimeoutError(f"it has not ended: {self.text!r}")
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)  # a hang-up
+        with contextlib.suppress(ChildProcessError, TimeoutError):
+            wait_until(lambda: os.waitpid(self._pid, os.WNOHANG)[0], "it ends", seconds=20)
+
+
+@dataclass
+class Person:
+    """Somebody with an account on a cluster and one on a laptop."""
+
+    cluster: Cluster
+    site: Site
+    name: str = "1"  # account u1 there, l1 here
+    laptop_name: str = "laptop"
+    alias: str = ""
+    _running: list[subprocess.Popen[str] | Terminal] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.alias = self.alias or self.site.login
+        self.user = f"u{self.name}"
+        self.owner = f"l{self.name}"
+        self.home = self.login.home(self.user)
+
+    @property
+    def login(self) -> Host:
+        return self.cluster.host(self.site.login)
+
+    @property
+    def laptop(self) -> Host:
+        return self.cluster.host(self.laptop_name)
+
+    # On the cluster.
+
+    def on_login(
+        self, *command: str, timeout: float = 60, check: bool = True, text: str | None = None
+    ) -> str:
+        """stdout of a command on the login node."""
+        return self.login.run(command, self.user, timeout=timeout, check=check, input=text).stdout
+
+    def write(self, name: str, text: str) -> None:
+        """A file in the home on the cluster, as its owner."""
+        self.on_login("sh", "-c", f"cat > {name} && chmod 755 {name}", text=text)
+
+    def submit(
+        self,
+        *options: str,
+        node: int | None = 0,
+        seconds: int = 1800,
+        name: str = "lab",
+        before: str = "",
+        cores: int = 1,
+        body: str = "",
+    ) -> str:
+        """Submit a job script; the job's id. `options` go to `jlab-node run`.
+
+        With a `body` of its own it runs that, and is not called jlab anything.
+        """
+        run = f"exec jlab-node run --name {name} --port-range {PORTS[0]}-{PORTS[1]}"
+        label = name if body else f"jlab-{name}"
+        script = f"{label}.sh"
+        where = self.site.nodes[node] if node is not None else ""
+        minutes = max(round(seconds / 60), 1)
+        if self.site.scheduler == "slurm":
+            head = [f"--time={minutes}", f"--cpus-per-task={cores}", f"--job-name={label}"]
+            head += [f"--nodelist={where}"] if where else []
+            lines = [f"#SBATCH {option}" for option in head]
+            command = ["sbatch", script]
+        else:
+            clock = f"{seconds // 3600}:{seconds // 60 % 60}:{seconds % 60}"
+            lines = [f"#OAR -n {label}", f"#OAR -l /nodes=1/core={cores},walltime={clock}"]
+            lines += [f"#OAR -p network_address='{where}'"] if where else []
+            command = ["oarsub", "-S", f"./{script}"]
+        text = ["#!/bin/bash", *lines, before, body or " ".join([run, *options])]
+        self.write(script, "\n".join(text) + "\n")
+        said = self.on_login(*command)
+        found = re.search(r"(?:OAR_JOB_ID=|batch job )([0-9]+)", said)
+        assert found, said
+        return found[1]
+
+    def jobs(self) -> list[str]:
+        """The ids of the jobs that are queued or run."""
+        command = self.site.queue.split()
+        if self.site.scheduler == "slurm":
+            command.append(f"--user={self.user}")
+        printed = self.on_login(*command)
+        return re.findall(r"^\s*([0-9]+)", printed, re.MULTILINE)
+
+    def cancel(self, *jobs: str) -> None:
+        self.on_login(self.site.cancel, *jobs, check=False)
+
+    def records(self) -> dict[str, dict[str, str]]:
+        """The published records by the ids of their jobs."""
+        found = {}
+        for path in (self.home / ".jlab" / "sessions").glob("[a-z]*"):
+            with contextlib.suppress(FileNotFoundError):
+                lines = path.read_text().splitlines()
+                record = dict(line.partition("=")[::2] for line in lines)
+                found[record["job_id"]] = record
+        return found
+
+    def wait_for_session(self, job: str, *, seconds: float = 90) -> dict[str, str]:
+        """The record of that job's session, once it is there."""
+        wait_until(lambda: job in self.records(), f"job {job} publishes", seconds=seconds)
+        return self.records()[job]
+
+    # On the laptop.
+
+    def set_up(self, *options: str) -> None:
+        """Once per laptop and cluster, as the README says.
+
+        All but the first user of a laptop name a port, since each has it to itself.
+        """
+        if self.name != "1":
+            ways = [f"{each.login}{way}" for each in SITES.values() for way in WAYS]
+            port = 8900 + 10 * "1234tzf".index(self.name) + ways.index(self.alias)
+            options = ("--port", str(port), *options)
+        done = self.on_laptop("jlab-proxy", "setup", self.alias, "--yes", *options)
+        assert done.returncode == 0, done.stderr
+
+    def on_laptop(
+        self, *command: str, timeout: float = 120, text: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return self.laptop.run(command, self.owner, timeout=timeout, input=text)
+
+    def target(self, session: str = "") -> str:
+        """What ssh and its like call the session."""
+        return f"jlab+{self.alias}" + (f"+{session}" if session else "")
+
+    def ssh(self, *command: str, session: str = "", timeout: float = 120) -> Said:
+        """`ssh jlab+ALIAS`, without a terminal; how it went, and how long it took."""
+        began = time.monotonic()
+        done = self.on_laptop("ssh", self.target(session), *command, timeout=timeout)
+        return Said(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """A command on the laptop that goes on."""
+        process = subprocess.Popen(
+            self.laptop.command(command, self.owner),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._running.append(process)
+        return process
+
+    def terminal(self, *command: str, host: Host | None = None, user: str = "") -> Terminal:
+        """A command on a terminal, on the laptop unless another host is named."""
+        made = Terminal((host or self.laptop).command(command, user or self.owner))
+        self._running.append(made)
+        return made
+
+    def open_forward(self, session: str = "") -> str:
+        """`ssh -N` in the background; the address that JupyterLab then has on the laptop."""
+        tunnel = self.start("ssh", "-N", self.target(session))
+        url = self.url(session)
+        probe = f"exec 3<>/dev/tcp/127.0.0.1/{url.split(':')[2].split('/')[0]}"
+        wait_until(
+            lambda: (
+                self.on_laptop("bash", "-c", probe).returncode == 0 or tunnel.poll() is not None
+            ),
+            "the forward is there",
+        )
+        return url
+
+    def url(self, session: str = "") -> str:
+        """The address that `jlab-proxy url` prints."""
+        where = self.alias + (f"+{session}" if session else "")
+        done = self.on_laptop("jlab-proxy", "url", where)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def evaluate(self, url: str, code: str = "6*7") -> str:
+        """The value of `code` in a new kernel, by way of the laptop's own localhost."""
+        call = f"from notebook import evaluate; print(evaluate({url!r}, {code!r}))"
+        script = Path(__file__).parents[2] / "scripts" / "notebook.py"
+        directory = self.laptop.home(self.owner)
+        (directory / "notebook.py").write_text(script.read_text())
+        # Not in the command line: the token stands in it.
+        done = self.on_laptop("/opt/jlab/bin/python", "-", text=call)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[Person]:
+        """Set up on both sides and with nothing running; and nothing of it stays."""
+        self.clean_up()
+        try:
+            self.on_login("jlab-node", "setup")
+            self.set_up()
+            yield self
+        finally:
+            self.clean_up()
+
+    def clean_up(self) -> None:
+        """End what was started, on both sides."""
+        for each in self._running:
+            if isinstance(each, Terminal):
+                each.end()
+            else:
+                each.terminate()
+                each.communicate()
+        self._running.clear()
+        self.on_laptop("sh", "-c", "for m in ~/.ssh/jlab/*-*; do ssh -Oexit -S $m x; done")
+        jobs = self.jobs()
+        if jobs:
+            self.cancel(*jobs)
+        wait_until(lambda: not self.jobs(), "the jobs are gone", seconds=60)
+        directory = self.home / ".jlab" / "sessions"
+        for path in directory.glob("*") if directory.exists() else ():
+            path.unlink(missing_ok=True)
+        for name in ("submit", "submitted"):
+            (self.home / ".jlab" / name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Said:
+    """How an ssh ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def sentences(self) -> str:
+        """What our own side said, without what ssh adds to it."""
+        lines = self.stderr.splitlines()
+        return "\n".join(line for line in lines if line.startswith("jlab-"))
+
+
+@pytest.fixture
+def sites() -> dict[str, Site]:
+    """Both clusters, for tests that need them at once."""
+    return SITES
+
+
+@pytest.fixture
+def account() -> str:
+    """Whose account `person` has: a file's own, where files may be run side by side."""
+    return "1"
+
+
+@pytest.fixture
+def person(cluster: Cluster, site: Site, account: str) -> Iterator[Person]:
+    """u1 on the cluster, set up on the laptop, with nothing running."""
+    with Person(cluster, site, account).ready() as made:
+        yield made
+
+
+@pytest.fixture
+def another(cluster: Cluster) -> Iterator[Callable[..., Person]]:
+    """Others, for one test: by the arguments of Person."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *who, **more: stack.enter_context(Person(cluster, *who, **more).ready())
+
+
+@pytest.fixture(scope="module")
+def people(cluster: Cluster, site: Site) -> Iterator[Callable[..., Person]]:
+    """Others; the same for a whole module, by the keywords of Person."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **who: stack.enter_context(Person(cluster, site, **who).ready())
