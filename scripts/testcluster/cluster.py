@@ -92,8 +92,12 @@ class Cluster:
                     say(f"starting {scheduler}: {' '.join(host.name for host in dead)}")
                 for host in dead:
                     self._boot(host)
-                module = SCHEDULERS[scheduler]
-                module.wait(HOSTS[module.LOGIN], module.NODES)
+                self.wait(scheduler)
+
+    def wait(self, scheduler: str) -> None:
+        """Until its nodes take jobs, whatever it thought of them."""
+        module = SCHEDULERS[scheduler]
+        module.wait(HOSTS[module.LOGIN], module.NODES)
 
     def sync(self) -> None:
         """Bring the product on the cluster up to date with this checkout."""

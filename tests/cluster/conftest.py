@@ -76,6 +76,7 @@ def site(request: pytest.FixtureRequest, cluster: Cluster) -> Site:
     reason = None if cluster.is_up(found.scheduler) else cluster.why_not(found.scheduler)
     if reason:
         pytest.skip(reason)
+    cluster.wait(found.scheduler)
     return found
 
 
@@ -336,7 +337,7 @@ class Person:
         jobs = self.jobs()
         if jobs:
             self.cancel(*jobs)
-        wait_until(lambda: not self.jobs(), "the jobs are gone", seconds=60)
+        wait_until(lambda: not self.jobs(), "the jobs are gone", seconds=120)
         directory = self.home / ".jlab" / "sessions"
         for path in directory.glob("*") if directory.exists() else ():
             path.unlink(missing_ok=True)

@@ -154,10 +154,8 @@ def test_one_home_on_two_clusters(
         person.on_login("jlab-node", "stop", f"{person.site.scheduler}-{job}-lab")
         said = person.ssh("true")
         assert said.code == 255
-        title = {"slurm": "Slurm", "oar": "OAR"}[other_scheduler]
-        where = (
-            f"session lab runs on {other.site.nodes[0]} in {title} job {work}, which this machine"
-        )
+        job_there = {"slurm": "Slurm job {} of cluster cal1", "oar": "OAR job {}"}[other_scheduler]
+        where = f"session lab runs on {other.site.nodes[0]} in {job_there.format(work)}, which this"
         assert where in said.sentences
         assert work not in re.findall("[0-9]+", asked.read_text()), "it never asked about that job"
     assert [path.read_text() for path in records] == texts, "they are not ours to remove"
