@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 PYTHON = "/opt/jlab/bin/python"
 PLACES = "/home/u2 /home/l2 /tmp /var/tmp /dev/shm /run /var/lib/slurm /var/lib/oar /var/spool"
 
-# Until its standard input ends it looks at every command line and environment, and at every file
-# in the places given; then it prints all that it could read.
+# Until its standard input ends it looks at every command line and environment, and every second at
+# every file in the places given; then it prints how often it looked and all that it could read.
 WATCH = r"""
-import os, select, sys
+import os, select, sys, time
 seen = set()
 
 def look(path):
@@ -35,19 +35,22 @@ def look(path):
     except OSError:
         pass
 
-looks = 0
-while not looks or not select.select([0], [], [], 0.05)[0]:
+looks = walks = 0
+again = 0.0
+while not walks or not select.select([0], [], [], 0.05)[0]:
     for process in filter(str.isdigit, os.listdir("/proc")):
         look(f"/proc/{process}/cmdline")
         look(f"/proc/{process}/environ")
-    if looks % 20 == 0:
+    looks += 1
+    if time.monotonic() > again:
         for place in sys.argv[1:]:
             for directory, _, names in os.walk(place):
                 for path in (f"{directory}/{name}" for name in names):
                     if os.path.isfile(path):
                         look(path)
-    looks += 1
-sys.stdout.buffer.write(b"\n".join([b"looks: %d" % looks, *seen]))
+        walks += 1
+        again = time.monotonic() + 1
+sys.stdout.buffer.write(b"\n".join([b"looks: %d %d" % (looks, walks), *seen]))
 """
 
 # What one gets by connecting to TCP ports and unix sockets, as JSON.
@@ -196,9 +199,11 @@ def test_no_secret_is_to_be_seen(person: Person, neighbour: Person) -> None:
     finally:
         seen = {name: watch.communicate()[0] for name, watch in watches.items()}
     for name, text in seen.items():
-        looks = re.match("looks: ([0-9]+)", text)
+        looks = re.match("looks: ([0-9]+) ([0-9]+)", text)
         assert looks, name
-        assert int(looks[1]) > 20, name
+        # A busy machine has few; what stands in `seen` below shows that they were in time.
+        assert int(looks[1]) > 5, name
+        assert int(looks[2]) > 2, name
         assert "an environment can be read" in text, name
     assert "a file can be read" in seen[node.name]
     assert "ServerApp.port=" in seen[node.name], "it saw JupyterLab's command line"
