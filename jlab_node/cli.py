@@ -13,15 +13,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import connect as connecting
-from . import home, jobs, jupyter, sessions, sockets, sshd, submit, wording
+from . import home, jobs, jupyter, sessions, sockets, sshd, wording
+from . import logs as logging
 from . import run as running
+from . import status as standing
+from . import stop as stopping
+from . import submit as submitting
+from .connect import laptop_is_gone
 from .errors import FAILED, UNAVAILABLE, JlabError
 from .record import MAX_PORT, is_name
+from .upcoming import Upcoming
 
 if TYPE_CHECKING:
-    from .sessions import Published, Unreadable
+    from .record import Record
+    from .schedulers.job import Status
+    from .sessions import Published
 
 JSON_FORMAT = 1
+_MAX_AGE = 2.0  # seconds that an answer of the scheduler may be old
 _RESUBMIT = 99  # to OAR this exit status means: run the job again
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
@@ -157,7 +166,7 @@ def setup(
     if authorize and not dry_run:
         home.authorize(directory, sys.stdin.readline())
     if with_submit and not dry_run:
-        submit.set_command(directory, session, sys.stdin.readline().strip())
+        submitting.set_command(directory, session, sys.stdin.readline().strip())
     found = _about(directory)
     if as_json:
         _print_json(found)
@@ -193,19 +202,27 @@ def _about(directory: home.Home) -> dict[str, Any]:
 @cli.command()
 @_as_json
 def ls(*, as_json: bool) -> None:
-    """List the running sessions, newest first."""
-    published, unreadable = _read()
+    """List the running sessions, newest first, and the jobs that will become one.
+
+    Example:  jlab-node ls
+    """
+    directory = home.locate()
+    _, unreadable = sessions.read_all(directory.sessions)
+    published = standing.living(directory, user=home.user())
+    upcoming = _upcoming(directory, None).jobs(max_age=_MAX_AGE)
     if as_json:
-        _print_json({"sessions": [_public(each) for each in published]})
+        found = [_public(each.record) for each in published]
+        _print_json({"sessions": found, "jobs": [_queued(each) for each in upcoming]})
         return
-    if not published:
+    if not published and not upcoming:
         print(f"no session is running: start one with `{wording.how_to_start(jobs.site())}`")
-    else:
-        width = max(len(each.record.name) for each in published)
-        for each in published:
-            record = each.record
-            job = f"{record.scheduler} {record.job_id}"
-            print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}")
+    width = max((len(each.record.name) for each in published), default=0)
+    for each in published:
+        record = each.record
+        job = f"{record.scheduler} {record.job_id}"
+        print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}")
+    for status in upcoming:
+        print(wording.waiting([status], now=time.time()))
     for broken in unreadable:
         print(
             f"jlab-node: {broken.path.parent / sessions.printable(broken.path)} is no use: "
@@ -214,14 +231,18 @@ def ls(*, as_json: bool) -> None:
         )
 
 
-def _read() -> tuple[list[Published], list[Unreadable]]:
-    """The sessions whose jobs have not ended, as far as can be told here; files that hold none.
+def _upcoming(directory: home.Home, wanted: str | None) -> Upcoming:
+    return Upcoming(directory, jobs.site(), user=home.user(), wanted=wanted)
 
-    Those of this cluster come first, as ssh goes to no other: a home may be seen from several.
-    """
-    published, unreadable = sessions.read_all(home.locate().sessions)
-    living = jobs.living(published, home.user())
-    return sorted(living, key=lambda each: not jobs.can_tell(each.record)), unreadable
+
+def _queued(status: Status) -> dict[str, Any]:
+    return {
+        "job_id": status.job_id,
+        "name": status.name,
+        "state": status.state.value,
+        "text": wording.waiting([status], now=time.time()),
+        "starts_at": status.starts_at,
+    }
 
 
 def _times(published: Published) -> str:
@@ -233,9 +254,8 @@ def _times(published: Published) -> str:
     return f"since {text(record.started)}{ends}"
 
 
-def _public(published: Published) -> dict[str, Any]:
+def _public(record: Record) -> dict[str, Any]:
     """A record without what lets one in."""
-    record = published.record
     keys = (
         "id",
         "name",
@@ -266,43 +286,144 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
     """Print the address that logs a browser in to a session (the newest one, or NAME).
 
     It contains the token: whoever has it can do what you can.
+
+    Example:  jlab-node url gpu
     """
-    published, _ = _read()
-    starting = sockets.starting(sockets.base_path(os.environ, home.user()))
+    directory, user = home.locate(), home.user()
+    published = standing.living(directory, user=user)
+    starting = sockets.starting(sockets.base_path(os.environ, user))
     if starting and not published:
         raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)
     start = wording.how_to_start(jobs.site())
     record = sessions.choose(published, name, start=start).record
     address = f"http://localhost:{port}{record.base_url}lab?token={record.token}"
     if as_json:
-        _print_json({"id": record.id, "url": address})
+        _print_json({"id": record.id, "url": address, "session": _public(record)})
     else:
         print(address)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--after", metavar="ID", help="If there is none: what became of the session ID.")
+@_as_json
+def status(name: str | None, *, after: str | None, as_json: bool) -> int:
+    """Tell how it stands with a session (the newest one, or NAME): since when, how long, why not.
+
+    The exit code is 0 if it runs or will, 69 if not.
+
+    Example:  jlab-node status gpu
+    """
+    directory, user = home.locate(), home.user()
+    wanted = name if name and is_name(name) else None
+    found = standing.look(
+        directory,
+        _upcoming(directory, wanted),
+        user=user,
+        wanted=name,
+        after=after,
+        base=sockets.base_path(os.environ, user),
+    )
+    if as_json:
+        session = _public(found.record) if found.record else None
+        _print_json(
+            {
+                "state": found.state,
+                "text": found.text,
+                "session": session,
+                "job_id": found.job_id,
+            }
+        )
+        return 0
+    print(found.text)
+    return UNAVAILABLE if found.state in (standing.OVER, standing.NONE) else 0
+
+
+@cli.command()
+@click.argument("name", required=False, callback=_session_name)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=50, show_default=True)
+def logs(name: str | None, *, follow: bool, lines: int) -> None:
+    """Show what a session (the last one, or NAME) and its JupyterLab wrote, even after their end.
+
+    Example:  jlab-node logs -f gpu
+    """
+    path = logging.find(home.locate(), name)
+    logging.show(path, lines=lines, follow=follow, reader_is_gone=laptop_is_gone)
 
 
 @cli.command()
 @click.argument("name")
 @_as_json
 def stop(name: str, *, as_json: bool) -> None:
-    """End the session NAME (a name or an id from `ls`) and its job."""
-    published = sessions.choose(_read()[0], name)
-    connecting.stop(published)
-    if as_json:
-        _print_json({"stopped": published.record.id})
+    """End the session NAME (a name or an id from `ls`) and its job; or the job NAME in the queue.
+
+    Example:  jlab-node stop gpu
+    """
+    directory = home.locate()
+    published = standing.living(directory, user=home.user())
+    site = jobs.site()
+    queued = [each.job_id for each in _upcoming(directory, None).jobs(max_age=_MAX_AGE)]
+    if site and name in queued and not name.isalpha():
+        jobs.cancel_job(site.scheduler, name)
+        stopped, said = name, f"{wording.job(site.scheduler.NAME, name)} is cancelled"
     else:
-        print(f"session {published.record.id} is stopped")
+        found = sessions.choose(published, name)
+        stopping.stop(directory, found)
+        stopped, said = found.record.id, f"session {found.record.id} is stopped"
+    if as_json:
+        _print_json({"stopped": stopped})
+    else:
+        print(said)
+
+
+@cli.command()
+@click.argument("name", required=False, callback=_session_name)
+@_as_json
+def submit(name: str | None, *, as_json: bool) -> None:
+    """Submit by the command line on standard input, if no session (NAME) runs or is on its way.
+
+    Example:  echo sbatch jlab.sh | jlab-node submit
+    """
+    directory, user = home.locate(), home.user()
+    site = jobs.site()
+    if site is None:
+        raise JlabError("there is no batch system here: start a session with `jlab-node run`")
+    text = sys.stdin.readline().strip()
+    submitting.check(text)
+    upcoming = _upcoming(directory, name)
+
+    def is_needed() -> bool:
+        running = standing.living(directory, user=user)
+        there = any(name in (None, each.record.name) for each in running)
+        return not there and not upcoming.jobs(max_age=0)
+
+    said = "there is a session, or a job that becomes one: nothing was submitted"
+    if text and is_needed():
+        said = submitting.submit(
+            directory, text, site.scheduler, is_needed=is_needed, just_asked=True
+        )
+    if as_json:
+        _print_json({"text": said})
+    else:
+        print(said)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.option("--session", metavar="NAME", callback=_session_name)
 @click.option("--columns", type=int, metavar="N", help="The width of the laptop's terminal.")
+@click.option("--no-submit", is_flag=True, help="Submit nothing, whatever `setup --submit` said.")
 @click.option("--tried", metavar="FILE", help="The record whose node did not answer just now.")
-def connect(session: str | None, *, columns: int | None, tried: str | None) -> None:
+def connect(
+    session: str | None, *, columns: int | None, no_submit: bool, tried: str | None
+) -> None:
     """Become the ssh connection to a session: what `ssh jlab+ALIAS` runs on the login node.
 
     Started by ~/.jlab/connect when the newest session does not answer at once.
     """
-    wish = connecting.Wish(session, columns, tried, words=sys.argv[2:])
+    wish = connecting.Wish(
+        session, columns, may_submit=not no_submit, tried=tried, words=sys.argv[2:]
+    )
     connecting.Connection(wish, env=os.environ, user=home.user()).establish()
 
 

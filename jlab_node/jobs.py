@@ -171,9 +171,15 @@ def cancel(record: Record) -> None:
         raise JlabError(wording.elsewhere(record))
     if not can_tell(record):
         raise JlabError(f"session {record.id} runs on {record.node}: type this there")
-    answer = ask(scheduler.cancel(record.job_id))
+    cancel_job(scheduler, record.job_id)
+
+
+def cancel_job(scheduler: Scheduler, job_id: str) -> None:
+    """End a job, or take it out of the queue; raises JlabError."""
+    answer = ask(scheduler.cancel(job_id))
     if answer.code:
-        raise JlabError(f"session {record.id} cannot be stopped: {said(answer)}")
+        what = wording.job(scheduler.NAME, job_id)
+        raise JlabError(f"{what} cannot be cancelled: {said(answer)}")
 
 
 def is_gone(record: Record) -> bool:

@@ -21,6 +21,7 @@ from . import (
     home,
     jobs,
     jupyter,
+    logs,
     schedulers,
     sessions,
     sshd,
@@ -99,6 +100,7 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
     draft = _draft(options, env)
     directory = home.prepare()
     sessions.exhume(directory.sessions, draft.scheduler, draft.job_id)
+    logs.remember(directory, draft.name, draft.log)
     say(f'session "{draft.name}" on {draft.node} ({draft.scheduler} job {draft.job_id})')
     async with contextlib.AsyncExitStack() as stack:
         place = stack.enter_context(

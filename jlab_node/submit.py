@@ -38,8 +38,7 @@ def command_file(home: Home, wanted: str | None) -> Path:
 def set_command(home: Home, wanted: str | None, command: str) -> None:
     """Submit `command` whenever there is no job; "": never; raises JlabError."""
     path = command_file(home, wanted)
-    if "\n" in command or len(command) > 4096:
-        raise JlabError("--submit takes one command line")
+    check(command)
     try:
         if command:
             files.replace(path, command + "\n")
@@ -48,6 +47,12 @@ def set_command(home: Home, wanted: str | None, command: str) -> None:
         _mark(home).unlink(missing_ok=True)
     except OSError as error:
         raise JlabError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check(command: str) -> None:
+    """Raises JlabError unless that is one command line."""
+    if not command.isprintable() or len(command) > 4096:
+        raise JlabError("--submit takes one command line")
 
 
 def command(home: Home, wanted: str | None) -> str:
@@ -86,19 +91,24 @@ def last_job(home: Home) -> str:
 
 def submit(
     home: Home,
-    wanted: str | None,
+    text: str,
     scheduler: Scheduler,
     *,
-    by_a_person: bool,
     is_needed: Callable[[], bool],
+    by_a_person: bool = True,
+    just_asked: bool = False,
 ) -> str:
-    """Submit, if it is still needed once it is our turn; what was done. Raises JlabError."""
-    text = command(home, wanted)
+    """Submit by the command `text`, if it is still needed once it is our turn; what was done.
+
+    `just_asked`: somebody has typed the command this minute, so it is not too soon.
+    Raises JlabError.
+    """
     try:
         with FileLock(home.path / "submit.lock", mode=0o600, timeout=_TIMEOUT):
             if not is_needed():
                 return "another connection of yours has submitted a job just now"
-            _refuse_too_soon(home, text, by_a_person=by_a_person)
+            if not just_asked:
+                _refuse_too_soon(home, text, by_a_person=by_a_person)
             return _run(home, text, scheduler)
     except Timeout:
         raise JlabError("another connection of yours has been submitting for a minute") from None

@@ -23,23 +23,49 @@ def clock(moment: int, *, now: float) -> str:
     return time.strftime(form, then)
 
 
-def end(record: Record, status: Status) -> str:
-    """How and when a job ended that has left its record behind."""
-    what = f"{TABLE[record.scheduler].TITLE} job {record.job_id}"
-    if record.scheduler == local.NAME:
-        what = f"its process {record.job_id}"
+def end(scheduler: str, job_id: str, status: Status) -> str:
+    """How and when the job of a session ended."""
+    what = job(scheduler, job_id)
     if status.state is State.QUEUED:
         return f"{what} was put back in the queue"
     when = f" at {clock(status.ends_at, now=time.time())}" if status.ends_at else ""
     return f"{what} {status.why}{when}"
 
 
-def death(record: Record) -> str:
+def death(scheduler: str, job_id: str) -> str:
     """A session that died before its job."""
-    return (
-        f"its jlab-node has ended, although {TABLE[record.scheduler].TITLE} job {record.job_id} "
-        "still runs"
-    )
+    return f"its jlab-node has ended, although {job(scheduler, job_id)} still runs"
+
+
+def job(scheduler: str, job_id: str) -> str:
+    """What a job is called in the middle of a sentence."""
+    if scheduler == local.NAME:
+        return f"its process {job_id}"
+    return f"{TABLE[scheduler].TITLE} job {job_id}"
+
+
+def fate(session_id: str, status: Status | None) -> str:
+    """What became of a session that is not there any more."""
+    scheduler, job_id, name = session_id.split("-", 2)
+    if status is None:
+        return f"session {name} is over"
+    if status.state is State.RUNNING:
+        return f"session {name} is over: {death(scheduler, job_id)}"
+    return f"session {name} is over: {end(scheduler, job_id, status)}"
+
+
+def running(record: Record, *, now: float) -> str:
+    """A session that can be used."""
+    where = "" if record.scheduler == local.NAME else f" in {job(record.scheduler, record.job_id)}"
+    return f"session {record.name} runs on {record.node}{where}{left(record.ends_at, now=now)}"
+
+
+def left(ends_at: int | None, *, now: float) -> str:
+    """How long that is, as the end of a sentence; "" where it is not known."""
+    if ends_at is None:
+        return ""
+    minutes = max(int(ends_at - now) // 60, 0)
+    return f", {minutes // 60} h {minutes % 60} min left"
 
 
 def elsewhere(record: Record) -> str:
@@ -52,37 +78,42 @@ def elsewhere(record: Record) -> str:
     if record.scheduler == local.NAME:
         return f"session {record.name} runs on {record.node}, which is another machine"
     cluster = f" of cluster {record.cluster}" if record.cluster else ""
-    job = f"{TABLE[record.scheduler].TITLE} job {record.job_id}{cluster}"
-    return f"session {record.name} runs on {record.node} in {job}, which this machine does not know"
+    what = f"{job(record.scheduler, record.job_id)}{cluster}"
+    return (
+        f"session {record.name} runs on {record.node} in {what}, which this machine does not know"
+    )
 
 
 def waiting(ahead: Sequence[Status], *, now: float) -> str:
     """How it stands with the first of these jobs; what matters most comes first."""
-    job = ahead[0]
-    name = f" ({job.name})" if job.name else ""
+    first = ahead[0]
+    name = f" ({first.name})" if first.name else ""
     more = f" (and {len(ahead) - 1} more)" if len(ahead) > 1 else ""
-    if job.state is State.RUNNING:
-        where = f" on {job.node}" if job.node else ""
-        return f"job {job.job_id}{name} runs{where}; JupyterLab is starting{more}"
-    why = f", {job.why}" if job.why else ""
-    if job.starts_at is None:
+    if first.state is State.RUNNING:
+        where = f" on {first.node}" if first.node else ""
+        return f"job {first.job_id}{name} runs{where}; JupyterLab is starting{more}"
+    why = f", {first.why}" if first.why else ""
+    if first.starts_at is None:
         when = "its start is not known yet"
-    elif job.starts_at < now + 60:
+    elif first.starts_at < now + 60:
         when = "starts any moment"
     else:
-        when = f"starts about {clock(job.starts_at, now=now)}"
-    return f"job {job.job_id}{name} is queued, {when}: {job.word}{why}{more}"
+        when = f"starts about {clock(first.starts_at, now=now)}"
+    return f"job {first.job_id}{name} is queued, {when}: {first.word}{why}{more}"
 
 
-def in_vain(job: Status) -> str:
+def starting(session_id: str, *, host: str) -> str:
+    """A session that is being started on this machine."""
+    return f"session {session_id} runs on {host}; JupyterLab is starting"
+
+
+def in_vain(status: Status) -> str:
     """A job was waited for, and is no session."""
-    name = f" ({job.name})" if job.name else ""
-    if job.state is State.ENDED:
-        when = f" at {clock(job.ends_at, now=time.time())}" if job.ends_at else ""
-        return f"job {job.job_id}{name} {job.why}{when} before it was a session: its log says why"
-    return (
-        f"job {job.job_id}{name} has run for ten minutes and is no session yet: its log may say why"
-    )
+    what = f"job {status.job_id} ({status.name})" if status.name else f"job {status.job_id}"
+    if status.state is State.ENDED:
+        when = f" at {clock(status.ends_at, now=time.time())}" if status.ends_at else ""
+        return f"{what} {status.why}{when} before it was a session: its log says why"
+    return f"{what} has run for ten minutes and is no session yet: its log may say why"
 
 
 def no_way(failures: Sequence[str]) -> str:

@@ -379,16 +379,16 @@ def test_cancel(commands: Commands) -> None:
         pytest.param(
             RECORD,
             "echo 'scancel: error: Access denied' >&2; exit 1",
-            "session slurm-12-lab cannot be stopped: scancel: error: Access denied",
+            "Slurm job 12 cannot be cancelled: scancel: error: Access denied",
             id="refused",
         ),
         pytest.param(
-            RECORD, "exit 5", "session slurm-12-lab cannot be stopped: exit code 5", id="silent"
+            RECORD, "exit 5", "Slurm job 12 cannot be cancelled: exit code 5", id="silent"
         ),
         pytest.param(
             RECORD,
             None,
-            "session slurm-12-lab cannot be stopped: scancel is not on PATH here",
+            "Slurm job 12 cannot be cancelled: scancel is not on PATH here",
             id="no such command",
         ),
         pytest.param(
@@ -422,7 +422,7 @@ def test_cancel_that_cannot(
     with pytest.raises(JlabError) as caught:
         jobs.cancel(record)
     assert str(caught.value) == text
-    elsewhere = "cannot be stopped" not in text
+    elsewhere = "cannot be cancelled" not in text
     assert not (elsewhere and {"scancel", "kill"} & set(commands.names)), "it ends no other job"
 
 

@@ -38,7 +38,7 @@ def is_needed():
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    print(submit.submit(home, None, TABLE["slurm"], by_a_person=True, is_needed=is_needed))
+    print(submit.submit(home, submit.command(home, None), TABLE["slurm"], is_needed=is_needed))
 except JlabError as error:
     print(error)
 """
@@ -75,7 +75,8 @@ def runs(home: Home) -> int:
 
 def connect(home: Home, wanted: str | None = None, *, by_a_person: bool = True) -> str:
     """One connection, with no job in sight."""
-    return submit.submit(home, wanted, SLURM, by_a_person=by_a_person, is_needed=lambda: True)
+    text = submit.command(home, wanted)
+    return submit.submit(home, text, SLURM, by_a_person=by_a_person, is_needed=lambda: True)
 
 
 def refused(home: Home, *, by_a_person: bool) -> str:
@@ -174,7 +175,7 @@ def test_the_command_is_a_shells_and_reads_nothing(home: Home) -> None:
 
 def test_it_is_not_needed_any_more(home: Home) -> None:
     submit.set_command(home, None, COMMAND)
-    said = submit.submit(home, None, SLURM, by_a_person=True, is_needed=lambda: False)
+    said = submit.submit(home, COMMAND, SLURM, is_needed=lambda: False)
     assert said == "another connection of yours has submitted a job just now"
     assert runs(home) == 0
     assert not mark(home).exists(), "nothing has happened"

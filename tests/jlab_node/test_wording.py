@@ -70,12 +70,12 @@ def test_clock_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_end(scheduler: str, status: Status, text: str) -> None:
-    assert wording.end(replace(RECORD, scheduler=scheduler), status) == text
+    assert wording.end(scheduler, RECORD.job_id, status) == text
 
 
 def test_death() -> None:
     text = "its jlab-node has ended, although OAR job 12 still runs"
-    assert wording.death(replace(RECORD, scheduler="oar")) == text
+    assert wording.death("oar", RECORD.job_id) == text
 
 
 @pytest.mark.parametrize(

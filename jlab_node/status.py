@@ -1,0 +1,85 @@
+"""How it stands with a session: it runs, it will, it is over, or there is none."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import jobs, schedulers, sessions, sockets, wording
+from .record import is_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .home import Home
+    from .record import Record
+    from .sessions import Published
+    from .upcoming import Upcoming
+
+RUNNING, STARTING, QUEUED, OVER, NONE, UNKNOWN = (
+    "running",
+    "starting",  # no job that is waited for, but on this machine
+    "queued",  # also: its job runs, and JupyterLab does not answer yet
+    "over",
+    "none",
+    "unknown",  # the scheduler does not answer
+)
+_MAX_AGE = 2.0  # seconds that an answer of the scheduler may be old
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One of the states above, in a sentence too."""
+
+    state: str
+    text: str
+    record: Record | None = None  # of a session that runs
+    job_id: str | None = None  # of one that is queued
+
+
+def living(home: Home, *, user: str) -> list[Published]:
+    """The sessions whose jobs have not ended, as far as can be told here, newest first.
+
+    Those of this cluster come first, as ssh goes to no other: a home may be seen from several.
+    """
+    published, _ = sessions.read_all(home.sessions)
+    found = jobs.living(published, user)
+    return sorted(found, key=lambda each: not jobs.can_tell(each.record))
+
+
+def look(
+    home: Home, upcoming: Upcoming, *, user: str, wanted: str | None, after: str | None, base: Path
+) -> Standing:
+    """How it stands with the session `wanted` (a name, an id; None: the newest).
+
+    `after`: the id of the session that was there before; if there is none, what became of it.
+    """
+    now = time.time()
+    found = living(home, user=user)
+    for each in found:
+        if wanted in (None, each.record.name, each.record.id):
+            return Standing(RUNNING, wording.running(each.record, now=now), record=each.record)
+    ahead = upcoming.jobs(max_age=_MAX_AGE)
+    if ahead:
+        return Standing(QUEUED, wording.waiting(ahead, now=now), job_id=ahead[0].job_id)
+    for session_id in sockets.starting(base):
+        if wanted in (None, session_id.split("-", 2)[-1]):
+            return Standing(STARTING, wording.starting(session_id, host=socket.gethostname()))
+    site = jobs.site()
+    if site and upcoming.problem:
+        return Standing(UNKNOWN, f"{site.scheduler.TITLE} does not answer ({upcoming.problem})")
+    if after is not None:
+        return Standing(OVER, fate(after))
+    names = sorted({each.record.name for each in found})
+    host = socket.gethostname()
+    text = wording.nothing(site, host=host, wanted=wanted, names=names, jobs=upcoming.others)
+    return Standing(NONE, text)
+
+
+def fate(session_id: str) -> str:
+    """What became of the session of that id, in a sentence."""
+    scheduler, job_id, _ = session_id.split("-", 2)
+    module = schedulers.TABLE.get(scheduler) if is_id(session_id) else None
+    return wording.fate(session_id, jobs.look(module, job_id) if module else None)
