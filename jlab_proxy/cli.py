@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import json
 import sys
 from importlib.metadata import version
 from typing import NoReturn
 
 import click
+from click.shell_completion import get_completion_class
 
+from . import answers, listing, login, names, paths, ports, sshconfig, target, tunnel
+from . import close as closing
 from . import connect as connecting
-from . import login, paths, sshconfig, target
 from . import setup as setting_up
-from .errors import USAGE, JlabError
+from .errors import FAILED, UNAVAILABLE, USAGE, JlabError
+from .screen import Screen, copy
 
 _config_option = click.option(
     "-F", "config", metavar="FILE", help="Another ssh config file, as ssh's own -F."
@@ -21,15 +24,16 @@ _config_option = click.option(
 
 def main() -> NoReturn:
     """Run the command; raises JlabError."""
+    code: object = 0
     try:
-        cli(prog_name="jlab-proxy", standalone_mode=False)
+        code = cli(prog_name="jlab-proxy", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
         print(file=sys.stderr)
         sys.exit(130)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,7 +46,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("alias")
+@click.argument("alias", shell_complete=names.complete)
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -95,13 +99,93 @@ def setup(
     )
 
 
+_where = click.argument("where", metavar="ALIAS[+SESSION]", shell_complete=names.complete)
+
+
+@cli.command("open")
+@_where
+@click.option(
+    "--submit", metavar="CMD", help="If there is no session and no job, let the cluster run CMD."
+)
+@click.option(
+    "--with",
+    "exposed",
+    metavar="NAME",
+    multiple=True,
+    help="Forward NAME as well: what `jlab-node expose NAME PORT` names in the job.",
+)
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@_config_option
+def open_(
+    where: str,
+    *,
+    submit: str | None,
+    exposed: tuple[str, ...],
+    no_browser: bool,
+    config: str | None,
+) -> int:
+    """Open JupyterLab in the browser, and hold the way to it until the job ends, or Ctrl-C.
+
+    Waits for a job that is queued. Connects again, at the same port, when the network was gone or
+    this computer has slept; follows the session when it moves to a new job.
+
+    Example:  jlab-proxy open gricad --submit 'oarsub -S ./jlab.sh'
+    """
+    files, wanted = paths.locate(config), target.parse(where)
+    if submit is not None and not submit.isprintable():
+        raise JlabError("--submit takes one command line", code=USAGE)
+    for name in exposed:
+        target.check_session(name)
+    port, forwards = ports.lead(files, wanted)
+    more, extra = ports.for_exposed(files, wanted, exposed)
+    wish = tunnel.Wish(
+        wanted,
+        port,
+        forwards=[*forwards, *more],
+        exposed=list(extra.items()),
+        submit=submit,
+        browser=not no_browser,
+    )
+    return tunnel.Tunnel(login.find(files, wanted.alias), wish, Screen()).hold()
+
+
 @cli.command()
-@click.argument("where", metavar="ALIAS[+SESSION]")
+@click.argument("aliases", metavar="[ALIAS]...", nargs=-1, shell_complete=names.complete)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
+@_config_option
+def ls(aliases: tuple[str, ...], *, as_json: bool, config: str | None) -> int:
+    """List the sessions of all clusters that are set up here (or of ALIAS...), side by side.
+
+    The exit code is 1 if a cluster could not be asked.
+
+    Example:  jlab-proxy ls
+    """
+    files = paths.locate(config)
+    wanted = [target.parse(each).alias for each in aliases] or names.aliases(files)
+    if not wanted:
+        raise JlabError("no cluster is set up on this computer: jlab-proxy setup ALIAS")
+    found = listing.ask_all(files, list(dict.fromkeys(wanted)))
+    for cluster in found:
+        if cluster.problem:
+            connecting.say(f"{cluster.alias}: {cluster.problem}")
+        else:
+            names.remember(files, cluster.alias, (each.name for each in cluster.sessions))
+    if as_json:
+        print(json.dumps(listing.as_json(found)))
+    else:
+        print("\n".join(listing.table(found)))
+    return int(any(cluster.problem for cluster in found))
+
+
+@cli.command()
+@_where
 @_config_option
 def url(where: str, *, config: str | None) -> None:
     """Print the address that logs a browser in, while `ssh jlab+ALIAS` is open.
 
     It contains the session's token: whoever has it can do what you can.
+
+    Example:  jlab-proxy url gricad+gpu
     """
     files = paths.locate(config)
     wanted = target.parse(where)
@@ -112,17 +196,90 @@ def url(where: str, *, config: str | None) -> None:
             f"no port of this computer leads to {wanted.name}: "
             f"jlab-proxy setup {wanted.alias}{session}"
         )
-    arguments = [f"--port={port}", *([wanted.session] if wanted.session else [])]
-    answer = login.find(files, wanted.alias).ask("url", *arguments)
-    address = str(answer.get("url"))
-    if not re.fullmatch(rf"http://localhost:{port}/[\w.~%/-]*lab\?token=[0-9a-f]{{64}}", address):
-        raise JlabError("the cluster's answer is not an address")
+    answer = login.find(files, wanted.alias).ask("url", f"--port={port}", *wanted.sessions)
+    address = answers.parse_url(answer, port)
     if connecting.is_free(port):
         connecting.say(
             f"localhost:{port} is not open yet: keep `ssh {wanted.host}` running, "
             "then open this address"
         )
     print(address)
+
+
+@cli.command()
+@_where
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=50, show_default=True)
+@_config_option
+def logs(where: str, *, follow: bool, lines: int, config: str | None) -> int:
+    """Show what the last session and its JupyterLab wrote, even after its end.
+
+    Example:  jlab-proxy logs -f gricad
+    """
+    wanted = target.parse(where)
+    options = [f"--lines={lines}", *(["--follow"] if follow else [])]
+    process = login.find(paths.locate(config), wanted.alias).run("logs", *options, *wanted.sessions)
+    assert process.stdout is not None  # noqa: S101
+    try:
+        with process.stdout as stream:
+            copy(stream)
+    finally:
+        process.terminate()
+    return process.wait()
+
+
+@cli.command()
+@_where
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_config_option
+def stop(where: str, *, yes: bool, config: str | None) -> int:
+    """End a session and cancel its job (or the job that is to become one), once you have agreed.
+
+    Example:  jlab-proxy stop gricad+gpu
+    """
+    wanted = target.parse(where)
+    cluster = login.find(paths.locate(config), wanted.alias)
+    standing = answers.parse_standing(cluster.ask("status", *wanted.sessions))
+    what = standing.session.id if standing.session else standing.job_id
+    if what is None:
+        connecting.say(standing.text)
+        return UNAVAILABLE
+    print(standing.text)
+    if not yes and not click.confirm("End it?", default=False):
+        print("nothing was stopped")
+        return FAILED
+    cluster.ask("stop", what)
+    print("it is stopped")
+    return 0
+
+
+@cli.command()
+@click.argument("aliases", metavar="[ALIAS]...", nargs=-1, shell_complete=names.complete)
+@_config_option
+def close(aliases: tuple[str, ...], *, config: str | None) -> None:
+    """Close what is still open to the clusters (or to ALIAS...): tunnels, shared connections.
+
+    Shells in sessions stay, unless they ride on a shared connection. Nothing on the cluster ends.
+
+    Example:  jlab-proxy close gricad
+    """
+    files = paths.locate(config)
+    wanted = [target.parse(each).alias for each in aliases] or names.aliases(files)
+    for alias in dict.fromkeys(wanted):
+        closed = closing.close(files, alias)
+        print("\n".join(f"{alias}: {each}" for each in closed or ["nothing is open"]))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the shell's completion of jlab-proxy, with clusters and sessions.
+
+    Example:  jlab-proxy completion bash >> ~/.bashrc
+    """
+    maker = get_completion_class(shell)
+    assert maker is not None  # noqa: S101
+    print(maker(cli, {}, "jlab-proxy", "_JLAB_PROXY_COMPLETE").source())
 
 
 @cli.command()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+OPEN = "JLAB_PROXY_OPEN"  # in the environment of an ssh that `jlab-proxy open` has started
 USAGE_TEXT = "usage: jlab-proxy connect HOST [--port N] [-F FILE] [--no-share]"
 
 
@@ -59,6 +60,8 @@ def _parse(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
 
 def _for_the_cluster(where: target.Target, port: str | None) -> list[str]:
     words = [f"--session={where.session}"] if where.session else []
+    if OPEN in os.environ:
+        words.append("--no-submit")
     if not sys.stderr.isatty():
         return words
     words.append(f"--columns={_columns()}")

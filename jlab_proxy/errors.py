@@ -4,6 +4,7 @@ from __future__ import annotations
 
 FAILED = 1
 USAGE = 2
+UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h: there is nothing to connect to
 
 
 class JlabError(Exception):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import ssh
 from .errors import JlabError
+from .screen import printable
 
 if TYPE_CHECKING:
     from .paths import Paths
@@ -19,6 +20,11 @@ JSON_FORMAT = 1  # the newest that is understood here
 
 _SSH_FAILED = 255
 _BAD_USAGE = 2
+_OURS = "jlab-node: "
+
+
+class NoConnectionError(JlabError):
+    """ssh did not get to the login node, or nothing came back."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +35,52 @@ class Login:
     alias: str
     share: bool  # keep the connection for later ones: unless the user's alias does so already
 
-    def ask(self, verb: str, *arguments: str, stdin: str = "") -> dict[str, Any]:
-        """What `jlab-node VERB --json` answers there; raises JlabError.
+    def ask(
+        self,
+        verb: str,
+        *arguments: str,
+        stdin: str = "",
+        batch: bool = False,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """What `jlab-node VERB --json` answers there; raises JlabError, NoConnectionError.
 
-        ssh's own messages and prompts go to the terminal.
+        ssh's own messages and prompts go to the terminal; with `batch` there are no prompts, and
+        what ssh says becomes part of the error. `timeout` is in seconds.
         """
         remote = ssh.remote_command("jlab-node", [verb, *arguments, "--json"], alias=self.alias)
-        done = subprocess.run(
-            ssh.command(self.paths, self.alias, remote, share=self.share),
-            input=stdin.encode(),
-            stdout=subprocess.PIPE,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ssh.command(self.paths, self.alias, remote, share=self.share, batch=batch),
+                input=stdin.encode(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE if batch else None,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise NoConnectionError(f"{self.alias} has not answered for {timeout:.0f} s") from None
         if done.returncode:
-            raise _failure(done.returncode, self.alias)
+            raise _failure(
+                done.returncode, self.alias, (done.stderr or b"").decode("utf-8", "replace")
+            )
         return parse(done.stdout.decode("utf-8", errors="replace"), alias=self.alias)
+
+    def run(self, verb: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """`jlab-node VERB` there, its stdout as it comes."""
+        remote = ssh.remote_command("jlab-node", [verb, *arguments], alias=self.alias)
+        return subprocess.Popen(
+            ssh.command(self.paths, self.alias, remote, share=self.share), stdout=subprocess.PIPE
+        )
+
+    def end_shared(self) -> bool:
+        """End the shared connection, if there is one of ours; whether there was."""
+        control_path = self.paths.control_path() if self.share else None
+        if control_path is None:
+            return False
+        words = ssh.end_master(self.paths, self.alias, control_path)
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        return done.returncode == 0
 
 
 def find(paths: Paths, alias: str) -> Login:
@@ -105,9 +142,13 @@ def _too_old(alias: str) -> str:
     )
 
 
-def _failure(code: int, alias: str) -> JlabError:
+def _failure(code: int, alias: str, said: str) -> JlabError:
+    """`said`: what ssh or jlab-node said, where it did not go to the terminal."""
+    lines = [printable(line) for line in said.splitlines() if line.strip()]
     if code == _SSH_FAILED:
-        return JlabError(f"no connection to {alias}: `ssh {alias}` has to work first")
+        why = lines[-1] if lines else f"`ssh {alias}` has to work first"
+        return NoConnectionError(f"no connection to {alias}: {why}", code=code)
     if code == _BAD_USAGE:
         return JlabError(_too_old(alias))
-    return JlabError("", code=code)  # the cluster has said why
+    ours = [line[len(_OURS) :] for line in lines if line.startswith(_OURS)]
+    return JlabError("\n".join(ours or lines[-1:]), code=code)  # "": the cluster has said why

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import click
 from filelock import FileLock
 
-from . import identity, login, sshconfig
+from . import connect, identity, login, sshconfig
 from .errors import USAGE, JlabError
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class Answers:
 def setup(paths: Paths, target: Target, answers: Answers) -> None:
     """Make `ssh jlab+ALIAS` work; raises JlabError, and then nothing is half written."""
     before = sshconfig.read(paths.config)
-    port = answers.port or sshconfig.unused_port(before, target.host)
-    for host, taken in sshconfig.ports(before).items():
-        if taken == port and host != target.host:
+    port = answers.port or sshconfig.unused_port(before, target.host, is_free=connect.is_free)
+    for host, taken in sshconfig.forwards(before).items():
+        if taken.port == port and host != target.host:
             raise JlabError(f"port {port} is {host}'s already: choose another with --port")
     cluster = login.find(paths, target.alias)
     if not answers.dry_run:

@@ -21,10 +21,17 @@ _PLAIN = (
     "-oPermitLocalCommand=no",
 )
 
+# A shared connection that has died, as when the laptop slept, must not keep later ones waiting.
+_KEEP_ALIVE = ("-oServerAliveInterval=15", "-oServerAliveCountMax=3")
+# Nobody is there to be asked.
+_BATCH = ("-oBatchMode=yes", "-oConnectTimeout=10")
 
-def command(paths: Paths, alias: str, remote: str, *, share: bool) -> list[str]:
+
+def command(
+    paths: Paths, alias: str, remote: str, *, share: bool, batch: bool = False
+) -> list[str]:
     """ssh to `alias`, there to run `remote`; `share` keeps the connection for the next ones."""
-    words = ["ssh", *_PLAIN]
+    words = ["ssh", *_PLAIN, *(_BATCH if batch else ())]
     if not paths.is_default:
         words += ["-F", paths.config]
     control_path = paths.control_path() if share else None
@@ -33,6 +40,7 @@ def command(paths: Paths, alias: str, remote: str, *, share: bool) -> list[str]:
             "-oControlMaster=auto",
             f"-oControlPath={control_path}",
             "-oControlPersist=2m",
+            *_KEEP_ALIVE,
         ]
     return [*words, "--", alias, remote]
 
@@ -52,3 +60,10 @@ def remote_command(file: str, arguments: Sequence[str], *, alias: str) -> str:
         f'cd || exit 69; test -r {path} && exec bash {path} "$@"; echo "{missing}" >&2; exit 69'
     )
     return " ".join([f"exec sh -c '{script}' jlab", *arguments])
+
+
+def end_master(paths: Paths, host: str, control_path: str = "") -> list[str]:
+    """ssh that ends the shared connection to `host` (at `control_path`; "": its own, if any)."""
+    config = [] if paths.is_default else ["-F", paths.config]
+    where = [f"-oControlPath={control_path}"] if control_path else []
+    return ["ssh", *config, "-Oexit", *where, "--", host]

@@ -20,6 +20,7 @@ from .errors import JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Callable
 
     from .paths import Paths
     from .target import Target
@@ -30,7 +31,7 @@ FIRST_PORT = 8888
 _FREE = "bash -c 'exec 2>/dev/null; : </dev/tcp/127.0.0.1/{port} && exit 1; exit 0'"
 
 _MARKER = re.compile(r"# (>>>|<<<) (jlab\+[a-z0-9._+-]+) (>>>|<<<)(\s|$)")
-_FORWARD = re.compile(r"^\s*LocalForward ([0-9]{1,5}) ", re.MULTILINE)
+_FORWARD = re.compile(r"^\s*LocalForward ([0-9]{1,5}) (/[A-Za-z0-9._/-]{1,107})$", re.MULTILINE)
 _QUOTABLE = re.compile(r'[^\x00-\x1f\x7f"]+')
 
 
@@ -193,23 +194,37 @@ def hosts(text: str) -> set[str]:
     return {region.host for region in _regions(_lines(text))}
 
 
-def ports(text: str) -> dict[str, int]:
-    """The local port of each of our blocks, by host."""
+@dataclass(frozen=True)
+class Forward:
+    """Where a local port leads: to a socket on the node."""
+
+    port: int
+    socket: str
+
+
+def forwards(text: str) -> dict[str, Forward]:
+    """The forward of each of our blocks, by host."""
     lines = _lines(text)
     found = {}
     for region in _regions(lines):
-        forward = _FORWARD.search("".join(lines[region.start : region.stop]))
+        forward = _FORWARD.search("".join(lines[region.start : region.stop]).replace("\r\n", "\n"))
         if forward:
-            found[region.host] = int(forward[1])
+            found[region.host] = Forward(int(forward[1]), forward[2])
     return found
 
 
-def unused_port(text: str, host: str) -> int:
-    """The port this host has already, or the first that no other block has."""
+def ports(text: str) -> dict[str, int]:
+    """The local port of each of our blocks, by host."""
+    return {host: forward.port for host, forward in forwards(text).items()}
+
+
+def unused_port(text: str, host: str, *, is_free: Callable[[int], bool]) -> int:
+    """The port this host has already, or the first that no other block and no program has."""
     taken = ports(text)
     if host in taken:
         return taken[host]
-    return next(port for port in range(FIRST_PORT, 65536) if port not in taken.values())
+    others = (port for port in range(FIRST_PORT, 65536) if port not in taken.values())
+    return next(port for port in others if is_free(port))
 
 
 def read(path: str) -> str:

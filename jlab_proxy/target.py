@@ -33,6 +33,11 @@ class Target:
         """What a user types after `jlab-proxy url`."""
         return f"{self.alias}+{self.session}" if self.session else self.alias
 
+    @property
+    def sessions(self) -> list[str]:
+        """The session as an argument for `jlab-node`, which takes the newest without one."""
+        return [self.session] if self.session else []
+
 
 def parse_host(host: str) -> Target:
     """Target of a host name as ssh passes it; raises JlabError."""
@@ -53,12 +58,18 @@ def parse(text: str) -> Target:
             "host names); give the cluster such a name with a Host line in ~/.ssh/config",
             code=USAGE,
         )
-    if plus and not _is_name(session, _MAX_SESSION):
+    if plus:
+        check_session(session)
+    return Target(alias, session or None)
+
+
+def check_session(name: str) -> None:
+    """Raises JlabError unless a session, or what one exposes, can be called so."""
+    if not _is_name(name, _MAX_SESSION):
         raise JlabError(
-            f"{session!r} cannot be a session's name: 1 to {_MAX_SESSION} of a-z 0-9 . _ -",
+            f"{name!r} cannot be a session's name: 1 to {_MAX_SESSION} of a-z 0-9 . _ -",
             code=USAGE,
         )
-    return Target(alias, session or None)
 
 
 def _is_name(text: str, longest: int) -> bool:

@@ -1,0 +1,108 @@
+"""One `ssh -N jlab+...`: the forwards that it holds, what it says, and who answers behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import queue
+import ssl
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+from . import connect
+from .screen import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .paths import Paths
+
+_TIMEOUT = 5.0  # seconds for one request
+# A connection of its own, since a shared one would end on its own terms; and one that notices
+# within 15 s that the network is gone.
+_OPTIONS = (
+    "-N",
+    "-oControlPath=none",
+    "-oExitOnForwardFailure=yes",
+    "-oServerAliveInterval=5",
+    "-oServerAliveCountMax=3",
+)
+
+
+class Forward:
+    """A running ssh; a context manager that ends it."""
+
+    def __init__(self, paths: Paths, host: str, more: Sequence[str]) -> None:
+        """`more`: further options, such as -L. Raises OSError."""
+        config = [] if paths.is_default else ["-F", paths.config]
+        self._process = subprocess.Popen(
+            ["ssh", *config, *_OPTIONS, *more, "--", host],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, connect.OPEN: "1"},
+        )
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Forward:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(timeout=1)
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None  # noqa: S101
+        with self._process.stderr as stream:
+            for line in stream:
+                self._lines.put(printable(line.decode("utf-8", errors="replace").strip()))
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def lines(self) -> list[str]:
+        """What it has said since the last time."""
+        if self.has_ended:
+            self._reader.join(timeout=1)
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._lines.get_nowait())
+        return found
+
+
+def answers(address: str) -> int | None:
+    """The status by which JupyterLab answers at the address that logs in; None: nobody does.
+
+    The token goes into a header: a forwarded port is as private as its user's computer.
+    """
+    parts = urlsplit(address)
+    token = parse_qs(parts.query)["token"][0]
+    assert parts.port  # noqa: S101
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":  # through ssh already: the certificate is whatever the user made
+        context = ssl._create_unverified_context()  # noqa: S323
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", parts.port, timeout=_TIMEOUT, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=_TIMEOUT)
+    try:
+        path = parts.path.removesuffix("lab") + "api/status"
+        connection.request("GET", path, headers={"Authorization": f"token {token}"})
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,79 @@
+"""`jlab-proxy ls`: the sessions of all clusters side by side, asked at the same time."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import answers, login
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .answers import Queued, Session
+    from .paths import Paths
+
+_TIMEOUT = 30.0  # seconds for a cluster to answer
+_HEAD = ("CLUSTER", "SESSION", "NODE", "JOB", "LEFT")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What one cluster has; `problem`: why it cannot be told."""
+
+    alias: str
+    sessions: Sequence[Session] = ()
+    jobs: Sequence[Queued] = ()
+    problem: str = ""
+
+
+def ask_all(paths: Paths, aliases: Sequence[str]) -> list[Cluster]:
+    """Each in turn has the terminal for itself, if it is the only one; several ask nothing."""
+    if len(aliases) == 1:
+        return [_ask(paths, aliases[0], batch=False)]
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return list(pool.map(lambda alias: _ask(paths, alias, batch=True), aliases))
+
+
+def _ask(paths: Paths, alias: str, *, batch: bool) -> Cluster:
+    try:
+        answer = login.find(paths, alias).ask(
+            "ls", batch=batch, timeout=_TIMEOUT if batch else None
+        )
+        sessions, jobs = answers.parse_sessions(answer)
+    except JlabError as error:
+        return Cluster(alias, problem=str(error) or "see above")
+    return Cluster(alias, sessions, jobs)
+
+
+def table(clusters: Sequence[Cluster]) -> list[str]:
+    """Lines for a person: the sessions in columns, then what waits and what is wrong."""
+    now = time.time()
+    rows = [
+        (
+            cluster.alias,
+            each.name,
+            each.node,
+            "-" if each.scheduler == "local" else f"{each.scheduler} {each.job_id}",
+            each.left(now) or "-",
+        )
+        for cluster in clusters
+        for each in cluster.sessions
+    ]
+    widths = [max(map(len, column)) for column in zip(_HEAD, *rows)]
+    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)) for row in rows]
+    head = "  ".join(f"{cell:{width}}" for cell, width in zip(_HEAD, widths))
+    found = [head, *lines] if rows else []
+    for cluster in clusters:
+        found += [f"{cluster.alias}: {each.text}" for each in cluster.jobs]
+        if not (cluster.sessions or cluster.jobs or cluster.problem):
+            found.append(f"{cluster.alias}: no session, and no job that will be one")
+    return [line.rstrip() for line in found]
+
+
+def as_json(clusters: Sequence[Cluster]) -> dict[str, Any]:
+    """The same for programs."""
+    return {"format": 1, "clusters": [asdict(each) for each in clusters]}

@@ -1,0 +1,63 @@
+"""The clusters that are set up here, and the sessions last seen there: for completion."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING
+
+from . import paths as locating
+from . import sshconfig, target
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from click import Context, Parameter
+    from click.shell_completion import CompletionItem
+
+    from .paths import Paths
+
+
+def aliases(paths: Paths) -> list[str]:
+    """In the order of the config file."""
+    found = sshconfig.hosts(sshconfig.read(paths.config))
+    return sorted({target.parse_host(host).alias for host in found})
+
+
+def remember(paths: Paths, alias: str, sessions: Iterable[str]) -> None:
+    """These are the sessions there now."""
+    known = seen(paths)
+    known[alias] = sorted(set(sessions))
+    with contextlib.suppress(JlabError):  # it is a convenience
+        sshconfig.write(_file(paths), json.dumps(known) + "\n")
+
+
+def _file(paths: Paths) -> str:
+    return f"{paths.directory}/seen"
+
+
+def seen(paths: Paths) -> dict[str, list[str]]:
+    """The names of the sessions last seen, by alias."""
+    with contextlib.suppress(JlabError, ValueError):
+        found = json.loads(sshconfig.read(_file(paths)) or "{}")
+        if isinstance(found, dict):
+            return {
+                str(alias): [str(each) for each in names]
+                for alias, names in found.items()
+                if isinstance(names, list)
+            }
+    return {}
+
+
+def complete(_: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
+    """ALIAS and ALIAS+SESSION for the shell's completion; asks no cluster, which would be slow."""
+    from click.shell_completion import CompletionItem
+
+    paths = locating.locate(None)
+    known = aliases(paths)
+    hosts = {host[len(target.PREFIX) :] for host in sshconfig.hosts(sshconfig.read(paths.config))}
+    there = seen(paths)
+    with_sessions = {f"{alias}+{name}" for alias in known for name in there.get(alias, ())}
+    wanted = {*known, *(hosts | with_sessions if "SESSION" in (parameter.metavar or "") else ())}
+    return [CompletionItem(each) for each in sorted(wanted) if each.startswith(incomplete)]

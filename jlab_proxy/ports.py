@@ -1,0 +1,113 @@
+"""Ports of this computer: which one leads to a session, and who has one that is taken."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import psutil
+
+from . import connect, sshconfig
+from .errors import JlabError
+from .screen import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from .paths import Paths
+    from .target import Target
+
+FIRST_EXTRA = 8787  # what Dask's dashboard has where it is free
+
+
+def lead(paths: Paths, target: Target) -> tuple[int, list[str]]:
+    """The local port for a session, and the options of ssh that make it lead there.
+
+    A session without a block of its own borrows from that of its cluster. Raises JlabError.
+    """
+    blocks = sshconfig.forwards(sshconfig.read(paths.config))
+    own = blocks.get(target.host)
+    if own is not None:
+        check_free(own.port, target)
+        return own.port, []
+    cluster = blocks.get(f"jlab+{target.alias}")
+    if cluster is None or target.session is None:
+        raise JlabError(
+            f"no port of this computer leads to {target.name}: jlab-proxy setup {target.alias}"
+        )
+    port = _free_from(sshconfig.FIRST_PORT, {each.port for each in blocks.values()})
+    return port, [_option(port, cluster.socket, target.session)]
+
+
+def for_exposed(
+    paths: Paths, target: Target, names: Sequence[str]
+) -> tuple[list[str], dict[str, int]]:
+    """Options of ssh that forward what the session exposes, and the local port of each name."""
+    blocks = sshconfig.forwards(sshconfig.read(paths.config))
+    socket = (blocks.get(target.host) or blocks[f"jlab+{target.alias}"]).socket
+    taken = {each.port for each in blocks.values()}
+    options, ports = [], {}
+    for name in names:
+        ports[name] = _free_from(FIRST_EXTRA, taken)
+        taken.add(ports[name])
+        options.append(_option(ports[name], socket, name))
+    return options, ports
+
+
+def _option(port: int, socket: str, name: str) -> str:
+    """The forward to the socket of that name, in the same directory of the node."""
+    return f"-L{port}:{PurePosixPath(socket).with_name(name)}.sock"
+
+
+def _free_from(first: int, taken: Iterable[int]) -> int:
+    ports = (port for port in range(first, 65536) if port not in taken)
+    return next(port for port in ports if connect.is_free(port))
+
+
+def check_free(port: int, target: Target) -> None:
+    """Raises JlabError, which says who has the port."""
+    if connect.is_free(port):
+        return
+    found = next(holders(port), None)
+    if found is None:
+        raise JlabError(
+            f"localhost:{port} is taken by a program of another user: choose another port with "
+            f"jlab-proxy setup {target.alias} --port N"
+        )
+    command = printable(" ".join(found.cmdline()))
+    remedy = f"jlab-proxy setup {target.alias} --port N chooses another port"
+    if tunnel_words(found):
+        remedy = f"jlab-proxy close {target.alias} ends it"
+    raise JlabError(f"localhost:{port} is taken by process {found.pid} ({command}): {remedy}")
+
+
+def holders(port: int) -> Iterator[psutil.Process]:
+    """The user's own processes that listen on the port."""
+    for process in own_processes():
+        with contextlib.suppress(psutil.Error):
+            if any(
+                each.laddr.port == port and each.status == psutil.CONN_LISTEN
+                for each in process.net_connections(kind="tcp")
+            ):
+                yield process
+
+
+def own_processes() -> Iterator[psutil.Process]:
+    """Those of the user."""
+    me = psutil.Process().username()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.username() == me:
+                yield process
+
+
+def tunnel_words(process: psutil.Process) -> list[str]:
+    """The words of an ssh to a session which only forwards, with no shell that hangs on it."""
+    with contextlib.suppress(psutil.Error):
+        words = process.cmdline()
+        program = PurePosixPath(words[0]).name if words else ""
+        to_session = any(word.startswith("jlab+") for word in words)
+        if program in ("ssh", "ssh.exe") and "-N" in words and to_session:
+            return words
+    return []
