@@ -22,6 +22,7 @@ from . import submit as submitting
 from .connect import laptop_is_gone
 from .errors import FAILED, UNAVAILABLE, JlabError
 from .record import MAX_PORT, is_name
+from .screen import printable
 from .upcoming import Upcoming
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def main() -> NoReturn:
 
 def _fail(text: str, code: int) -> NoReturn:
     for line in text.splitlines():
-        print(f"jlab-node: {line}", file=sys.stderr)
+        print(f"jlab-node: {printable(line)}", file=sys.stderr)
     sys.exit(_exit_code(code))
 
 
@@ -161,8 +162,7 @@ def setup(
 ) -> None:
     """Make ~/.jlab complete and current. Safe to repeat; `run` does it too."""
     directory = home.locate() if dry_run else home.prepare()
-    if not dry_run:
-        home.remember_site(directory, jobs.site())
+    jobs.site()  # known to ~/.jlab/connect from now on
     if authorize and not dry_run:
         home.authorize(directory, sys.stdin.readline())
     if with_submit and not dry_run:

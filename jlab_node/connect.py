@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import sys
 import time
@@ -23,12 +24,14 @@ from .upcoming import Upcoming
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .record import Record
     from .schedulers.job import Status
     from .sessions import Published
 
 _POLL = 0.3  # seconds between two looks at the records
 _EAGER = 10.0  # seconds of waiting in which the scheduler is asked often
 _SELDOM, _OFTEN = 15.0, 2.0  # seconds between two questions to the scheduler
+_UNTIL_LISTED = 20.0  # seconds for a new job to be listed
 _RELAY_DESCRIPTOR = 3
 
 
@@ -48,7 +51,9 @@ class Connection:
 
     def __init__(self, wish: Wish, *, env: Mapping[str, str], user: str) -> None:
         self.wish = wish
+        self._began = time.monotonic()
         self.screen = Screen(wish.columns)
+        self.screen.status("looking for your session", waited=0, passing=True)
         self.home = home.locate()
         self.site = jobs.site()
         self._base = sockets.base_path(env, user)
@@ -57,11 +62,10 @@ class Connection:
         self._unreachable: list[str] = []  # sessions that run, but cannot be reached
         self._elsewhere: list[str] = []  # sessions of another cluster that has this home
         self._awaited: Status | None = None  # the job that was waited for last
-        self._began = time.monotonic()
+        self._submitted_at: float | None = None
 
     def establish(self) -> NoReturn:
         """Become the connection; raises JlabError when there is nothing to wait for."""
-        home.remember_site(self.home, self.site)
         while True:
             # Asked in this order, a session that becomes ready in between is not missed.
             starting = self._starting_here()
@@ -70,7 +74,7 @@ class Connection:
             names = self._try_each()
             if len(self._tried) > led_nowhere:
                 continue  # which took time, and removed records
-            if starting or jobs_ahead or self._upcoming.problem:
+            if starting or jobs_ahead or self._upcoming.problem or self._is_to_be_listed():
                 self._awaited = jobs_ahead[0] if jobs_ahead else self._awaited
                 self._tell(starting, jobs_ahead)
             elif self._upcoming.is_known:
@@ -79,6 +83,12 @@ class Connection:
             if laptop_is_gone():
                 raise JlabError("the laptop has ended the connection", code=UNAVAILABLE)
             time.sleep(_POLL)
+
+    def _is_to_be_listed(self) -> bool:
+        """Whether a job was submitted just now: some schedulers take a moment to list it."""
+        return (
+            self._submitted_at is not None and time.monotonic() - self._submitted_at < _UNTIL_LISTED
+        )
 
     def _starting_here(self) -> list[str]:
         found = sockets.starting(self._base)
@@ -136,9 +146,7 @@ class Connection:
                 self._go(published, ladder.tcp(record))
             except ladder.Closed as closed:
                 failures.append(f"TCP to port {record.ssh_port}: {closed}")
-        status = jobs.of(record)
-        if status is not None and status.state is not State.RUNNING:
-            raise ladder.Over(wording.end(record.scheduler, record.job_id, status))
+        _refuse_if_over(record)
         if record.scheduler == schedulers.local.NAME:
             raise ladder.Closed(f"it does not answer ({failures[0]})")
         for name, command, timeout in ladder.others(record, silent=silent):
@@ -157,6 +165,7 @@ class Connection:
                     raise ladder.Over(wording.death(record.scheduler, record.job_id)) from None
                 # From outside of the job, its /tmp and its processes may look like none.
                 failures.append(f"{name}: {over}, as far as can be seen from outside of the job")
+        _refuse_if_over(record)  # by now
         raise ladder.Closed(wording.no_way(failures))
 
     def _go(self, published: Published, way: ladder.Way) -> NoReturn:
@@ -165,6 +174,7 @@ class Connection:
         sys.stdout.buffer.write(way.first_line)
         sys.stdout.buffer.flush()
         way.connection.settimeout(None)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and so would the relay
         os.dup2(way.connection.fileno(), _RELAY_DESCRIPTOR)
         os.set_inheritable(_RELAY_DESCRIPTOR, True)  # dup2 does not see to it if they are the same
         script = str(self.home.path / "connect")
@@ -175,7 +185,8 @@ class Connection:
         """Say so, and leave nothing behind that others would run into."""
         record = published.record
         status = jobs.of(record)
-        if status is not None and status.state is State.RUNNING:
+        lives_on = status is not None and status.state is State.RUNNING
+        if lives_on and not jobs.is_anew(record, status):
             sessions.bury(published)
         else:
             sessions.withdraw(published)
@@ -189,7 +200,7 @@ class Connection:
         self.screen.clear()
         if self._unreachable:
             raise JlabError("\n".join(self._unreachable), code=UNAVAILABLE)
-        if self.site and self._awaited and not self._upcoming.has_session(self._awaited.job_id):
+        if self.site and self._awaited and not self._upcoming.has_session(self._awaited):
             found = jobs.look(self.site.scheduler, self._awaited.job_id)
             raise JlabError(wording.in_vain(found or self._awaited), code=UNAVAILABLE)
         command = submit.command(self.home, self.wish.session) if self.wish.may_submit else ""
@@ -199,7 +210,8 @@ class Connection:
                 host=socket.gethostname(),
                 wanted=self.wish.session,
                 names=names,
-                jobs=self._upcoming.others,
+                jobs=len(self._upcoming.others),
+                coming=self._upcoming.other_sessions(),
             )
             raise JlabError("\n".join([*self._elsewhere, text]), code=UNAVAILABLE)
         self.screen.say(
@@ -208,10 +220,28 @@ class Connection:
                 command,
                 self.site.scheduler,
                 by_a_person=self.wish.columns is not None,
-                is_needed=lambda: not self._upcoming.jobs(max_age=0),
+                is_needed=self._is_needed,
             )
         )
+        self._submitted_at = time.monotonic()
         self._upcoming.jobs(max_age=0)
+
+    def _is_needed(self) -> bool:
+        """Whether there still is neither a job nor a session; raises JlabError."""
+        if self._upcoming.jobs(max_age=0):
+            return False
+        if self._upcoming.problem:
+            raise JlabError(f"nothing is submitted: {self._no_answer()}", code=UNAVAILABLE)
+        published, _ = sessions.read_all(self.home.sessions)
+        return all(
+            each.record.token in self._tried
+            for each in published
+            if self._is_wanted(each.record.name)
+        )
+
+    def _no_answer(self) -> str:
+        assert self.site is not None  # noqa: S101
+        return f"{self.site.scheduler.TITLE} does not answer ({self._upcoming.problem})"
 
     def _tell(self, starting: list[str], ahead: list[Status]) -> None:
         for text in self._unreachable:
@@ -220,13 +250,24 @@ class Connection:
             text = wording.waiting(ahead, now=time.time())
         elif starting:
             text = wording.starting(starting[0], host=socket.gethostname())
+        elif self._upcoming.problem:
+            text = f"{self._no_answer()}; asking again"
         else:
-            assert self.site is not None  # noqa: S101
-            text = (
-                f"{self.site.scheduler.TITLE} does not answer ({self._upcoming.problem}); "
-                "asking again"
-            )
+            text = "a job was submitted; it is not listed yet"
         self.screen.status(text, waited=time.monotonic() - self._began)
+
+
+def _refuse_if_over(record: Record) -> None:
+    """Raises Over if the scheduler says that the record's job is, and Closed if it stands still."""
+    status = jobs.of(record)
+    if status is None:
+        return
+    if status.state is not State.RUNNING:
+        raise ladder.Over(wording.end(record.scheduler, record.job_id, status))
+    if jobs.is_anew(record, status):
+        raise ladder.Over(wording.restart(record.scheduler, record.job_id))
+    if status.why:
+        raise ladder.Closed(f"{wording.job(record.scheduler, record.job_id)} {status.why}")
 
 
 def laptop_is_gone() -> bool:

@@ -26,9 +26,16 @@ def session_names(status: Status, script: str) -> list[str] | None:
     return None if "jlab" in f"{status.name} {status.command}".lower() else []
 
 
-def is_expected(status: Status, script: str, wanted: str | None, *, now: float) -> bool:
-    """Whether to wait for a job that has no session yet."""
+def is_expected(
+    status: Status, script: str, wanted: str | None, *, now: float, for_that: bool = False
+) -> bool:
+    """Whether to wait for a job that has no session yet.
+
+    `for_that`: it was submitted for nothing else, whatever it looks like.
+    """
     names = session_names(status, script)
+    if names == [] and for_that:
+        names = None
     if names == [] or (wanted and names and wanted not in names):
         return False
     if status.state is State.RUNNING:

@@ -9,9 +9,12 @@ import stat
 import tempfile
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 from .errors import JlabError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -67,6 +70,19 @@ def only_ours_to_write(path: Path) -> bool:
     except OSError:
         return False
     return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS_WRITE
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, timeout: float) -> Iterator[None]:
+    """Hold the lock `path`, as far as its file system knows locks; raises filelock.Timeout."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(path, mode=0o600, timeout=timeout))
+        except Timeout:
+            raise
+        except (OSError, NotImplementedError):  # a full file system, or one without locks
+            pass
+        yield
 
 
 def replace(path: Path, text: str, *, modified: float | None = None) -> Path:

@@ -10,21 +10,20 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import files
 from .errors import JlabError
-
-if TYPE_CHECKING:
-    from .jobs import Site
 
 _PUBLIC_KEY = re.compile(
     r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}( [\w@.+-]{1,128})?",
     re.ASCII,
 )
+
+_SITE = re.compile(r"([a-z]{1,16}):([A-Za-z0-9._-]{0,64})[ \n]")
 
 # cd: `python -m` looks for modules in the current directory first, and $HOME may hold any.
 _WRAPPER = """\
@@ -108,21 +107,32 @@ def authorize(home: Home, public_key: str) -> None:
         raise JlabError(f"cannot write {home.authorized_keys}: {error.strerror}") from error
 
 
-def remember_site(home: Home, site: Site | None) -> None:
+def remember_site(home: Home, scheduler: str, cluster: str) -> None:
     """Let ~/.jlab/connect know which records are of the cluster that this machine belongs to.
 
     A home may be seen from two clusters, and job numbers and node names may be the same on both.
     """
-    if site is None:
-        return
-    name = site.scheduler.NAME
-    path = home.path / "sites" / os.uname().nodename
+    path = _site_file(home)
     # A record without a cluster's name fits, as far as anybody can tell.
+    known = dict.fromkeys([f"{scheduler}:{cluster}", f"{scheduler}:"])
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        _write_if_changed(
-            path, " ".join(dict.fromkeys([f"{name}:{site.cluster}", f"{name}:"])) + "\n"
-        )
+        files.replace(path, " ".join(known) + "\n")
+
+
+def remembered_site(home: Home) -> tuple[str, str, float] | None:
+    """Scheduler, cluster and how many seconds ago that was found out; None: never."""
+    path = _site_file(home)
+    try:
+        found = _SITE.match(path.read_text(encoding="ascii"))
+        age = time.time() - path.stat().st_mtime
+    except (OSError, UnicodeDecodeError):
+        return None
+    return (found[1], found[2], age) if found else None
+
+
+def _site_file(home: Home) -> Path:
+    return home.path / "sites" / os.uname().nodename
 
 
 def _connect_script() -> str:

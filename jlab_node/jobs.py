@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import shutil
 import socket
@@ -27,28 +28,46 @@ if TYPE_CHECKING:
     from .sessions import Published
 
 _TIMEOUT = 20.0  # seconds that a scheduler has to answer
+_SITE_AGE = 86400.0  # seconds
+_SKEW = 60  # seconds by which the clocks of two machines may differ
 _LONGEST_FILE = 1 << 20  # characters
+
+_given_up: list[subprocess.Popen[str]] = []  # kept, or Python would complain that they still run
 
 
 def ask(command: list[str], *, timeout: float = _TIMEOUT) -> Answer:
     """Run a scheduler's command; one that cannot be run or takes too long has failed."""
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            timeout=timeout,
-            check=False,
         )
     except FileNotFoundError:
         return Answer(127, "", f"{command[0]} is not on PATH here")
     except OSError as error:
         return Answer(126, "", f"{command[0]}: {error.strerror}")
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
+        _give_up(process)
         return Answer(124, "", f"no answer within {timeout:.0f} s")
-    return Answer(done.returncode, done.stdout, done.stderr)
+    return Answer(process.returncode, stdout, stderr)
+
+
+def _give_up(process: subprocess.Popen[str]) -> None:
+    """Kill it; or do not wait: OAR's commands are another user's by now, and cannot be killed."""
+    with contextlib.suppress(PermissionError):
+        process.kill()
+        process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()  # it ends when it next says something
+    if process.returncode is None:
+        _given_up.append(process)
 
 
 def detect(env: Mapping[str, str]) -> Job:
@@ -80,20 +99,35 @@ class Site:
 
 @functools.cache
 def site() -> Site | None:
-    """The cluster here; None: a plain server."""
-    candidates = [
-        each
-        for each in schedulers.TABLE.values()
+    """The cluster here; None: a plain server. Found out once a day, by asking the scheduler."""
+    candidates = {
+        name: each
+        for name, each in schedulers.TABLE.items()
         if each is not local and shutil.which(each.PROGRAM)
-    ]
-    if len(candidates) > 1:  # old commands that were left, or another scheduler's in disguise
-        user = home.user()
-        answering = (each for each in candidates if mine(each, user) is not None)
-        candidates = [next(answering, candidates[0])]
-    for scheduler in candidates:
-        command = scheduler.cluster_command()
-        return Site(scheduler, scheduler.parse_cluster(ask(command)) if command else "")
-    return None
+    }
+    if not candidates:
+        return None
+    directory = home.locate()
+    name, cluster, age = home.remembered_site(directory) or ("", "", math.inf)
+    if name in candidates and 0 <= age < _SITE_AGE:
+        return Site(candidates[name], cluster)
+    scheduler = _the_one_that_answers(candidates, default=name)
+    command = scheduler.cluster_command()
+    found = scheduler.parse_cluster(ask(command)) if command else ""
+    if command and not found:  # it does not answer just now
+        return Site(scheduler, cluster if name == scheduler.NAME else "")
+    home.remember_site(directory, scheduler.NAME, found)
+    return Site(scheduler, found)
+
+
+def _the_one_that_answers(candidates: Mapping[str, Scheduler], *, default: str) -> Scheduler:
+    """Of several: there may be old commands that were left, or another scheduler's in disguise."""
+    everyone = list(candidates.values())
+    if len(everyone) == 1:
+        return everyone[0]
+    user = home.user()
+    answering = (each for each in everyone if mine(each, user) is not None)
+    return next(answering, candidates.get(default, everyone[0]))
 
 
 def is_here(node: str) -> bool:
@@ -130,9 +164,24 @@ def of(record: Record) -> Status | None:
     if scheduler is None or not can_tell(record):
         return None
     status = look(scheduler, record.job_id)
-    if status and status.nodes and record.node not in status.nodes:
-        return None  # a job of the same number on another cluster that has this home
-    return status
+    return None if status is None or _is_anothers(record, status) else status
+
+
+def _is_anothers(record: Record, status: Status) -> bool:
+    """Whether that is a job of the same number on another cluster that has this home."""
+    if status.nodes:
+        return record.node not in status.nodes
+    # A session's job has run; and it is its owner's.
+    never_ran = status.state is not State.RUNNING and status.starts_at is None
+    return bool(status.owner) and (never_ran or status.owner != home.user())
+
+
+def is_anew(record: Record, status: Status | None) -> bool:
+    """Whether the job has been started again since, as Slurm does when a node fails."""
+    if status is None or status.state is not State.RUNNING:
+        return False
+    started = record.started and status.starts_at and status.starts_at - record.started
+    return bool(started and started > _SKEW)
 
 
 def living(published: list[Published], user: str) -> list[Published]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TCP_TIMEOUT = 3.0  # seconds for the endpoint to say its first line
 _STEP_TIMEOUT = 15.0  # seconds; a scheduler that is busy takes its time
-_STEP_TIMEOUT_SILENT = 4.0  # when the node did not even refuse: it may be dead
+_STEP_TIMEOUT_DEAD = 3.0  # when nothing on the node answers
 _SSH_TIMEOUT = 5.0
 _SSH_CONNECT_TIMEOUT = 1  # seconds; login and compute nodes are neighbours
 _LONGEST_NOISE = 16 * 1024
@@ -72,7 +72,10 @@ def tcp(record: Record) -> Way:
 
 
 def others(record: Record, *, silent: bool) -> Iterator[tuple[str, list[str], float]]:
-    """Name, command and timeout of each further way; `silent`: the node did not even refuse."""
+    """Name, command and timeout of each further way; `silent`: the port did not even refuse.
+
+    Then the node may be dead, or behind a firewall. Port 22 tells: a dead node is not waited for.
+    """
     scheduler = schedulers.TABLE[record.scheduler]
     if not re.fullmatch(r"/[A-Za-z0-9._/-]+/sshd_config", record.sshd_config):
         return  # some of these go through a shell
@@ -80,10 +83,22 @@ def others(record: Record, *, silent: bool) -> Iterator[tuple[str, list[str], fl
     step = scheduler.step(record.job_id, record.node, ["sh", enter])
     if step:
         name = next(word for word in step if "=" not in word and word != "env")
-        yield name, step, _STEP_TIMEOUT_SILENT if silent else _STEP_TIMEOUT
+        dead = silent and not _says_something(record.node)
+        yield name, step, _STEP_TIMEOUT_DEAD if dead else _STEP_TIMEOUT
     options = ["-T", "-oBatchMode=yes", f"-oConnectTimeout={_SSH_CONNECT_TIMEOUT}"]
     options += ["-oClearAllForwardings=yes", "-oForwardX11=no", "-oForwardAgent=no"]
     yield "ssh", ["ssh", *options, "--", record.node, "sh", enter], _SSH_TIMEOUT
+
+
+def _says_something(node: str) -> bool:
+    """Whether the node's port for ssh answers at all, be it that it is closed."""
+    try:
+        socket.create_connection((node, 22), timeout=_SSH_CONNECT_TIMEOUT).close()
+    except ConnectionRefusedError:
+        return True
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 def through(command: list[str], *, timeout: float) -> Way:

@@ -9,13 +9,12 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import Timeout
 
 from . import files, jobs
 from .schedulers.job import Answer, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from .schedulers.job import Scheduler, Status
@@ -38,20 +37,30 @@ class Queue:
         """Make `jobs` at most `max_age` seconds old; whether that took another look."""
         if 0 <= time.time() - self.asked_at < max_age:
             return False
-        with self._lock():
-            answer = self._kept(max_age)
-            if answer is None:
-                self.asked_at = time.time()
-                answer = jobs.ask(self._command)
-                # A full home costs the others a question of their own, no more.
-                with contextlib.suppress(OSError):
-                    text = json.dumps(asdict(answer))
-                    files.replace(self._path, text, modified=self.asked_at)
+        lock = self._path.with_name(f"{self._path.name}.lock")
+        with contextlib.suppress(OSError):
+            lock.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            with files.locked(lock, timeout=_LOCK_TIMEOUT):
+                answer = self._answer(max_age)
+        except Timeout:
+            answer = self._answer(max_age)
         found = self.scheduler.parse_mine(answer)
         self.problem = jobs.said(answer) if found is None else ""
         alive = [each for each in found or () if each.state is not State.ENDED]
         self.jobs = sorted(alive, key=_nearness)
         return True
+
+    def _answer(self, max_age: float) -> Answer:
+        """The one that is kept, or a new one."""
+        answer = self._kept(max_age)
+        if answer is None:
+            self.asked_at = time.time()
+            answer = jobs.ask(self._command)
+            # A full home costs the others a question of their own, no more.
+            with contextlib.suppress(OSError):
+                files.replace(self._path, json.dumps(asdict(answer)), modified=self.asked_at)
+        return answer
 
     def _kept(self, max_age: float) -> Answer | None:
         try:
@@ -64,16 +73,6 @@ class Queue:
             return None
         self.asked_at = asked_at
         return answer
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        lock = FileLock(f"{self._path}.lock", mode=0o600, timeout=_LOCK_TIMEOUT)
-        with contextlib.ExitStack() as stack:
-            # A file system without locks, a full one: then everybody asks for themselves.
-            with contextlib.suppress(OSError, NotImplementedError):
-                self._path.parent.mkdir(mode=0o700, exist_ok=True)
-                stack.enter_context(lock)
-            yield
 
 
 def _nearness(job: Status) -> tuple[bool, float]:

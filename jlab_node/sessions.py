@@ -73,9 +73,10 @@ def bury(published: Published) -> None:
         published.path.rename(published.path.with_name(_BURIED + published.path.name))
 
 
-def is_buried(directory: Path, scheduler: str, job_id: str) -> bool:
-    """Whether that job has had a session that died."""
-    return any(directory.glob(f"{_BURIED}{scheduler}-{glob.escape(job_id)}-*"))
+def is_buried(directory: Path, scheduler: str, job_id: str, *, since: int | None = None) -> bool:
+    """Whether that job has had a session that died since it was started (at that Unix time)."""
+    found = directory.glob(f"{_BURIED}{scheduler}-{glob.escape(job_id)}-*")
+    return any(_published_at(path) >= (since or 0) * 10**9 for path in found)
 
 
 def exhume(directory: Path, scheduler: str, job_id: str) -> None:
@@ -83,6 +84,15 @@ def exhume(directory: Path, scheduler: str, job_id: str) -> None:
     for path in directory.glob(f"{_BURIED}{scheduler}-{glob.escape(job_id)}-*"):
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def exhume_others(directory: Path, scheduler: str, listed: set[str]) -> None:
+    """No reader waits any more for a job that is not among those `listed` by the scheduler."""
+    for path in directory.glob(f"{_BURIED}{scheduler}-*"):
+        job_id = path.name[len(_BURIED) :].split("-", 2)[1]
+        if job_id not in listed:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import jobs, schedulers, sessions, sockets, wording
 from .record import is_id
+from .schedulers.job import State
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,8 @@ RUNNING, STARTING, QUEUED, OVER, NONE, UNKNOWN = (
     "unknown",  # the scheduler does not answer
 )
 _MAX_AGE = 2.0  # seconds that an answer of the scheduler may be old
+_PATIENCE = 6.0  # seconds for a job to end after its session
+_POLL = 2.0  # seconds between two questions to the scheduler
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,27 @@ def look(
         return Standing(OVER, fate(after))
     names = sorted({each.record.name for each in found})
     host = socket.gethostname()
-    text = wording.nothing(site, host=host, wanted=wanted, names=names, jobs=upcoming.others)
+    text = wording.nothing(
+        site,
+        host=host,
+        wanted=wanted,
+        names=names,
+        jobs=len(upcoming.others),
+        coming=upcoming.other_sessions(),
+    )
     return Standing(NONE, text)
 
 
 def fate(session_id: str) -> str:
-    """What became of the session of that id, in a sentence."""
+    """What became of the session of that id, in a sentence; a job takes a moment to end."""
     scheduler, job_id, _ = session_id.split("-", 2)
     module = schedulers.TABLE.get(scheduler) if is_id(session_id) else None
-    return wording.fate(session_id, jobs.look(module, job_id) if module else None)
+    if module is None:
+        return wording.fate(session_id, None)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        status = jobs.look(module, job_id)
+        ends = status is None or (status.state is not State.RUNNING and status.ends_at is not None)
+        if ends or module is schedulers.local or time.monotonic() > deadline:
+            return wording.fate(session_id, status)
+        time.sleep(_POLL)

@@ -14,7 +14,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from . import files
 from .errors import UNAVAILABLE, JlabError
@@ -104,7 +104,7 @@ def submit(
     Raises JlabError.
     """
     try:
-        with FileLock(home.path / "submit.lock", mode=0o600, timeout=_TIMEOUT):
+        with files.locked(home.path / "submit.lock", timeout=_TIMEOUT):
             if not is_needed():
                 return "another connection of yours has submitted a job just now"
             if not just_asked:

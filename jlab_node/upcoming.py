@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import time
 from typing import TYPE_CHECKING
 
@@ -34,31 +33,41 @@ class Upcoming:
         if self._queue is None:
             return []
         if self._queue.look(max_age=max_age):
-            self._expected = [each for each in self._queue.jobs if self._is_expected(each)]
+            found = self._queue.jobs
+            self._expected = [each for each in found if self._is_expected(each, self._wanted)]
+            if self._site and not self._queue.problem:
+                listed = {each.job_id for each in found}
+                sessions.exhume_others(self._home.sessions, self._site.scheduler.NAME, listed)
+        if not self._expected:
+            return []
         return [
             each
             for each in self._expected
             # One that ran a moment ago may have been cancelled since.
-            if (each.state is State.QUEUED or self.is_known) and not self.has_session(each.job_id)
+            if (each.state is State.QUEUED or self.is_known) and not self.has_session(each)
         ]
 
-    def _is_expected(self, status: Status) -> bool:
-        if status.job_id == submit.last_job(self._home):
-            return status.state is not State.ENDED
-        return expected.is_expected(status, _script(status), self._wanted, now=time.time())
-
-    def has_session(self, job_id: str) -> bool:
-        """Whether that job has or had one: then it is a record that tells, or nothing does."""
-        assert self._site is not None  # noqa: S101
-        scheduler = self._site.scheduler.NAME
-        return self._has_record(job_id) or sessions.is_buried(
-            self._home.sessions, scheduler, job_id
+    def _is_expected(self, status: Status, wanted: str | None) -> bool:
+        return expected.is_expected(
+            status,
+            _script(status),
+            wanted,
+            now=time.time(),
+            for_that=status.job_id == submit.last_job(self._home),
         )
 
-    def _has_record(self, job_id: str) -> bool:
+    def has_session(self, job: Status) -> bool:
+        """Whether that job has or had one: then it is a record that tells, or nothing does."""
         assert self._site is not None  # noqa: S101
-        pattern = f"{self._site.scheduler.NAME}-{glob.escape(job_id)}-*"
-        return any(self._home.sessions.glob(pattern))
+        return job.job_id in self._published() or sessions.is_buried(
+            self._home.sessions, self._site.scheduler.NAME, job.job_id, since=job.starts_at
+        )
+
+    def _published(self) -> set[str]:
+        """The jobs of this cluster that have a record."""
+        assert self._site is not None  # noqa: S101
+        published, _ = sessions.read_all(self._home.sessions)
+        return {each.record.job_id for each in published if self._site.has(each.record)}
 
     @property
     def is_known(self) -> bool:
@@ -71,10 +80,16 @@ class Upcoming:
         return self._queue.problem if self._queue else ""
 
     @property
-    def others(self) -> int:
-        """How many jobs there are that have no session."""
-        found = self._queue.jobs if self._queue else []
-        return sum(not self._has_record(each.job_id) for each in found)
+    def others(self) -> list[Status]:
+        """The jobs that have no session, and will not be one of the wanted name."""
+        if self._queue is None or not self._queue.jobs:
+            return []
+        published = self._published()
+        return [each for each in self._queue.jobs if each.job_id not in published]
+
+    def other_sessions(self) -> list[Status]:
+        """Those of `others` that will be a session of another name."""
+        return [each for each in self.others if self._is_expected(each, None)]
 
 
 def _script(status: Status) -> str:

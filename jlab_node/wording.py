@@ -44,10 +44,15 @@ def job(scheduler: str, job_id: str) -> str:
     return f"{TABLE[scheduler].TITLE} job {job_id}"
 
 
+def restart(scheduler: str, job_id: str) -> str:
+    """The job of a session has been started again."""
+    return f"{job(scheduler, job_id)} was started again"
+
+
 def fate(session_id: str, status: Status | None) -> str:
     """What became of a session that is not there any more."""
     scheduler, job_id, name = session_id.split("-", 2)
-    if status is None:
+    if status is None or (scheduler == local.NAME and status.state is State.RUNNING):
         return f"session {name} is over"
     if status.state is State.RUNNING:
         return f"session {name} is over: {death(scheduler, job_id)}"
@@ -113,6 +118,8 @@ def in_vain(status: Status) -> str:
     if status.state is State.ENDED:
         when = f" at {clock(status.ends_at, now=time.time())}" if status.ends_at else ""
         return f"{what} {status.why}{when} before it was a session: its log says why"
+    if status.state is State.QUEUED:
+        return f"{what} is not in the queue any more: its log may say why"
     return f"{what} has run for ten minutes and is no session yet: its log may say why"
 
 
@@ -137,16 +144,25 @@ def submit_one(site: Site, option: str = "") -> str:
 
 
 def nothing(
-    site: Site | None, *, host: str, wanted: str | None, names: Sequence[str], jobs: int
+    site: Site | None,
+    *,
+    host: str,
+    wanted: str | None,
+    names: Sequence[str],
+    jobs: int,
+    coming: Sequence[Status] = (),
 ) -> str:
-    """There is no session and no job that will be one."""
+    """There is no session and no job that will be one; `coming`: but of another name."""
     option = f" --name {wanted}" if wanted else ""
     what = f"no session called {wanted} to connect to" if wanted else "no session to connect to"
     running = f" (there are: {', '.join(names)})" if names else ""
     if site is None:
         return f"{what} on {host}{running}: start one there with `jlab-node run{option}`"
     mine = "you have no other job there" if names else "you have no job there"
-    if jobs:
+    if coming:
+        which = ", ".join(f"{each.job_id} ({each.name})" for each in coming)
+        mine = f"your {site.scheduler.TITLE} job {which} will be a session of another name"
+    elif jobs:
         other = " other" if names else ""
         mine = (
             f"none of your{other} {site.scheduler.TITLE} jobs ({jobs}) looks like one (by jlab in "

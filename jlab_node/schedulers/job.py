@@ -50,11 +50,13 @@ class Status:
     job_id: str
     state: State
     word: str = ""  # the scheduler's own word for the state
-    why: str = ""  # what it waits for; or how it ended, as in "job 12 reached its time limit"
+    # What it waits for; how it ended, as in "job 12 reached its time limit"; why it stands still.
+    why: str = ""
     name: str = ""
     command: str = ""  # what was submitted: often the path of a script
     node: str = ""  # the first of its nodes
     nodes: tuple[str, ...] = ()  # all of them, where the scheduler lists them plainly
+    owner: str = ""  # where the scheduler tells
     starts_at: int | None = None  # Unix time; an estimate while it is queued
     ends_at: int | None = None  # Unix time; the past for a job that has ended
 

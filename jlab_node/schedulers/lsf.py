@@ -119,6 +119,8 @@ def _status(job: dict[str, Any]) -> Status:
     elif word in _QUEUED:
         state, why = State.QUEUED, value("PEND_REASON").strip("; ")
         starts_at = _time(value("ESTIMATED_START_TIME"))
+    elif word in ("USUSP", "SSUSP"):
+        why = "is suspended"
     return Status(
         job_id=_job_id(value("JOBID"), value("JOBINDEX")),
         state=state,

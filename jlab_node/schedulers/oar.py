@@ -84,6 +84,8 @@ def _status(job_id: str, job: dict[str, Any]) -> Status:
     elif word in _QUEUED:
         state, why = State.QUEUED, str(job.get("message") or "")
         starts_at = _number(job.get("scheduledStart"))
+    elif word in ("Suspended", "Resuming"):
+        why = "is suspended"
     walltime = _number(job.get("walltime"))
     if state is State.RUNNING and starts_at and walltime:
         ends_at = starts_at + walltime
@@ -96,6 +98,7 @@ def _status(job_id: str, job: dict[str, Any]) -> Status:
         command=_command(str(job.get("command") or ""), str(job.get("launchingDirectory") or "")),
         node=nodes[0] if nodes else "",
         nodes=nodes,
+        owner=str(job.get("owner") or ""),
         starts_at=starts_at,
         ends_at=ends_at,
     )

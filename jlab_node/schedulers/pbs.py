@@ -131,8 +131,9 @@ def _status(job_id: str, job: dict[str, Any]) -> Status:
     elif word in _QUEUED:
         state, why = State.QUEUED, str(job.get("comment", "")).replace("Not Running: ", "")
         starts_at = _moment(job.get("estimated", {}).get("start_time"))
-    elif starts_at and limit:
-        ends_at = starts_at + limit
+    else:
+        ends_at = starts_at + limit if starts_at and limit else None
+        why = "is suspended" if word == "S" else ""
     return Status(
         job_id=job_id,
         state=state,

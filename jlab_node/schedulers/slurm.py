@@ -45,6 +45,7 @@ _ENDED = {
     "SPECIAL_EXIT": "failed",
     "TIMEOUT": "reached its time limit",
 }
+_CAUSES = {"TimeLimit": "TIMEOUT", "NonZeroExitCode": "FAILED", "OutOfMemory": "OUT_OF_MEMORY"}
 
 
 def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
@@ -72,7 +73,7 @@ def parse_cluster(answer: Answer) -> str:
 
 
 def mine(user: str) -> list[str]:
-    return [*_ENV, "squeue", "--noheader", f"--user={user}", f"--format={_FORMAT}"]
+    return [*_ENV, "squeue", "--all", "--noheader", f"--user={user}", f"--format={_FORMAT}"]
 
 
 def parse_mine(answer: Answer) -> list[Status] | None:
@@ -110,7 +111,7 @@ def _parse(printed: str) -> list[Status]:
                 word=word,
                 why=_ENDED.get(_cause(word, reason), "has ended")
                 if state is State.ENDED
-                else _reason(reason),
+                else _reason(word, reason),
                 name=name,
                 command="" if command == "(null)" else command,
                 node="" if node in ("n/a", "N/A", "(null)") else node,
@@ -142,10 +143,12 @@ def _state(word: str) -> State:
 
 def _cause(word: str, reason: str) -> str:
     """The state that a job which is still ending will have."""
-    return "TIMEOUT" if (word, reason) == ("COMPLETING", "TimeLimit") else word
+    return _CAUSES.get(reason, word) if word == "COMPLETING" else word
 
 
-def _reason(reason: str) -> str:
+def _reason(word: str, reason: str) -> str:
+    if word in ("SUSPENDED", "STOPPED"):
+        return "is suspended"
     return "" if reason in ("None", "(null)") else reason
 
 
@@ -158,8 +161,9 @@ def _time(printed: str) -> int | None:
 
 def step(job_id: str, node: str, command: list[str]) -> list[str]:
     # Without --unbuffered the ssh traffic stalls; without --chdir a home that the node lacks warns.
-    options = ["--overlap", "--unbuffered", "--quiet", "--ntasks=1", "--input=all", "--chdir=/"]
-    return ["srun", *options, f"--jobid={job_id}", f"--nodelist={node}", *command]
+    # --mem=0: before 22.05 --overlap shares no memory, and the step that runs may have all of it.
+    options = ["--overlap", "--mem=0", "--unbuffered", "--quiet", "--ntasks=1", "--input=all"]
+    return ["srun", *options, "--chdir=/", f"--jobid={job_id}", f"--nodelist={node}", *command]
 
 
 def cancel(job_id: str) -> list[str]:

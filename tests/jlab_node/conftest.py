@@ -32,8 +32,11 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
 
 
 @pytest.fixture(autouse=True)
-def elsewhere() -> Iterator[None]:
-    """Which cluster this machine belongs to is found out anew in each test."""
+def elsewhere(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Which cluster this machine belongs to is found out anew in each test, and kept nowhere."""
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     jobs.site.cache_clear()
     yield
     jobs.site.cache_clear()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,6 @@ import pytest
 from jlab_node import home
 from jlab_node.errors import JlabError
 from jlab_node.home import Home
-from jlab_node.jobs import Site
-from jlab_node.schedulers import TABLE
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "Ab3/" * 10 + "x+Q"
 ECDSA = (
@@ -325,61 +324,59 @@ def test_authorize_where_nothing_can_be_written(bound_by_modes: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("site", "text"),
+    ("scheduler", "cluster", "text"),
     [
-        pytest.param(Site(TABLE["slurm"], "cal1"), "slurm:cal1 slurm:\n", id="with a name"),
-        pytest.param(Site(TABLE["oar"], ""), "oar:\n", id="without"),
+        pytest.param("slurm", "cal1", "slurm:cal1 slurm:\n", id="with a name"),
+        pytest.param("oar", "", "oar:\n", id="without"),
     ],
 )
-def test_remember_site(tmp_path: Path, site: Site, text: str) -> None:
+def test_remember_site(tmp_path: Path, scheduler: str, cluster: str, text: str) -> None:
     """As ~/.jlab/connect reads it: the records that are of this machine's cluster."""
     made = Home(tmp_path)
-    home.remember_site(made, site)
+    assert home.remembered_site(made) is None
+    home.remember_site(made, scheduler, cluster)
     path = tmp_path / "sites" / os.uname().nodename
     assert path.read_text() == text
     assert (mode(path), mode(path.parent)) == (0o600, 0o700)
     assert [each.name for each in path.parent.iterdir()] == [path.name]
-
-
-def test_remember_site_writes_only_what_has_changed(tmp_path: Path) -> None:
-    """It is called at every connection that has to wait; a home is on a network."""
-    made = Home(tmp_path)
-    path = tmp_path / "sites" / os.uname().nodename
-    home.remember_site(made, Site(TABLE["slurm"], "cal1"))
-    before = path.stat().st_ino, path.stat().st_mtime_ns
-    home.remember_site(made, Site(TABLE["slurm"], "cal1"))
-    home.remember_site(made, None)
-    assert (path.stat().st_ino, path.stat().st_mtime_ns) == before
-    home.remember_site(made, Site(TABLE["slurm"], "cal2"))
-    assert path.read_text() == "slurm:cal2 slurm:\n"
+    found = home.remembered_site(made)
+    assert found is not None
+    assert found[:2] == (scheduler, cluster)
+    assert found[2] < 100
+    os.utime(path, (time.time() - 5000,) * 2)
+    found = home.remembered_site(made)
+    assert found is not None
+    assert 4000 < found[2] < 6000
 
 
 def test_remember_site_of_other_machines(tmp_path: Path) -> None:
     (tmp_path / "sites").mkdir()
     other = tmp_path / "sites" / "another-login"
     other.write_text("oar:\n")
-    home.remember_site(Home(tmp_path), Site(TABLE["slurm"], ""))
+    home.remember_site(Home(tmp_path), "slurm", "")
     assert other.read_text() == "oar:\n"
 
 
-def test_a_plain_server_is_no_site(tmp_path: Path) -> None:
-    home.remember_site(Home(tmp_path), None)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("text", ["", "slurm", "a b c\n", "slurm:$(id) \n", "\xff:\n"])
+def test_what_is_no_remembered_site(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / os.uname().nodename).write_text(text, encoding="latin-1")
+    assert home.remembered_site(Home(tmp_path)) is None
 
 
 def test_remember_site_where_nothing_can_be_written(bound_by_modes: Path) -> None:
     """Then every connection takes the slow path, no more."""
     bound_by_modes.chmod(0o500)
     try:
-        home.remember_site(Home(bound_by_modes), Site(TABLE["slurm"], "cal1"))
+        home.remember_site(Home(bound_by_modes), "slurm", "cal1")
     finally:
         bound_by_modes.chmod(0o700)
     assert list(bound_by_modes.iterdir()) == []
-    home.remember_site(Home(bound_by_modes / "gone"), Site(TABLE["slurm"], "cal1"))
+    home.remember_site(Home(bound_by_modes / "gone"), "slurm", "cal1")
     assert not (bound_by_modes / "gone").exists()
 
 
 def test_remember_site_that_is_read_as_a_line_of_bash(tmp_path: Path) -> None:
-    home.remember_site(Home(tmp_path), Site(TABLE["slurm"], "cal1"))
+    home.remember_site(Home(tmp_path), "slurm", "cal1")
     script = 'read -r sites <"$1/sites/$HOSTNAME"; [[ " $sites " == *" slurm:cal1 "* ]]'
     subprocess.run(["bash", "-c", script, "bash", tmp_path], check=True)

@@ -477,7 +477,14 @@ def test_unused_port(tmp_path: Path, taken: dict[str, int], host: str, expected:
     text = "Host gricad\n    LocalForward 8888 localhost:8888\n"
     for where, port in taken.items():
         text = sshconfig.merge(text, block(tmp_path, where, port=port))
-    assert sshconfig.unused_port(text, host) == expected
+    assert sshconfig.unused_port(text, host, is_free=lambda _: True) == expected
+
+
+def test_unused_port_is_free_on_this_computer(tmp_path: Path) -> None:
+    text = sshconfig.merge("", block(tmp_path, "b", port=8889))
+    taken = {8888, 8890}
+    found = sshconfig.unused_port(text, "jlab+a", is_free=lambda port: port not in taken)
+    assert found == 8891
 
 
 def test_file_that_is_not_there_is_empty_and_made_private(tmp_path: Path) -> None:

@@ -175,7 +175,13 @@ def test_running(word: str) -> None:
         ),
     )
     assert status == Status(
-        "12", State.RUNNING, word=word, node="n1", starts_at=1790793135, ends_at=1791993120
+        "12",
+        State.RUNNING,
+        word=word,
+        why="is suspended" if "SUSP" in word else "",
+        node="n1",
+        starts_at=1790793135,
+        ends_at=1791993120,
     )
 
 
