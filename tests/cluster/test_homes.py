@@ -229,7 +229,7 @@ def test_a_home_that_becomes_full(small: SmallHome) -> None:
         line = waiting.stderr.readline()
     small.free()
     person.on_login("touch", "go")
-    assert waiting.communicate(timeout=60)[0] == "here\n"
+    assert waiting.communicate(timeout=120)[0] == "here\n"
     small.fill()
     person.cancel(*person.jobs())
     wait_until(lambda: not person.jobs(), "they have ended", seconds=60)

@@ -142,7 +142,7 @@ def test_two_at_once(walled: Person) -> None:
         for names in (("one", "two"), ("two", "one"))
     ]
     try:
-        assert [each.communicate(timeout=30)[0] for each in both] == ["met\n", "met\n"]
+        assert [each.communicate(timeout=120)[0] for each in both] == ["met\n", "met\n"]
     finally:
         walled.ssh("rm", "-f", "/tmp/u3.one", "/tmp/u3.two")
 
@@ -151,7 +151,7 @@ def test_a_firewall_that_says_nothing(person: Person) -> None:
     with dropped(person):
         said = person.ssh(f"echo ${person.site.job_variable}")
         assert (said.stdout, said.stderr) == (f"{job_of(person)}\n", "")
-        assert said.seconds < 8, "three of them are the time that TCP has"
+        assert person.is_soon(said)
         terminal = person.terminal("ssh", person.target())
         terminal.resize(24, 120)
         why = rf"trying {STEP[person.site.scheduler]} \(TCP to port 3230[0-9]: no answer\)"
@@ -175,7 +175,7 @@ def test_every_way_is_closed(walled: Person) -> None:
         _, advice = said.sentences.splitlines()
         assert advice.startswith("jlab-node: if the node is up, ask your site which ports pass ")
         assert f"{step}: {step}:" not in said.sentences
-        assert said.seconds < 10
+        assert walled.is_soon(said)
         connect = ["bash", "-c", ". ~/.bashrc; bash ~/.jlab/connect"]
         done = walled.login.run(connect, walled.user)
         assert done.returncode == 69
@@ -210,11 +210,11 @@ def test_the_job_ends_under_a_connection(walled: Person) -> None:
     began = time.monotonic()
     walled.cancel(job)
     assert connected.wait(timeout=60) == 255
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     wait_until(lambda: job not in walled.jobs(), "the job is gone", seconds=60)
     again = walled.ssh("true", session="short")
     assert again.code == 255
-    assert again.seconds < 10
+    assert walled.is_soon(again)
     assert "no session called short" in again.sentences
     assert job not in walled.records()
 

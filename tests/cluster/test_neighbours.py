@@ -25,7 +25,7 @@ PLACES = "/home/u2 /home/l2 /tmp /var/tmp /dev/shm /run /var/lib/slurm /var/lib/
 # Until its standard input ends it looks at every command line and environment, and every second at
 # every file in the places given; then it prints how often it looked and all that it could read.
 WATCH = r"""
-import os, select, sys, time
+import os, select, sys, threading, time
 seen = set()
 
 def look(path):
@@ -35,22 +35,25 @@ def look(path):
     except OSError:
         pass
 
-looks = walks = 0
-again = 0.0
-while not walks or not select.select([0], [], [], 0.05)[0]:
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        look(f"/proc/{process}/cmdline")
-        look(f"/proc/{process}/environ")
-    looks += 1
-    if time.monotonic() > again:
+def walk():
+    global walks
+    while True:
         for place in sys.argv[1:]:
             for directory, _, names in os.walk(place):
                 for path in (f"{directory}/{name}" for name in names):
                     if os.path.isfile(path):
                         look(path)
         walks += 1
-        again = time.monotonic() + 1
-sys.stdout.buffer.write(b"\n".join([b"looks: %d %d" % (looks, walks), *seen]))
+        time.sleep(1)
+
+looks = walks = 0
+threading.Thread(target=walk, daemon=True).start()
+while not walks or not select.select([0], [], [], 0.05)[0]:
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        look(f"/proc/{process}/cmdline")
+        look(f"/proc/{process}/environ")
+    looks += 1
+sys.stdout.buffer.write(b"\n".join([b"looks: %d %d" % (looks, walks), *list(seen)]))
 """
 
 # What one gets by connecting to TCP ports and unix sockets, as JSON.

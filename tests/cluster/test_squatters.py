@@ -83,7 +83,7 @@ def test_a_directory_that_is_taken_on_the_login_node(
     assert "no session to connect to" in said.sentences
     person.submit()
     waiting = person.start("ssh", f"jlab+{person.alias}", "hostname")
-    stdout, stderr = waiting.communicate(timeout=60)
+    stdout, stderr = waiting.communicate(timeout=120)
     assert stdout.split() == [person.site.nodes[0]], stderr
     assert person.ssh("hostname").stdout == stdout
     assert person.evaluate(person.open_forward()) == "42"

@@ -28,18 +28,18 @@ def test_it_waits_says_why_and_opens(person: Person) -> None:
         "ssh", f"jlab+{person.alias}", f"hostname; echo ${person.site.job_variable}"
     )
     assert waiting.stderr is not None
-    line = waiting.stderr.readline()
-    assert f"job {job} (jlab-lab) is queued, " in line
-    assert {"slurm": ": PENDING", "oar": ": Waiting, R=1"}[person.site.scheduler] in line
-    # The estimate comes with the scheduler's next round, at the latest.
-    while "starts about" not in line:
-        line = waiting.stderr.readline()
-        assert line, "it goes on waiting"
-    assert re.search(r", starts about ([0-9]{2}:[0-9]{2}|[0-9-]{10} )", line)
+    lines = [waiting.stderr.readline()]
+    assert f"job {job} (jlab-lab) is queued, " in lines[0]
+    # Reason and estimate come with the scheduler's next round, at the latest.
+    while "starts about" not in lines[-1]:
+        lines.append(waiting.stderr.readline())
+        assert lines[-1], "it goes on waiting"
+    assert {"slurm": ": PENDING", "oar": ": Waiting, R=1"}[person.site.scheduler] in lines[-1]
+    assert re.search(r", starts about ([0-9]{2}:[0-9]{2}|[0-9-]{10} )", lines[-1])
     person.cancel(filling)
     stdout, stderr = waiting.communicate(timeout=120)
     assert stdout.split() == [person.site.nodes[1], job]
-    lines = (line + stderr).splitlines()
+    lines = "".join([*lines, stderr]).splitlines()
     assert len(lines) == len(set(lines)), "once per change"
     # Whether it is seen to start as well depends on when the scheduler is asked next.
     assert all(f"job {job} (jlab-lab) " in each for each in lines)
@@ -64,7 +64,7 @@ def test_a_terminal_has_one_line_that_changes_in_place(person: Person) -> None:
     assert announced
     assert person.site.nodes[1] in announced[0]
     assert f"job {job}" in announced[0]
-    assert re.search(r"0 h (29|30) min left", announced[0])
+    assert re.search(r"0 h (2[0-9]|30) min left", announced[0])
     assert "http://localhost:" in announced[0]
     terminal.type("exit 3\n")
     assert terminal.wait() == 3
@@ -86,17 +86,21 @@ def test_two_that_wait_ask_once(person: Person) -> None:
         person.submit(node=1)
         person.on_login("rm", "-f", "asked")
         waiting = [person.start("ssh", "-N", f"jlab+{person.alias}") for _ in range(2)]
+        for each in waiting:
+            assert each.stderr is not None
+            assert "is queued" in each.stderr.readline()
         began = time.time()
-        wait_until(lambda: time.time() - began > 32, "half a minute passes")
-        asked = [float(line) for line in person.on_login("cat", "asked").split()]
-        assert asked, "they do ask"
-        gaps = [later - sooner for sooner, later in zip(asked, asked[1:])]
-        # Starting a scheduler's command and reading the clock take their time.
-        early = [gap for gap, at in zip(gaps, asked[1:]) if at - began < 10]
-        late = [gap for gap, at in zip(gaps, asked[1:]) if at - began > 14]
-        assert all(gap > 1.5 for gap in early[2:]), gaps
-        assert late, "the one after the first ten seconds"
-        assert all(gap > 14 for gap in late), gaps
+
+        def asked() -> list[float]:
+            return [float(line) for line in person.on_login("cat", "asked").split()]
+
+        wait_until(lambda: asked()[-1] > began + 26, "it is asked a second time", seconds=120)
+        times = asked()
+        assert len([at for at in times if at < began + 8]) <= 8, times
+        # Both began before that, so the ten seconds are over; starting a command takes its time.
+        late = [later - sooner for sooner, later in zip(times, times[1:]) if later > began + 11]
+        assert late
+        assert all(gap > 13 for gap in late), times
         for each in waiting:
             assert each.poll() is None
     finally:
@@ -142,7 +146,7 @@ def test_a_job_that_is_no_session_is_not_waited_for(person: Person) -> None:
     assert said.code == 255
     assert "none of your" in said.sentences
     assert "looks like one" in said.sentences
-    assert said.seconds < 10
+    assert person.is_soon(said)
 
 
 def test_a_job_that_will_be_another_session_is_not_waited_for(person: Person) -> None:
