@@ -88,8 +88,14 @@ class Upcoming:
         return [each for each in self._queue.jobs if each.job_id not in published]
 
     def other_sessions(self) -> list[Status]:
-        """Those of `others` that will be a session of another name."""
-        return [each for each in self.others if self._is_expected(each, None)]
+        """Those of `others` that will be a session of another name than the wanted one."""
+        if self._wanted is None:
+            return []
+        return [
+            each
+            for each in self.others
+            if self._is_expected(each, None) and not self.has_session(each)
+        ]
 
 
 def _script(status: Status) -> str:
