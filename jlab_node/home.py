@@ -78,7 +78,7 @@ def prepare() -> Home:
     try:
         files.private_directory(home.path, may_be_link=True)
         files.private_directory(home.sessions)
-        _write_if_changed(home.path / "connect", _connect_script())
+        _write_if_changed(home.path / "connect", connect_script())
         _write_if_changed(
             home.path / "jlab-node", _WRAPPER.format(python=shlex.quote(sys.executable))
         )
@@ -125,7 +125,8 @@ def remember_site(home: Home, site: Site | None) -> None:
         )
 
 
-def _connect_script() -> str:
+def connect_script() -> str:
+    """What ~/.jlab/connect should hold."""
     return (resources.files(__package__) / "connect.bash").read_text(encoding="utf-8")
 
 
