@@ -22,14 +22,14 @@ _config_option = click.option(
 def main() -> NoReturn:
     """Run the command; raises JlabError."""
     try:
-        cli(prog_name="jlab-proxy", standalone_mode=False)
+        code = cli(prog_name="jlab-proxy", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
         print(file=sys.stderr)
         sys.exit(130)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -123,6 +123,28 @@ def url(where: str, *, config: str | None) -> None:
             "then open this address"
         )
     print(address)
+
+
+@cli.command()
+@click.argument("alias")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
+@_config_option
+def doctor(alias: str, *, as_json: bool, config: str | None) -> int:
+    """Walk the way to a session link by link: which one is broken, and what to do about it.
+
+    One line each, ok, warning, failure or skipped (an earlier one comes first). Nothing is changed
+    anywhere. Exit code 1 if a link has failed, 0 otherwise: warnings are no failures.
+
+    Example:  jlab-proxy doctor gricad
+    """
+    from . import doctor as examining
+
+    where = target.parse(alias)
+    if where.session:
+        raise JlabError(
+            f"doctor looks at all of {where.alias}: leave out +{where.session}", code=USAGE
+        )
+    return examining.report(paths.locate(config), where, as_json=as_json)
 
 
 @cli.command()
