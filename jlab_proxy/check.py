@@ -16,6 +16,10 @@ _COLOURS = {OK: "green", WARNING: "yellow", FAILURE: "red", SKIPPED: None}
 _NAME = re.compile(r"[A-Za-z0-9~][A-Za-z0-9~./ -]{0,31}")
 _LONGEST = 1000  # characters of a sentence
 _MOST = 100  # checks
+_STRANGE = (
+    "the cluster's answer is not one that jlab-node doctor gives: log in there and type "
+    "pip install -U jlab-remote && jlab-node setup"
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def parse(answer: dict[str, Any], *, alias: str) -> list[Check]:
     """The checks in the answer of `jlab-node doctor --json`; raises JlabError."""
     given = answer.get("checks")
     if not isinstance(given, list) or not 1 <= len(given) <= _MOST:
-        raise JlabError("the cluster's answer is not one that jlab-node doctor gives")
+        raise JlabError(_STRANGE)
     return [_parse(each, alias) for each in given]
 
 
@@ -61,7 +65,7 @@ def _parse(given: object, alias: str) -> Check:
         and isinstance(remedy, str)
     )
     if not fits:
-        raise JlabError("the cluster's answer has a check that jlab-node doctor does not make")
+        raise JlabError(_STRANGE)
     return Check(
         name, state, printable(found), f"on {alias}: {printable(remedy)}" if remedy else ""
     )

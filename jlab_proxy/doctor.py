@@ -45,10 +45,11 @@ class Chain:
         paths, target = self.paths, self.target
         yield here.ssh_version()
         yield here.permissions(paths)
+        yield self._if("config", ["ssh"], lambda: here.config(paths, target))
         yield here.key(paths, target)
         yield here.block(paths, target)
         yield self._if("block order", ["block"], lambda: here.order(paths, target))
-        needs = ["ssh", "block"]
+        needs = ["config", "block"]
         yield self._if("block in force", needs, lambda: here.in_force(paths, target))
         yield self._if("local port", ["block"], lambda: here.local_port(paths, target))
         yield from self._login_node()
@@ -63,8 +64,8 @@ class Chain:
     def _login_node(self) -> Iterator[Check]:
         """The links that one connection to the login node finds out."""
         said = None
-        if self._broken("ssh"):
-            yield skipped("login node", "ssh")
+        if self._broken("config"):
+            yield skipped("login node", "config")
         else:
             try:
                 cluster = login.find(self.paths, self.target.alias)

@@ -49,6 +49,20 @@ def parse_version(said: str) -> Check:
     return Check("ssh", OK, name)
 
 
+def config(paths: Paths, target: Target) -> Check:
+    """Whether ssh takes the config file."""
+    try:
+        settings(_config_option(paths), target.alias)
+    except JlabError as error:
+        remedy = f"mend that line: `ssh {target.alias}` has to work"
+        return Check("config", FAILURE, printable(str(error)), remedy)
+    return Check("config", OK, f"ssh takes {paths.config}")
+
+
+def _config_option(paths: Paths) -> list[str]:
+    return [] if paths.is_default else ["-F", paths.config]
+
+
 def permissions(paths: Paths) -> Check:
     """Whether the config file and the directories are ours alone to write."""
     for path in (Path(paths.config).parent, Path(paths.config), Path(paths.directory)):
@@ -144,15 +158,11 @@ def in_force(paths: Paths, target: Target) -> Check:
     """Whether ssh makes of the whole file what it makes of the block alone."""
     text = sshconfig.block_of(sshconfig.read(paths.config), target.host)
     keys = {line.split()[0].lower() for line in text.splitlines() if line.startswith(" ")}
-    try:
-        with tempfile.TemporaryDirectory() as directory:
-            alone = Path(directory, "config")
-            alone.write_bytes(text.encode("utf-8", errors="surrogateescape"))
-            wanted = settings(["-F", str(alone)], target.host)
-        real = settings([] if paths.is_default else ["-F", paths.config], target.host)
-    except JlabError as error:
-        remedy = f"mend that line of {paths.config}: `ssh -G {target.host}` has to work"
-        return Check("block in force", FAILURE, printable(str(error)), remedy)
+    with tempfile.TemporaryDirectory() as directory:
+        alone = Path(directory, "config")
+        alone.write_bytes(text.encode("utf-8", errors="surrogateescape"))
+        wanted = settings(["-F", str(alone)], target.host)
+    real = settings(_config_option(paths), target.host)
     # The port may have been taken in between.
     for name in sorted(keys - {"localforward"}):
         if real.get(name) != wanted.get(name):
