@@ -79,13 +79,13 @@ def program() -> Check:
 
 def jlab_directory(directory: Home) -> Check:
     """~/.jlab: complete, current, and closed to others."""
-    for state, found, remedy in _flaws(directory):
+    for state, found, remedy in sorted(_flaws(directory), key=lambda flaw: flaw[0] != FAILURE):
         return Check("~/.jlab", state, found, remedy)
     return Check("~/.jlab", OK, f"{directory.path} is complete, and closed to others")
 
 
 def _flaws(directory: Home) -> Iterator[tuple[str, str, str]]:
-    """What is wrong in ~/.jlab, the worst first."""
+    """What is wrong in ~/.jlab: state, what was found, remedy."""
     secret = (directory.host_key, directory.authorized_keys)
     scripts = (directory.path / "connect", directory.path / "jlab-node")
     for path in (directory.path, directory.sessions, *secret, *scripts):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .paths import Paths
     from .target import Target
 
-BATCH = ("-oBatchMode=yes", "-oConnectTimeout=10")
+_BATCH = ("-oBatchMode=yes", "-oConnectTimeout=10")
 _LOGIN_TIMEOUT = 40.0  # seconds: a bastion before it may take as long as itself
 _CLUSTER_TIMEOUT = 120.0  # seconds: it asks a scheduler, and tries ways that may be dead
 _MARK = "jlab-doctor-is-here"
@@ -87,7 +87,7 @@ def started(words: Sequence[str], *, out: int, errors: int) -> Iterator[subproce
 
 def _batch(there: Login, remote: str, *options: str) -> list[str]:
     first, *others = ssh.command(there.paths, there.alias, remote, share=there.share)
-    return [first, *BATCH, *options, *others]
+    return [first, *_BATCH, *options, *others]
 
 
 def reach(there: Login) -> tuple[Check, Said | None]:

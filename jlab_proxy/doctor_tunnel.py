@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import sshconfig
 from .check import FAILURE, OK, Check, skipped
-from .doctor_there import BATCH, Said, started, text_of
+from .doctor_there import Said, started, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def look(paths: Paths, target: Target) -> Iterator[Check]:
         yield Check("way in", FAILURE, "the block forwards no socket", remedy)
         return
     port = _free_port()
-    words = ["ssh", *([] if paths.is_default else ["-F", paths.config]), "-N", *BATCH]
+    words = ["ssh", *([] if paths.is_default else ["-F", paths.config]), "-N", "-oBatchMode=yes"]
     words += ["-oControlMaster=no", "-oControlPath=none"]  # a way of our own, which ends with us
     words += [f"-L127.0.0.1:{port}:{forward[1]}", "--", target.host]
     with tempfile.TemporaryFile() as errors:

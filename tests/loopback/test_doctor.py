@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -263,11 +265,13 @@ def test_the_key_is_no_key(laptop: Loopback) -> None:
     assert found.troubles == {"key": "failure", **NO_SESSION}
 
 
-@pytest.mark.parametrize("name", ["config", "jlab", "."])
-def test_others_can_write(laptop: Loopback, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "state"), [("config", "failure"), ("jlab", "warning"), (".", "warning")]
+)
+def test_others_can_write(laptop: Loopback, name: str, state: str) -> None:
     (laptop.laptop / name).chmod(0o777)
     found = Findings(laptop)
-    assert found.troubles == {"permissions": "failure", **NO_SESSION}
+    assert found.troubles == {"permissions": state, **NO_SESSION}
     assert "chmod go-w" in found.text("permissions")
 
 
@@ -389,11 +393,14 @@ def test_the_cluster_has_no_doctor(laptop: Loopback) -> None:
     ("answer", "why"),
     [
         ('{"format": 2, "checks": []}', "the cluster side is newer"),
-        ('{"format": 1, "checks": []}', "not one that jlab-node doctor gives"),
-        ('{"format": 1, "checks": [{"check": "x", "state": "fine"}]}', "not one that jlab-node doctor gives"),
+        ('{"format": 1, "checks": []}', "not one that jlab-node doctor"),
+        (
+            '{"format": 1, "checks": [{"check": "x", "state": "fine"}]}',
+            "not one that jlab-node doctor",
+        ),
         ("Traceback", "did not answer as jlab-node does"),
     ],
-    ids=["newer", "empty", "unknown state", "no answer"],
+    ids=["newer", "empty", "no state", "no answer"],
 )
 def test_an_answer_that_is_none(laptop: Loopback, answer: str, why: str) -> None:
     rewrite_wrapper(laptop, "^python=.*$", f"echo '{answer}'; exit")
@@ -572,3 +579,19 @@ def test_jupyterlab_hangs(laptop: Loopback, session: subprocess.Popen[bytes]) ->
         for each in frozen:
             each.send_signal(signal.SIGCONT)
     assert found.troubles == {"JupyterLab": "failure"}
+
+
+def test_at_a_terminal_each_line_comes_as_it_is_found(site: Loopback) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        command = site.proxy("doctor", "demo")
+        os.execv(command[0], command)
+    said = b""
+    with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
+        while chunk := os.read(terminal, 4096):
+            said += chunk
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    lines = said.decode().split("\r\n")
+    assert lines[0].startswith("         ...\r\x1b[K\x1b[32mok ")
+    assert lines[-1] == "         ...\r\x1b[K"
