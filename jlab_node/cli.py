@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -456,6 +457,27 @@ def script(scheduler: str, **options: Any) -> None:
     print(scripting.compose(schedulers.TABLE[scheduler], **options), end="")
     if sys.stdout.isatty():
         print(scripting.next_commands(schedulers.TABLE[scheduler], sys.argv), file=sys.stderr)
+
+
+@cli.command()
+@_as_json
+def doctor(*, as_json: bool) -> int:
+    """Look at each link of the chain on this side; nothing is changed.
+
+    One line each: ok, warning, failure or skipped. Exit code 1 if one has failed, 0 otherwise.
+    From a laptop, `jlab-proxy doctor ALIAS` looks at all of the chain.
+    """
+    from . import doctor as examining
+
+    checks = []
+    for each in examining.examine():
+        checks.append(each)
+        if not as_json:
+            print(examining.render(each), flush=True)
+    if as_json:
+        host_key = _about(home.locate())["host_key"]
+        _print_json({"host_key": host_key, "checks": [dataclasses.asdict(each) for each in checks]})
+    return FAILED if any(each.state == examining.FAILURE for each in checks) else 0
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ def prepare() -> Home:
     try:
         files.private_directory(home.path, may_be_link=True)
         files.private_directory(home.sessions)
-        _write_if_changed(home.path / "connect", _connect_script())
+        _write_if_changed(home.path / "connect", connect_script())
         _write_if_changed(
             home.path / "jlab-node", _WRAPPER.format(python=shlex.quote(sys.executable))
         )
@@ -135,7 +135,8 @@ def _site_file(home: Home) -> Path:
     return home.path / "sites" / os.uname().nodename
 
 
-def _connect_script() -> str:
+def connect_script() -> str:
+    """What ~/.jlab/connect should hold."""
     return (resources.files(__package__) / "connect.bash").read_text(encoding="utf-8")
 
 

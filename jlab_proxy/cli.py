@@ -283,6 +283,28 @@ def completion(shell: str) -> None:
 
 
 @cli.command()
+@click.argument("alias", shell_complete=names.complete)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
+@_config_option
+def doctor(alias: str, *, as_json: bool, config: str | None) -> int:
+    """Walk the way to a session link by link: which one is broken, and what to do about it.
+
+    One line each, ok, warning, failure or skipped (an earlier one comes first). Nothing is changed
+    anywhere. Exit code 1 if a link has failed, 0 otherwise: warnings are no failures.
+
+    Example:  jlab-proxy doctor gricad
+    """
+    from . import doctor as examining
+
+    where = target.parse(alias)
+    if where.session:
+        raise JlabError(
+            f"doctor looks at all of {where.alias}: leave out +{where.session}", code=USAGE
+        )
+    return examining.report(paths.locate(config), where, as_json=as_json)
+
+
+@cli.command()
 @click.argument("host")
 @click.option("--port", metavar="N", help="The local port to name in the line for the terminal.")
 @click.option("--no-share", is_flag=True, help="Leave sharing the connection to the user's alias.")

@@ -64,10 +64,23 @@ def _keygen(*arguments: str) -> str:
 
 def pin(known_hosts: str, target: Target, host_key: str | None) -> str:
     """Text of known_hosts with this key, and no other, for the sessions behind the alias."""
-    host = f"jlab+{target.alias}"
-    names = f"{host},{host}+*"
+    names = _names(target)
     kept = [line for line in known_hosts.splitlines() if line.split(" ")[0] != names]
     return "".join(f"{line}\n" for line in [*kept, *([f"{names} {host_key}"] if host_key else [])])
+
+
+def pinned(known_hosts: str, target: Target) -> str | None:
+    """The key that text of known_hosts has for the sessions behind the alias."""
+    for line in known_hosts.splitlines():
+        names, _, host_key = line.partition(" ")
+        if names == _names(target):
+            return host_key
+    return None
+
+
+def _names(target: Target) -> str:
+    host = f"jlab+{target.alias}"
+    return f"{host},{host}+*"
 
 
 def save_pin(paths: Paths, target: Target, host_key: str | None) -> None:

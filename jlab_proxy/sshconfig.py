@@ -213,6 +213,32 @@ def forwards(text: str) -> dict[str, Forward]:
     return found
 
 
+def block_of(text: str, host: str) -> str:
+    """The lines of the block of `host`, "" where there is none; raises JlabError."""
+    lines = _lines(text)
+    for region in _regions(lines):
+        if region.host == host:
+            return "".join(lines[region.start : region.stop])
+    return ""
+
+
+def is_at_top(text: str, host: str) -> bool:
+    """Whether nothing but our own blocks is above that of `host`, those of its sessions included.
+
+    "Host jlab+a+*" would speak for "Host jlab+a+b" as well.
+    """
+    regions = _regions(_lines(text))
+    above = 0
+    for region in regions:
+        if region.start != above:
+            return False
+        if region.host == host:
+            below = (each for each in regions if each.start > region.start)
+            return not any(each.host.startswith(f"{host}+") for each in below)
+        above = region.stop
+    return False
+
+
 def ports(text: str) -> dict[str, int]:
     """The local port of each of our blocks, by host."""
     return {host: forward.port for host, forward in forwards(text).items()}

@@ -1,0 +1,76 @@
+"""One link of the chain as `doctor` found it: how it reads, and what a cluster may say. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from .errors import JlabError
+
+OK, WARNING, FAILURE, SKIPPED = "ok", "warning", "failure", "skipped"
+
+_COLOURS = {OK: "green", WARNING: "yellow", FAILURE: "red", SKIPPED: None}
+_NAME = re.compile(r"[A-Za-z0-9~][A-Za-z0-9~./ -]{0,31}")
+_LONGEST = 1000  # characters of a sentence
+_MOST = 100  # checks
+_STRANGE = (
+    "the cluster's answer is not one that jlab-node doctor gives: log in there and type "
+    "pip install -U jlab-remote && jlab-node setup"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A link: what it is like, and unless it is ok what to do. Skipped: another comes first."""
+
+    check: str
+    state: str
+    found: str
+    remedy: str = ""
+
+
+def skipped(name: str, because: str) -> Check:
+    """A link that hangs on another."""
+    return Check(name, SKIPPED, f"not looked at: {because} comes first")
+
+
+def render(check: Check) -> str:
+    """As a person reads it: the line, and under it the remedy."""
+    state = click.style(f"{check.state:8}", fg=_COLOURS[check.state])
+    line = f"{state} {check.check:16} {check.found}"
+    return line if not check.remedy else f"{line}\n{'':25} -> {check.remedy}"
+
+
+def parse(answer: dict[str, Any], *, alias: str) -> list[Check]:
+    """The checks in the answer of `jlab-node doctor --json`; raises JlabError."""
+    given = answer.get("checks")
+    if not isinstance(given, list) or not 1 <= len(given) <= _MOST:
+        raise JlabError(_STRANGE)
+    return [_parse(each, alias) for each in given]
+
+
+def _parse(given: object, alias: str) -> Check:
+    values = given if isinstance(given, dict) else {}
+    name, state, found, remedy = (
+        values.get(key, "") for key in ("check", "state", "found", "remedy")
+    )
+    fits = (
+        isinstance(name, str)
+        and _NAME.fullmatch(name)
+        and state in (OK, WARNING, FAILURE, SKIPPED)
+        and isinstance(found, str)
+        and isinstance(remedy, str)
+    )
+    if not fits:
+        raise JlabError(_STRANGE)
+    return Check(
+        name, state, printable(found), f"on {alias}: {printable(remedy)}" if remedy else ""
+    )
+
+
+def printable(text: str) -> str:
+    """Without what a terminal would obey, and not endless: it comes from other machines."""
+    return re.sub(r"[^\x20-\x7e\u00a1-\uffff]", "?", text[:_LONGEST])

@@ -1,0 +1,127 @@
+"""`jlab-proxy doctor`: walk the chain link by link, and say which one is broken and what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Callable
+
+import click
+
+from . import doctor_here as here
+from . import doctor_there as there
+from . import doctor_tunnel as tunnel
+from . import login
+from .check import FAILURE, SKIPPED, Check, parse, render, skipped
+from .errors import FAILED, JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .paths import Paths
+    from .target import Target
+
+_JSON_FORMAT = 1
+_CLEAR = "\r\x1b[K"
+
+
+class Chain:
+    """The links up to now; what hangs on a broken one is skipped."""
+
+    def __init__(self, paths: Paths, target: Target) -> None:
+        self.paths = paths
+        self.target = target
+        self.checks: list[Check] = []
+
+    def walk(self) -> Iterator[Check]:
+        """Every link, as it is found."""
+        for check in self._links():
+            self.checks.append(check)
+            yield check
+
+    def _links(self) -> Iterator[Check]:
+        paths, target = self.paths, self.target
+        yield here.ssh_version()
+        yield here.permissions(paths)
+        yield self._if("config", ["ssh"], lambda: here.config(paths, target))
+        yield here.key(paths, target)
+        yield here.block(paths, target)
+        yield self._if("block order", ["block"], lambda: here.order(paths, target))
+        needs = ["config", "block"]
+        yield self._if("block in force", needs, lambda: here.in_force(paths, target))
+        yield self._if("local port", ["block"], lambda: here.local_port(paths, target))
+        yield from self._login_node()
+        needs = ["permissions", "key", "block in force", "cluster side", "pinned key", "node"]
+        broken = self._broken(*needs)
+        if broken:
+            yield skipped("way in", broken)
+            yield skipped("JupyterLab", "way in")
+        else:
+            yield from tunnel.look(paths, target)
+
+    def _login_node(self) -> Iterator[Check]:
+        """The links that one connection to the login node finds out."""
+        said = None
+        if self._broken("config"):
+            yield skipped("login node", "config")
+        else:
+            try:
+                cluster = login.find(self.paths, self.target.alias)
+                check, said = there.reach(cluster)
+            except JlabError as error:
+                check = Check("login node", FAILURE, *there.split(error))
+            yield check
+        if said is None:
+            yield skipped("login shell", "login node")
+            yield skipped("cluster side", "login node")
+            return
+        yield there.shell(said, self.target.alias)
+        if self._broken("login shell"):
+            yield skipped("cluster side", "login shell")
+            return
+        yield from self._cluster_side(cluster)
+
+    def _cluster_side(self, cluster: login.Login) -> Iterator[Check]:
+        alias = self.target.alias
+        check, answer = there.ask(cluster)
+        try:
+            found = parse(answer, alias=alias) if answer else []
+        except JlabError as error:
+            check, answer = Check("cluster side", FAILURE, *there.split(error)), {}
+        yield check
+        if not answer:
+            return
+        yield there.versions(answer, alias)
+        yield from found
+        yield self._if(
+            "pinned key", ["block"], lambda: there.pinned_key(self.paths, self.target, answer)
+        )
+
+    def _if(self, name: str, needs: list[str], look: Callable[[], Check]) -> Check:
+        broken = self._broken(*needs)
+        return skipped(name, broken) if broken else look()
+
+    def _broken(self, *names: str) -> str:
+        """The first of these links that has failed or was not looked at; "" if none."""
+        good = {each.check for each in self.checks if each.state not in (FAILURE, SKIPPED)}
+        return next((name for name in names if name not in good), "")
+
+
+def report(paths: Paths, target: Target, *, as_json: bool) -> int:
+    """Print every link as it is found, or all of them as JSON; the exit code."""
+    chain = Chain(paths, target)
+    waiting = sys.stdout.isatty() and not as_json
+    hint = "         ..."
+    click.echo(hint, nl=False) if waiting else None
+    for check in chain.walk():
+        if not as_json:
+            click.echo(f"{_CLEAR if waiting else ''}{render(check)}")
+            click.echo(hint, nl=False) if waiting else None
+    click.echo(_CLEAR, nl=False) if waiting else None
+    if as_json:
+        checks = [dataclasses.asdict(each) for each in chain.checks]
+        about = {"format": _JSON_FORMAT, "version": version("jlab-remote")}
+        print(json.dumps({**about, "checks": checks}))
+    return FAILED if any(each.state == FAILURE for each in chain.checks) else 0

@@ -1,0 +1,204 @@
+"""`doctor`'s links on the login node: the way there, its shell, the cluster side."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import IO, TYPE_CHECKING, Any
+
+from . import identity, login, ssh, sshconfig
+from .check import FAILURE, OK, WARNING, Check, printable
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .login import Login
+    from .paths import Paths
+    from .target import Target
+
+_BATCH = ("-oBatchMode=yes", "-oConnectTimeout=10")
+_LOGIN_TIMEOUT = 40.0  # seconds: a bastion before it may take as long as itself
+_CLUSTER_TIMEOUT = 120.0  # seconds: it asks a scheduler, and tries ways that may be dead
+_MARK = "jlab-doctor-is-here"
+_BAD_USAGE, _UNAVAILABLE = 2, 69  # exit codes of jlab-node
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and how it ended."""
+
+    code: int | None  # None: it did not, in time
+    stdout: str
+    stderr: str
+    milliseconds: int
+
+    @property
+    def reason(self) -> str:
+        """The last thing that it complained of."""
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        if lines:
+            return printable(lines[-1]).removeprefix("jlab-node: ")
+        return "no answer in time" if self.code is None else f"exit code {self.code}"
+
+
+def run(words: Sequence[str], *, timeout: float) -> Said:
+    """Run a command that asks nobody anything: it has no terminal."""
+    began = time.monotonic()
+    # Files: an old ssh that stays as a master keeps pipes open.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        with started(words, out=out.fileno(), errors=errors.fileno()) as process:
+            code = None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(timeout)
+        took = int((time.monotonic() - began) * 1000)
+        return Said(code, text_of(out), text_of(errors), took)
+
+
+def text_of(file: IO[bytes]) -> str:
+    """All that has been written there."""
+    file.seek(0)
+    return file.read().decode("utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def started(words: Sequence[str], *, out: int, errors: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with this, and its children with it."""
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                if os.name == "posix":
+                    os.killpg(process.pid, signal.SIGTERM)
+                else:
+                    process.terminate()
+
+
+def _batch(there: Login, remote: str, *options: str) -> list[str]:
+    first, *others = ssh.command(there.paths, there.alias, remote, share=there.share)
+    return [first, *_BATCH, *options, *others]
+
+
+def reach(there: Login) -> tuple[Check, Said | None]:
+    """Whether the login node lets us in without asking anything, and what its shell prints."""
+    shared = run(_batch(there, "", "-Ocheck"), timeout=_LOGIN_TIMEOUT).code == 0
+    # What comes before the mark is the login shell's.
+    said = run(_batch(there, f"exec sh -c 'echo {_MARK} $SHELL'"), timeout=_LOGIN_TIMEOUT)
+    if said.code in (255, None):
+        return explain(said, there), None
+    how = "over a connection that is open" if shared else "with a new connection"
+    return Check("login node", OK, f"{there.alias} answers in {said.milliseconds} ms, {how}"), said
+
+
+def explain(said: Said, there: Login) -> Check:
+    """Why the login node did not let us in."""
+    alias = there.alias
+    denied = re.search(r"Permission denied \(([a-z0-9@.,-]+)\)", said.stderr)
+    if denied and {"password", "keyboard-interactive"} & set(denied[1].split(",")):
+        opener = f"ssh jlab+{alias}" if there.share else f"ssh {alias}"
+        return Check(
+            "login node",
+            FAILURE,
+            f"{alias} asks for a password or a second factor, and no connection is open yet",
+            f"open one first: `{opener}`; or set up a key there: `ssh-copy-id {alias}`",
+        )
+    if denied:
+        remedy = f"`ssh {alias}` has to work first: see `ssh -v {alias}` for the keys it offers"
+        return Check("login node", FAILURE, f"{alias} refuses your keys: {denied[0]}", remedy)
+    if "Host key verification failed" in said.stderr:
+        remedy = f"log in with `ssh {alias}`, and see what it says of the host key"
+        found = f"{alias}'s host key is not known, or another than before"
+        return Check("login node", FAILURE, found, remedy)
+    remedy = f"`ssh {alias}` has to work first"
+    return Check("login node", FAILURE, f"no connection to {alias}: {said.reason}", remedy)
+
+
+def shell(said: Said, alias: str) -> Check:
+    """Whether the login shell runs a command, and prints nothing of its own before."""
+    before, mark, after = said.stdout.partition(_MARK)
+    name = "login shell"
+    if not mark:
+        first = printable(said.stdout.strip().partition("\n")[0][:60]) or said.reason
+        remedy = f"`ssh {alias} echo hello` has to print hello: ask your site if it does not"
+        return Check(name, FAILURE, f"it did not run a command: {first}", remedy)
+    program = printable(after.partition("\n")[0].strip()) or "it"
+    if not before:
+        return Check(name, OK, f"{program} prints nothing of its own")
+    first = printable(before.strip().partition("\n")[0][:60])
+    remedy = (
+        f"on {alias}: let the rc files of the shell (such as ~/.bashrc) print only where there "
+        "is a terminal: [ -t 1 ] && echo ..."
+    )
+    if before.endswith("\n"):
+        return Check(name, WARNING, f"{program} prints before each command: {first}", remedy)
+    # ssh would not see where the other side's first line begins.
+    return Check(
+        name, FAILURE, f"{program} prints half a line before each command: {first}", remedy
+    )
+
+
+def ask(there: Login) -> tuple[Check, dict[str, Any]]:
+    """Whether `jlab-node doctor` runs there, and its answer; {} if it does not."""
+    alias, name = there.alias, "cluster side"
+    remote = ssh.remote_command("jlab-node", ["doctor", "--json"], alias=alias)
+    said = run(_batch(there, remote), timeout=_CLUSTER_TIMEOUT)
+    if said.code == _BAD_USAGE:
+        found = f"jlab-remote on {alias} is older than here, and has no doctor"
+        remedy = f"on {alias}: pip install -U jlab-remote && jlab-node setup"
+        return Check(name, FAILURE, found, remedy), {}
+    try:
+        answer = login.parse(said.stdout, alias=alias)
+    except JlabError as error:
+        if said.code == 0:
+            return Check(name, FAILURE, *split(error)), {}
+        if said.code == _UNAVAILABLE:
+            return Check(name, FAILURE, *split(JlabError(said.reason))), {}
+        remedy = (
+            f"on {alias}: `sh ~/.jlab/jlab-node doctor` has to work; `jlab-node setup` mends it"
+        )
+        return Check(name, FAILURE, f"jlab-node fails on {alias}: {said.reason}", remedy), {}
+    return Check(name, OK, f"jlab-node answers on {alias}"), answer
+
+
+def split(error: JlabError) -> tuple[str, str]:
+    """A sentence of the house: what is wrong, and after the colon what to type."""
+    found, _, remedy = printable(str(error)).partition(": ")
+    return found, remedy
+
+
+def versions(answer: dict[str, Any], alias: str) -> Check:
+    """Whether both sides are the same: they need not be."""
+    here, given = version("jlab-remote"), answer.get("version")
+    there = given if isinstance(given, str) and _VERSION.fullmatch(given) else "unknown"
+    if here == there:
+        return Check("versions", OK, f"{here} here and on {alias}")
+    remedy = "nothing, if all works; else pip install -U jlab-remote on both sides"
+    return Check("versions", WARNING, f"{here} here, {there} on {alias}", remedy)
+
+
+def pinned_key(paths: Paths, target: Target, answer: dict[str, Any]) -> Check:
+    """Whether the key that sessions there have is the one that we expect."""
+    name, real = "pinned key", answer.get("host_key")
+    if not identity.is_host_key(real):
+        remedy = f"on {target.alias}: jlab-node setup"
+        return Check(name, FAILURE, f"sessions on {target.alias} have no host key", remedy)
+    pinned = identity.pinned(sshconfig.read(paths.known_hosts), target)
+    if pinned == real:
+        return Check(name, OK, "the sessions' host key is the one in ~/.jlab there")
+    found = "none is pinned" if pinned is None else "another than that in ~/.jlab there is pinned"
+    remedy = (
+        f"if you have removed ~/.jlab there or never ran it: jlab-proxy setup {target.alias}; "
+        "else somebody stands in between: ask your site"
+    )
+    return Check(name, FAILURE, f"{paths.known_hosts}: {found}", remedy)

@@ -1,0 +1,113 @@
+"""`doctor`'s last links: into the session as `ssh jlab+ALIAS` does, and JupyterLab through it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import socket
+import subprocess
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+from . import sshconfig
+from .check import FAILURE, OK, Check, skipped
+from .doctor_there import Said, started, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .paths import Paths
+    from .target import Target
+
+_TUNNEL_TIMEOUT = 40.0  # seconds
+_HTTP_TIMEOUT = 10.0
+_POLL = 0.05
+_FORWARD = re.compile(r"^\s*LocalForward [0-9]+ (/[A-Za-z0-9._/-]+)\s*$", re.MULTILINE)
+
+
+def look(paths: Paths, target: Target) -> Iterator[Check]:
+    """Log in to the session as `ssh jlab+ALIAS` does, and ask JupyterLab something."""
+    text = sshconfig.block_of(sshconfig.read(paths.config), target.host)
+    forward = _FORWARD.search(text)
+    if forward is None:
+        remedy = f"jlab-proxy setup {target.alias}"
+        yield Check("way in", FAILURE, "the block forwards no socket", remedy)
+        return
+    port = _free_port()
+    words = ["ssh", *([] if paths.is_default else ["-F", paths.config]), "-N", "-oBatchMode=yes"]
+    words += ["-oControlMaster=no", "-oControlPath=none"]  # a way of our own, which ends with us
+    words += [f"-L127.0.0.1:{port}:{forward[1]}", "--", target.host]
+    with tempfile.TemporaryFile() as errors:
+        null = subprocess.DEVNULL
+        with started(words, out=null, errors=errors.fileno()) as process:
+            began = time.monotonic()
+            is_open = _wait_for(port, process)
+            took = int((time.monotonic() - began) * 1000)
+            answer = _http(port) if is_open else ""
+            code = process.poll()
+        said = Said(code, "", text_of(errors), took)
+    if is_open:
+        found = f"ssh is in after {took} ms; the session's host key is the pinned one"
+        yield Check("way in", OK, found)
+        yield jupyterlab(answer)
+    else:
+        yield way_in(said, target)
+        yield skipped("JupyterLab", "way in")
+
+
+def way_in(said: Said, target: Target) -> Check:
+    """Why ssh did not get into the session."""
+    setup = f"jlab-proxy setup {target.alias}"
+    if "Host key verification failed" in said.stderr:
+        found = "what answers for the session has another host key than the pinned one"
+        remedy = f"do not remove the pinned key: start a new session; if ~/.jlab is new, {setup}"
+        return Check("way in", FAILURE, found, remedy)
+    if "Permission denied" in said.stderr:
+        found = "the session does not take this computer's key"
+        return Check("way in", FAILURE, found, f"{setup}   registers it")
+    return Check("way in", FAILURE, f"ssh does not get in: {said.reason}", f"ssh -v {target.host}")
+
+
+def jupyterlab(answer: str) -> Check:
+    """What an HTTP request through the tunnel brought."""
+    if answer:
+        return Check("JupyterLab", OK, f"it answers through the tunnel ({answer})")
+    return Check(
+        "JupyterLab",
+        FAILURE,
+        f"the tunnel is there, but nothing answers in it within {_HTTP_TIMEOUT:.0f} s",
+        "JupyterLab may be too busy or out of memory: see its log in the job, then end the "
+        "session with `jlab-node stop NAME` and start another",
+    )
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until ssh listens, which it does when it is in; False: it does not get there."""
+    deadline = time.monotonic() + _TUNNEL_TIMEOUT
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return True
+        time.sleep(_POLL)
+    return False
+
+
+def _http(port: int) -> str:
+    """Status and time of a request that needs no token; "" where none came."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_HTTP_TIMEOUT)
+    began = time.monotonic()
+    try:
+        connection.request("GET", "/api")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
+    return f"HTTP {status} in {(time.monotonic() - began) * 1000:.0f} ms"

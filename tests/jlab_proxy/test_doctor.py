@@ -1,0 +1,185 @@
+"""What doctor makes of what ssh, a login shell and a cluster say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jlab_proxy import doctor_here, doctor_there, doctor_tunnel, identity, sshconfig, target
+from jlab_proxy.check import Check, parse, render
+from jlab_proxy.doctor_there import Said
+from jlab_proxy.errors import JlabError
+from jlab_proxy.login import Login
+from jlab_proxy.paths import Paths
+
+DENIED = "me@gricad: Permission denied"
+LOGIN = Login(Paths("/home/me/.ssh/config", is_default=True), "gricad", share=True)
+
+
+def said(stderr: str = "", *, stdout: str = "", code: int | None = 255) -> Said:
+    return Said(code, stdout, stderr, 12)
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("OpenSSH_9.2p1 Debian-2+deb12u10, OpenSSL 3.0.19 27 Jan 2026", "ok"),
+        ("OpenSSH_for_Windows_9.5p1, LibreSSL 3.8.2", "ok"),
+        ("OpenSSH_10.0p2, OpenSSL 3.5.0", "ok"),
+        ("OpenSSH_7.6p1", "ok"),
+        ("OpenSSH_7.4p1, OpenSSL 1.0.2k-fips  26 Jan 2017", "failure"),
+        ("Dropbear v2022.83", "failure"),
+        ("\x1b[2J", "failure"),
+        ("", "failure"),
+    ],
+)
+def test_versions_of_ssh(text: str, state: str) -> None:
+    check = doctor_here.parse_version(text)
+    assert check.state == state
+    assert "\x1b" not in check.found
+
+
+@pytest.mark.parametrize(
+    ("stderr", "found", "remedy"),
+    [
+        (f"{DENIED} (publickey,keyboard-interactive).", "second factor", "jlab+"),
+        (f"{DENIED} (publickey,gssapi-with-mic,password).", "password", "jlab+"),
+        (f"{DENIED} (publickey,gssapi-with-mic).", "refuses your keys", "ssh -v"),
+        ("Host key verification failed.\n", "host key is not known", "ssh gricad"),
+        ("ssh: connect to host g port 22: Connection refused", "Connection refused", "ssh gricad"),
+        ("", "exit code 255", "ssh gricad"),
+        ("\x1b]0;PWNED\x07 no", "?]0;PWNED? no", "ssh gricad"),
+    ],
+)
+def test_why_there_is_no_connection(stderr: str, found: str, remedy: str) -> None:
+    check = doctor_there.explain(said(stderr), LOGIN)
+    assert check.state == "failure"
+    assert found in check.found
+    assert remedy in check.remedy
+
+
+def test_no_answer_in_time() -> None:
+    assert "no answer in time" in doctor_there.explain(said(code=None), LOGIN).found
+
+
+def test_a_second_factor_where_the_alias_shares_its_connection() -> None:
+    alias = Login(LOGIN.paths, "gricad", share=False)
+    check = doctor_there.explain(said("Permission denied (keyboard-interactive)."), alias)
+    assert "`ssh gricad`" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("stdout", "state", "found"),
+    [
+        ("jlab-doctor-is-here /bin/zsh\n", "ok", "/bin/zsh prints nothing of its own"),
+        ("Hi\njlab-doctor-is-here /bin/zsh\n", "warning", "before each command: Hi"),
+        ("Hi jlab-doctor-is-here /bin/zsh\n", "failure", "half a line before each command: Hi"),
+        ("\x1b[1mHi\njlab-doctor-is-here /bin/\x1b\n", "warning", "/bin/? prints"),
+        ("This account is not available.\n", "failure", "This account is not available"),
+        ("", "failure", "exit code 0"),
+    ],
+)
+def test_login_shells(stdout: str, state: str, found: str) -> None:
+    check = doctor_there.shell(said(stdout=stdout, code=0), "gricad")
+    assert check.state == state
+    assert found in check.found
+
+
+@pytest.mark.parametrize(
+    ("stderr", "found"),
+    [
+        ("...\nHost key verification failed.", "another host key"),
+        ("me@jlab+gricad: Permission denied (publickey).", "does not take this computer's key"),
+        ("jlab-node: job 1 is queued\nConnection closed", "Connection closed"),
+    ],
+)
+def test_why_ssh_is_not_in(stderr: str, found: str) -> None:
+    check = doctor_tunnel.way_in(said(stderr), target.Target("gricad"))
+    assert check.state == "failure"
+    assert found in check.found
+    assert check.remedy
+
+
+GOOD = {"check": "home", "state": "warning", "found": "full", "remedy": "make room"}
+
+
+def test_the_clusters_checks() -> None:
+    checks = [{**GOOD, "new": 1}, {"check": "~/.jlab", "state": "ok", "found": "\x9b2J"}]
+    assert parse({"checks": checks}, alias="gricad") == [
+        Check("home", "warning", "full", "on gricad: make room"),
+        Check("~/.jlab", "ok", "?2J"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [
+        None,
+        {},
+        [],
+        [None],
+        [GOOD] * 101,
+        [{**GOOD, "check": ""}],
+        [{**GOOD, "check": "\x1b"}],
+        [{**GOOD, "check": "x" * 33}],
+        [{**GOOD, "state": "fine"}],
+        [{**GOOD, "state": ["ok"]}],
+        [{**GOOD, "found": 1}],
+        [{**GOOD, "remedy": ["reboot"]}],
+    ],
+)
+def test_checks_that_are_none(checks: Any) -> None:
+    with pytest.raises(JlabError, match="not one that jlab-node doctor gives"):
+        parse({"checks": checks}, alias="gricad")
+
+
+def test_what_is_endless_is_cut() -> None:
+    (check,) = parse({"checks": [{**GOOD, "found": "x" * 100_000}]}, alias="gricad")
+    assert len(check.found) == 1000
+
+
+def test_the_remedy_stands_under_its_line() -> None:
+    line, remedy = render(Check("home", "warning", "full", "make room")).splitlines()
+    assert line.endswith("full")
+    assert remedy.strip() == "-> make room"
+    assert len(render(Check("home", "ok", "fine")).splitlines()) == 1
+
+
+def block(host: str) -> str:
+    return f"# >>> {host} >>>\nHost {host}\n    User x\nMatch all\n# <<< {host} <<<\n\n"
+
+
+A, A_GPU, B = block("jlab+a"), block("jlab+a+gpu"), block("jlab+b")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_at_top"),
+    [
+        (A, True),
+        (B + A, True),
+        (A_GPU + A, True),
+        (A + "Host *\n    User y\n", True),
+        (A + A_GPU, False),
+        ("Host *\n" + A, False),
+        ("\n" + A, False),
+        (B + "# mine\n" + A, False),
+        (B, False),
+        ("", False),
+    ],
+)
+def test_at_the_top(text: str, is_at_top: bool) -> None:
+    assert sshconfig.is_at_top(text, "jlab+a") is is_at_top
+
+
+def test_the_text_of_a_block() -> None:
+    assert sshconfig.block_of("Host x\n" + A + B, "jlab+a") == A
+    assert sshconfig.block_of(A + B, "jlab+c") == ""
+
+
+def test_the_pinned_key() -> None:
+    gricad, other = target.Target("gricad"), target.Target("cal1")
+    text = identity.pin(identity.pin("", gricad, "ssh-ed25519 A"), other, "ssh-ed25519 B")
+    assert identity.pinned(text, gricad) == "ssh-ed25519 A"
+    assert identity.pinned(text, other) == "ssh-ed25519 B"
+    assert identity.pinned(text, target.Target("gri")) is None
