@@ -329,7 +329,7 @@ def script() -> None:
 @click.option("--notebook-dir", default="", metavar="DIR", help="Default: your home directory.")
 @click.option("--log-dir", default="~/jlab-logs", show_default=True, metavar="DIR")
 @click.pass_context
-def _job_script(context: click.Context, **options: Any) -> None:
+def _job_script(context: click.Context, /, **options: Any) -> None:
     """Print a job script that runs JupyterLab.
 
     Example:  jlab-node script slurm --cpus 4 --mem 16G --time 8h > jlab.sh

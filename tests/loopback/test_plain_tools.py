@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +20,8 @@ from notebook import evaluate
 from jlab_node.record import parse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from loopback import Loopback
 
     from tests.loopback.conftest import Lab
@@ -65,10 +66,8 @@ def test_the_shell_does_not_know_the_token(lab: Lab) -> None:
     assert lab.token not in lab.ssh(HOST, "env").stdout
 
 
+@pytest.mark.usefixtures("a_terminal")
 def test_a_terminal(lab: Lab) -> None:
-    pts = [line for line in Path("/proc/mounts").read_text().splitlines() if " /dev/pts " in line]
-    if os.getuid() and not any("gid=5" in line for line in pts):
-        pytest.skip("/dev/pts lacks gid=5 here: no sshd of an ordinary user can give a terminal")
     pid, terminal = pty.fork()
     if pid == 0:
         command = lab.site.ssh("-tt", HOST)
