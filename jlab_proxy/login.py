@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from . import ssh
 from .errors import JlabError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .paths import Paths
 
 JSON_FORMAT = 1  # the newest that is understood here
@@ -63,7 +66,12 @@ def find(paths: Paths, alias: str) -> Login:
             f"ssh knows no host {alias}: give it a Host entry in {paths.config}, so that "
             f"`ssh {alias}` works, then try again"
         )
-    return Login(paths, alias, share=settings.get("controlpath", "none") == "none")
+    return Login(paths, alias, share=may_share(settings))
+
+
+def may_share(settings: Mapping[str, str], *, platform: str = os.name) -> bool:
+    """Whether we may keep the connection: ssh on Windows cannot, and the alias may do so itself."""
+    return platform != "nt" and settings.get("controlpath", "none") == "none"
 
 
 def _resolves(name: str) -> bool:
