@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,3 +88,25 @@ def test_behind_a_gateway() -> None:
         assert (done.returncode, done.stdout, done.stderr) == (7, "in\n", "")
         log = (gateway.root / "login" / "sshd.log").read_text()
         assert f"target 127.0.0.1 port {site.port}" in log
+
+
+def test_behind_a_gateway_with_sshuttle() -> None:
+    """In namespaces, where the login node's network can be reached in no other way."""
+    if os.getuid() or shutil.which("sshuttle") is None:
+        pytest.skip("this needs root and sshuttle")
+    rules = subprocess.run(
+        ["unshare", "-n", "iptables", "-t", "nat", "-L"], capture_output=True, check=False
+    )
+    if rules.returncode:
+        pytest.skip(f"no firewall of one's own here: {rules.stderr.decode().strip()}")
+    here = Path(__file__).parent
+    done = subprocess.run(
+        ["unshare", "-n", sys.executable, str(here / "behind_gateway.py")],
+        env={**os.environ, "PYTHONPATH": str(here.parents[1] / "scripts")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
