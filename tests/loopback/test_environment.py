@@ -162,6 +162,6 @@ def test_a_kernel_has_the_libraries(server: Server, environment: Path) -> None:
 
 def test_kernels_of_another_environment_show_up(server: Server, environment: Path) -> None:
     known = json.loads(server.get("api/kernelspecs"))["kernelspecs"]
-    assert set(known) == {"python3", "other"}
+    assert {"python3", "other"} <= set(known)
     other = environment.parents[1] / "other"
     assert evaluate(server.url, "import sys; sys.prefix", kernel="other") == repr(str(other))
