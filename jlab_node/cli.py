@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import connect as connecting
-from . import home, jobs, jupyter, sessions, sockets, sshd, wording
+from . import home, jobs, jupyter, sessions, sockets, sshd, templates, wording
 from . import logs as logging
 from . import run as running
 from . import status as standing
@@ -428,8 +428,12 @@ def connect(
     connecting.Connection(wish, env=os.environ, user=home.user()).establish()
 
 
-@cli.command()
-@click.argument("scheduler", type=click.Choice(["slurm", "oar", "pbs", "sge", "lsf"]))
+@cli.group()
+def script() -> None:
+    """Print a file to begin with: a job script, or what stands around a session."""
+
+
+@click.command()
 @click.option("--name", default="lab", show_default=True, callback=_session_name)
 @click.option("--cpus", type=click.IntRange(1, 9999), default=1, show_default=True)
 @click.option("--gpus", type=click.IntRange(0, 999), default=0, show_default=True)
@@ -446,7 +450,8 @@ def connect(
 )
 @click.option("--notebook-dir", default="", metavar="DIR", help="Default: your home directory.")
 @click.option("--log-dir", default="~/jlab-logs", show_default=True, metavar="DIR")
-def script(scheduler: str, **options: Any) -> None:
+@click.pass_context
+def _job_script(context: click.Context, /, **options: Any) -> None:
     """Print a job script that runs JupyterLab.
 
     Example:  jlab-node script slurm --cpus 4 --mem 16G --time 8h > jlab.sh
@@ -454,9 +459,34 @@ def script(scheduler: str, **options: Any) -> None:
     from . import schedulers
     from . import script as scripting
 
-    print(scripting.compose(schedulers.TABLE[scheduler], **options), end="")
+    scheduler = schedulers.TABLE[str(context.info_name)]
+    print(scripting.compose(scheduler, **options), end="")
     if sys.stdout.isatty():
-        print(scripting.next_commands(schedulers.TABLE[scheduler], sys.argv), file=sys.stderr)
+        print(scripting.next_commands(scheduler, sys.argv), file=sys.stderr)
+
+
+for _scheduler in ("slurm", "oar", "pbs", "sge", "lsf"):
+    script.add_command(_job_script, _scheduler)
+
+
+@script.command()
+@click.option("--pip", "for_pip", is_flag=True, help="As a requirements.txt for pip.")
+def environment(*, for_pip: bool) -> None:
+    """Print an environment.yaml for conda: JupyterLab and what one likes to have with it.
+
+    Example:  jlab-node script environment > environment.yaml
+    """
+    print(templates.requirements() if for_pip else templates.environment(), end="")
+
+
+@script.command()
+@click.argument("where", metavar="ALIAS[+SESSION]")
+def tmuxp(where: str) -> None:
+    """Print a session file for tmuxp, for your computer: the tunnel, and a shell in the job.
+
+    Example:  jlab-node script tmuxp gricad > gricad.yaml
+    """
+    print(templates.tmuxp(where), end="")
 
 
 @cli.command()

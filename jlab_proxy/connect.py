@@ -21,7 +21,7 @@ OPEN = "JLAB_PROXY_OPEN"  # in the environment of an ssh that `jlab-proxy open` 
 USAGE_TEXT = "usage: jlab-proxy connect HOST [--port N] [-F FILE] [--no-share]"
 
 
-def main(arguments: Sequence[str]) -> NoReturn:
+def main(arguments: Sequence[str], *, platform: str = os.name) -> NoReturn:
     """Become ssh; raises JlabError."""
     host, options = _parse(arguments)
     where = target.parse_host(host)
@@ -35,6 +35,10 @@ def main(arguments: Sequence[str]) -> NoReturn:
     )
     sys.stdout.flush()
     try:
+        if platform == "nt":  # exec would be a new process there, and ssh would see this one end
+            import subprocess
+
+            sys.exit(subprocess.call(command))
         os.execvp(command[0], command)  # noqa: S606
     except OSError as error:
         raise JlabError(f"cannot start ssh: {error.strerror}") from error
@@ -88,7 +92,8 @@ def is_free(port: int) -> bool:
 
     listener = socket.socket()
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # there it means: even if somebody listens
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
     except OSError:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from .errors import JlabError
 from .screen import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .paths import Paths
 
 JSON_FORMAT = 1  # the newest that is understood here
@@ -100,7 +103,12 @@ def find(paths: Paths, alias: str) -> Login:
             f"ssh knows no host {alias}: give it a Host entry in {paths.config}, so that "
             f"`ssh {alias}` works, then try again"
         )
-    return Login(paths, alias, share=settings.get("controlpath", "none") == "none")
+    return Login(paths, alias, share=may_share(settings))
+
+
+def may_share(settings: Mapping[str, str], *, platform: str = os.name) -> bool:
+    """Whether we may keep the connection: ssh on Windows cannot, and the alias may do so itself."""
+    return platform != "nt" and settings.get("controlpath", "none") == "none"
 
 
 def _resolves(name: str) -> bool:

@@ -6,9 +6,10 @@ On the way of every `ssh jlab+x`: strings, since pathlib costs more to import th
 from __future__ import annotations
 
 import os
+import sys
 
-# A unix socket's path has at most 107 bytes, and ssh adds 17 more while it makes it.
-_LONGEST_DIRECTORY = 107 - 17 - len("/login-") - 40
+# What ssh adds to the directory: /login-%C, and 17 bytes more while it makes the socket.
+_ADDED = len("/login-") + 40 + 17
 
 
 class Paths:
@@ -21,9 +22,10 @@ class Paths:
         self.key = f"{self.directory}/id"
         self.known_hosts = f"{self.directory}/known_hosts"
 
-    def control_path(self) -> str | None:
+    def control_path(self, platform: str = sys.platform) -> str | None:
         """ControlPath of shared login connections; None where ssh could not make the socket."""
-        too_long = len(os.fsencode(self.directory)) > _LONGEST_DIRECTORY
+        longest = 107 if platform == "linux" else 103  # of a socket's path: macOS, BSD
+        too_long = len(os.fsencode(self.directory)) + _ADDED > longest
         if too_long or '"' in self.directory or not os.path.isdir(self.directory):  # noqa: PTH112
             return None
         return '"' + self.directory.replace("%", "%%") + '/login-%C"'

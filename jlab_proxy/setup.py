@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shutil
 import sys
@@ -53,7 +54,7 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
         user=about["user"],
         port=port,
         socket=f"{about['socket_dir']}/{target.session or 'lab'}.sock",
-        proxy=_ourselves(),
+        proxy=ourselves(),
         paths=paths,
         share=cluster.share,
         mux=answers.mux,
@@ -183,8 +184,10 @@ def _diff(before: str, after: str, path: str) -> list[str]:
     return [re.sub(r"[^\t\x20-\x7e]", "?", line) + "\n" for line in lines]
 
 
-def _ourselves() -> list[str]:
+def ourselves(platform: str = os.name) -> list[str]:
     """The absolute words that start this program again, for ssh to use."""
+    if platform == "nt":  # without the .exe in between, whose name sys.argv lacks
+        return [sys.executable, "-m", "jlab_proxy"]
     started_as = Path(sys.argv[0])
     if started_as.name == "jlab-proxy" and started_as.exists():
         return [str(started_as.absolute())]

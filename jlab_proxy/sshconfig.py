@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import JlabError
+from .errors import USAGE, JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,7 @@ class Block:
     paths: Paths
     share: bool  # the connection to the login node, with later ones
     mux: bool  # the connection to the job as well
+    platform: str = os.name
 
 
 def render(block: Block) -> str:
@@ -57,13 +58,13 @@ def render(block: Block) -> str:
     ending = [] if paths.is_default else ["-F", paths.config.replace("%", "%%")]
     if not block.share:
         ending.append("--no-share")
-    with_port = _command([*proxy, "--port", str(block.port), *ending])
-    others = [f"Host {host} {host}+*", f"    ProxyCommand {_command([*proxy, *ending])}"]
-    mux = (
-        ["ControlMaster auto", f"ControlPath {_path(paths, 'job-%C')}", "ControlPersist 10m"]
-        if block.mux
-        else ["ControlMaster no", "ControlPath none"]
-    )
+    command = _windows_command if block.platform == "nt" else _command
+    with_port = command([*proxy, "--port", str(block.port), *ending])
+    others = [f"Host {host} {host}+*", f"    ProxyCommand {command([*proxy, *ending])}"]
+    forward = f"    LocalForward {block.port} {block.socket}"
+    # On Windows there may be no bash: a second connection will say that the port is taken.
+    free = f'Match originalhost {host} exec "{_FREE.format(port=block.port)}"'
+    always, if_free = ([forward], []) if block.platform == "nt" else ([], [free, forward])
     options = [
         "HostName %h",  # whatever "Host *" says further down
         f"User {block.user}",
@@ -74,20 +75,43 @@ def render(block: Block) -> str:
         "StrictHostKeyChecking yes",
         "ConnectTimeout 0",  # a job may have to wait in the queue
         "ServerAliveInterval 15",
-        *mux,
+        *_sharing(block),
     ]
     lines = [
         f"# >>> {host} >>> written by jlab-proxy setup, which can also --remove it",
         f"Host {host}",
         f"    ProxyCommand {with_port}",
+        *always,
         *([] if block.target.session else others),
         *(f"    {option}" for option in options),
-        f'Match originalhost {host} exec "{_FREE.format(port=block.port)}"',
-        f"    LocalForward {block.port} {block.socket}",
+        *if_free,
         "Match all",  # what follows may be the user's global options
         f"# <<< {host} <<<",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _sharing(block: Block) -> list[str]:
+    """Options about connections to the job that ride on another."""
+    if block.platform == "nt":  # its ssh has no such thing
+        if block.mux:
+            raise JlabError("ssh on Windows cannot share connections: leave out --mux", code=USAGE)
+        return []
+    if block.mux:
+        path = _path(block.paths, "job-%C")
+        return ["ControlMaster auto", f"ControlPath {path}", "ControlPersist 10m"]
+    return ["ControlMaster no", "ControlPath none"]
+
+
+def _windows_command(words: Sequence[str]) -> str:
+    """No shell reads it, and so nothing can be quoted."""
+    for word in words:
+        if not re.fullmatch(r'[^\x00-\x20\x7f"\']+', word):
+            raise JlabError(
+                f"ssh on Windows cannot use the path {word}: install jlab-remote where no space is "
+                r"in the path, for example in a venv made by `py -m venv C:\jlab`"
+            )
+    return " ".join(words).replace("\\", "/")  # some builds of ssh do go through a shell
 
 
 def _command(words: Sequence[str]) -> str:
@@ -282,7 +306,8 @@ def write(path: str, text: str) -> None:
                 file.write(text.encode("utf-8", errors="surrogateescape"))
                 file.flush()
                 os.fsync(file.fileno())
-                os.fchmod(file.fileno(), mode)
+                if hasattr(os, "fchmod"):  # not on Windows
+                    os.fchmod(file.fileno(), mode)
             os.replace(temporary, target)  # noqa: PTH105
         except BaseException:
             with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ from typing import Any
 import websocket
 
 
-def evaluate(url: str, code: str, *, timeout: float = 60) -> str:
+def evaluate(url: str, code: str, *, kernel: str | None = None, timeout: float = 60) -> str:
     """Value of `code` in a new kernel of the server whose log-in address is `url`."""
     parts = urllib.parse.urlsplit(url)
     root = f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('lab')}"
@@ -24,17 +24,20 @@ def evaluate(url: str, code: str, *, timeout: float = 60) -> str:
         assert b"JupyterLab" in page.read(), "that is not JupyterLab's page"
     crumbs = {cookie.name: cookie.value or "" for cookie in cookies}
 
-    def api(method: str, path: str) -> Any:
+    def api(method: str, path: str, body: dict[str, str] | None = None) -> Any:
         request = urllib.request.Request(
-            root + path, method=method, headers={"X-XSRFToken": crumbs["_xsrf"]}
+            root + path,
+            data=json.dumps(body).encode() if body else None,
+            method=method,
+            headers={"X-XSRFToken": crumbs["_xsrf"]},
         )
         with browser.open(request, timeout=timeout) as answer:
             return json.loads(answer.read() or "null")
 
-    kernel = api("POST", "api/kernels")["id"]
+    started = api("POST", "api/kernels", {"name": kernel} if kernel else None)["id"]
     try:
         channel = websocket.create_connection(
-            f"ws{root[4:]}api/kernels/{kernel}/channels",
+            f"ws{root[4:]}api/kernels/{started}/channels",
             cookie="; ".join(f"{name}={value}" for name, value in crumbs.items()),
             origin=f"{parts.scheme}://{parts.netloc}",
             timeout=timeout,
@@ -44,7 +47,7 @@ def evaluate(url: str, code: str, *, timeout: float = 60) -> str:
         finally:
             channel.close()
     finally:
-        api("DELETE", f"api/kernels/{kernel}")
+        api("DELETE", f"api/kernels/{started}")
 
 
 def _execute(channel: Any, code: str) -> str:

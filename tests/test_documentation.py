@@ -21,7 +21,8 @@ COMMANDS = [
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_the_readme_has_it(name: str, command: click.Command) -> None:
     (row,) = (line for line in README.splitlines() if line.startswith(f"| `{name}"))
-    for option in (p for p in command.params if isinstance(p, click.Option)):
+    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else [])]
+    for option in (p for c in commands for p in c.params if isinstance(p, click.Option)):
         longest = max(option.opts, key=len)
         assert longest in row or longest == "-F", f"{name} {longest}"
-    assert command.help
+    assert all(each.help for each in commands)

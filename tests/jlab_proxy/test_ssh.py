@@ -138,6 +138,15 @@ def test_connection_is_shared_where_a_socket_path_has_room(
     assert shared(ssh.command(paths, "gricad", "x", share=True)) is expected
 
 
+def test_a_socket_path_has_less_room_on_macos() -> None:
+    with tempfile.TemporaryDirectory(prefix="", dir="/tmp") as made:
+        room = 103 - len(f"{made}//jlab/login-{'0' * 40}.{'0' * 16}")
+        fits, too_long = (set_up(Path(made, "x" * length)) for length in (room, room + 1))
+        assert fits.control_path("darwin")
+        assert not too_long.control_path("darwin")
+        assert too_long.control_path("linux")
+
+
 def test_connection_is_not_shared_before_setup_has_made_the_directory(short: Path) -> None:
     paths = Paths(str(short / "config"), is_default=True)
     assert not shared(ssh.command(paths, "gricad", "x", share=True))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +21,14 @@ def site() -> Iterator[Loopback]:
     """A login node and a laptop, with nothing on them."""
     with Loopback() as made:
         yield made
+
+
+@pytest.fixture
+def a_terminal() -> None:
+    """For tests that need an sshd of this user to give a terminal."""
+    pts = [line for line in Path("/proc/mounts").read_text().splitlines() if " /dev/pts " in line]
+    if os.getuid() and not any("gid=5" in line for line in pts):
+        pytest.skip("/dev/pts lacks gid=5 here: no sshd of an ordinary user can give a terminal")
 
 
 class Lab:
@@ -46,6 +57,21 @@ class Lab:
             timeout=timeout,
             check=False,
         )
+
+
+@pytest.fixture
+def plain_ssh(lab: Lab, tmp_path: Path) -> dict[str, str]:
+    """An environment whose `ssh` is the laptop's, as it is for a user: without -F."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {lab.site.config} "$@"\n')
+    ssh.chmod(0o755)
+    home = tmp_path / "home"
+    home.mkdir()
+    path = f"{ssh.parent}:{os.environ['PATH']}"
+    (home / ".profile").write_text(f"PATH='{path}'\n")  # /etc/profile may have set another
+    own = {"HOME": str(home), "PATH": path, "SHELL": "/bin/sh", "LC_ALL": "C.UTF-8"}
+    return {**os.environ, **own}
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +20,8 @@ from notebook import evaluate
 from jlab_node.record import parse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from loopback import Loopback
 
     from tests.loopback.conftest import Lab
@@ -65,10 +66,8 @@ def test_the_shell_does_not_know_the_token(lab: Lab) -> None:
     assert lab.token not in lab.ssh(HOST, "env").stdout
 
 
+@pytest.mark.usefixtures("a_terminal")
 def test_a_terminal(lab: Lab) -> None:
-    pts = [line for line in Path("/proc/mounts").read_text().splitlines() if " /dev/pts " in line]
-    if os.getuid() and not any("gid=5" in line for line in pts):
-        pytest.skip("/dev/pts lacks gid=5 here: no sshd of an ordinary user can give a terminal")
     pid, terminal = pty.fork()
     if pid == 0:
         command = lab.site.ssh("-tt", HOST)
@@ -183,24 +182,6 @@ def test_n_stays_until_ctrl_c(lab: Lab) -> None:
     wait_until(lambda: not accepts(lab.port), "the forward is gone", seconds=10)
 
 
-def test_a_dynamic_forward(lab: Lab) -> None:
-    local = free_port()
-    process = tunnel(lab.site, "-D", str(local))
-    try:
-        wait_until(lambda: accepts(local), "the SOCKS port listens")
-        with socket.create_connection(("127.0.0.1", local), timeout=20) as socks:
-            socks.sendall(b"\x05\x01\x00")
-            assert socks.recv(2) == b"\x05\x00"
-            port = int(lab.value("port")).to_bytes(2, "big")
-            socks.sendall(b"\x05\x01\x00\x01\x7f\x00\x00\x01" + port)
-            assert socks.recv(10)[1] == 0
-            request = f"GET /api/status HTTP/1.0\r\nAuthorization: token {lab.token}\r\n\r\n"
-            socks.sendall(request.encode())
-            assert socks.recv(15) == b"HTTP/1.1 200 OK"
-    finally:
-        end(process)
-
-
 @pytest.mark.parametrize("tool", ["scp", "sftp", "rsync"])
 def test_copies_there_and_back(lab: Lab, tool: str, tmp_path: Path) -> None:
     if shutil.which(tool) is None:
@@ -239,20 +220,6 @@ def test_several_at_once(lab: Lab) -> None:
     assert [process.communicate(timeout=60)[0] for process in processes] == [
         f"{number}\n" for number in range(8)
     ]
-
-
-def test_what_an_editor_does(lab: Lab) -> None:
-    """The sequence of VS Code: `ssh -v -T -D PORT HOST bash`, with a ConnectTimeout of 15 s."""
-    local = free_port()
-    done = subprocess.run(
-        lab.site.ssh("-v", "-T", "-D", str(local), "-o", "ConnectTimeout=15", HOST, "bash"),
-        input="echo editor-$((6*7)); exit\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout == "editor-42\n"
 
 
 def test_the_relay_ends_when_the_laptop_is_killed(lab: Lab) -> None:

@@ -1,0 +1,112 @@
+"""What is different on Windows, as far as it can be seen elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_proxy import login, setup, sshconfig, target
+from jlab_proxy.errors import JlabError
+from jlab_proxy.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BLOCK = sshconfig.Block(
+    target=target.parse("gricad"),
+    user="alice",
+    port=8889,
+    socket="/tmp/jlab-alice/lab.sock",
+    proxy=[r"C:\jlab\Scripts\python.exe", "-m", "jlab_proxy"],
+    paths=Paths("C:/Users/alice/.ssh/config", is_default=True),
+    share=False,
+    mux=False,
+    platform="nt",
+)
+COMMAND = "C:/jlab/Scripts/python.exe -m jlab_proxy connect %h"
+
+# Becomes ssh as `jlab-proxy connect` does on Windows.
+CONNECT = """
+import sys
+from jlab_proxy import connect
+connect.main(["jlab+gricad", "--no-share"], platform="nt")
+"""
+
+
+def test_the_block() -> None:
+    text = sshconfig.render(BLOCK)
+    assert text.splitlines()[1:6] == [
+        "Host jlab+gricad",
+        f"    ProxyCommand {COMMAND} --port 8889 --no-share",
+        "    LocalForward 8889 /tmp/jlab-alice/lab.sock",
+        "Host jlab+gricad jlab+gricad+*",
+        f"    ProxyCommand {COMMAND} --no-share",
+    ]
+    assert "bash" not in text
+    assert "Control" not in text
+    assert sshconfig.ports(text) == {"jlab+gricad": 8889}
+    assert sshconfig.remove(text + "Host x\n", "jlab+gricad") == "Host x\n"
+
+
+def test_real_ssh_reads_the_block(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(sshconfig.render(BLOCK))
+
+    def settings(host: str) -> list[str]:
+        command = ["ssh", "-G", "-F", str(config), host]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return done.stdout.splitlines()
+
+    assert "localforward 8889 /tmp/jlab-alice/lab.sock" in settings("jlab+gricad")
+    assert not any("localforward" in line for line in settings("jlab+gricad+gpu"))
+    assert any("--port 8889" in line for line in settings("jlab+gricad"))
+    assert not any("--port" in line for line in settings("jlab+gricad+gpu"))
+
+
+@pytest.mark.parametrize("directory", [r"C:\Users\Jane Doe", r"C:\it's", 'C:\\"x"', "C:\\a\tb"])
+def test_a_path_that_cannot_be_quoted(directory: str) -> None:
+    block = replace(BLOCK, proxy=[rf"{directory}\python.exe", "-m", "jlab_proxy"])
+    with pytest.raises(JlabError, match=r"cannot use the path .*: install jlab-remote where"):
+        sshconfig.render(block)
+
+
+def test_no_shared_connections() -> None:
+    assert login.may_share({}, platform="posix")
+    assert not login.may_share({}, platform="nt")
+    assert not login.may_share({"controlpath": "~/.ssh/%C"}, platform="posix")
+    with pytest.raises(JlabError, match="leave out --mux"):
+        sshconfig.render(replace(BLOCK, mux=True))
+
+
+def test_the_words_that_start_us_again() -> None:
+    assert setup.ourselves("nt") == [sys.executable, "-m", "jlab_proxy"]
+
+
+def test_ssh_is_a_child(tmp_path: Path) -> None:
+    stub = tmp_path / "ssh"
+    stub.write_text("#!/bin/sh\necho $PPID\ncat\nexit 7\n")
+    stub.chmod(0o755)
+    with subprocess.Popen(
+        [sys.executable, "-c", CONNECT],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        said, _ = process.communicate("SSH-2.0-laptop\n", timeout=60)
+    assert (said, process.returncode) == (f"{process.pid}\nSSH-2.0-laptop\n", 7)
+
+
+def test_no_ssh(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECT],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "JlabError: cannot start ssh: No such file or directory" in done.stderr
