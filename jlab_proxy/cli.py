@@ -115,7 +115,7 @@ def url(where: str, *, config: str | None) -> None:
     arguments = [f"--port={port}", *([wanted.session] if wanted.session else [])]
     answer = login.find(files, wanted.alias).ask("url", *arguments)
     address = str(answer.get("url"))
-    if not re.fullmatch(rf"http://localhost:{port}/[\w.~%/-]*lab\?token=[0-9a-f]{{64}}", address):
+    if not re.fullmatch(rf"https?://localhost:{port}/[\w.~%/-]*lab\?token=[0-9a-f]{{64}}", address):
         raise JlabError("the cluster's answer is not an address")
     if connecting.is_free(port):
         connecting.say(
