@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
-LONGEST = 4096  # bytes of a line
+_LONGEST = 4096  # bytes of a line
 _TIMEOUT = 30.0  # seconds for the answer
 
 
@@ -102,7 +102,7 @@ def ask(base: Path, request: Request) -> Answer:
             connection.settimeout(_TIMEOUT)
             connection.connect(str(session / sockets.CONTROL))
             connection.sendall(render(request))
-            line = answers.readline(LONGEST)
+            line = answers.readline(_LONGEST)
     except (FileNotFoundError, ConnectionRefusedError):
         raise JlabError(
             f"no session of yours that could expose a port runs on {socket.gethostname()}: type "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import ports, relay, sessions, sockets
 from .errors import JlabError
-from .expose import LONGEST, Answer, Request, parse_request, render
+from .expose import Answer, Request, parse_request, render
 from .record import MAX_EXPOSED
 
 if TYPE_CHECKING:
@@ -27,15 +27,11 @@ _PATIENCE = 10.0  # seconds for a request to arrive
 async def serving(place: SessionDirectory, publication: Publication) -> AsyncIterator[None]:
     """Take requests for as long as this lasts; nothing stays exposed after it."""
     exposed = Exposed(place, publication)
-    try:
-        server = await asyncio.start_unix_server(exposed.serve, place.control, limit=LONGEST)
-    except OSError as error:
-        raise JlabError(f"cannot listen on {place.control}: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        server.close()
-        await exposed.close()
+    async with relay.serving(place.control, exposed.serve):
+        try:
+            yield
+        finally:
+            await exposed.close()
 
 
 class Exposed:
@@ -95,7 +91,7 @@ class Exposed:
             if name in self._open:
                 os.utime(path)  # the newest of this name has the link
             else:
-                await stack.enter_async_context(relay.listening(path, self._way(name)))
+                await stack.enter_async_context(relay.carrying(path, self._way(name)))
             await asyncio.to_thread(self._place.take_links)
             self._publication.amend(exposed=",".join({**self._ports, name: port}))
             self._ports[name] = port

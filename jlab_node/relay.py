@@ -1,4 +1,4 @@
-"""Carry the connections to a unix socket to where each of them is to lead."""
+"""Unix sockets of the session: serve their connections, or carry them to where each is to lead."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from typing import TYPE_CHECKING
 from .errors import JlabError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Coroutine
     from pathlib import Path
-    from typing import Callable
+    from typing import Any, Callable
 
     Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+    Server = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
     Way = Callable[[int], Awaitable[Streams]]  # from the pid of who asks
 
 CHUNK = 256 * 1024
 
 
 @contextlib.asynccontextmanager
-async def listening(path: Path, connect: Way) -> AsyncIterator[None]:
-    """Carry connections to the unix socket `path` to where `connect` leads for the peer's pid."""
-    carrying: set[asyncio.Task[None]] = set()
+async def serving(path: Path, serve: Server) -> AsyncIterator[None]:
+    """`serve` each connection to the unix socket `path`. At the end they are cut off."""
+    tasks: set[asyncio.Future[None]] = set()
 
     def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(_carry(reader, writer, connect))
-        carrying.add(task)
-        task.add_done_callback(carrying.discard)
+        task = asyncio.ensure_future(serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     try:
         server = await asyncio.start_unix_server(start, path, limit=CHUNK)
@@ -40,14 +41,19 @@ async def listening(path: Path, connect: Way) -> AsyncIterator[None]:
     finally:
         server.close()
         path.unlink(missing_ok=True)
-        for task in carrying:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*carrying, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connect: Way) -> None:
+def carrying(path: Path, way: Way) -> contextlib.AbstractAsyncContextManager[None]:
+    """Carry connections to the unix socket `path` to where `way` leads for the peer's pid."""
+    return serving(path, lambda reader, writer: _carry(reader, writer, way))
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
     try:
-        far_reader, far_writer = await connect(_peer(writer))
+        far_reader, far_writer = await way(_peer(writer))
     except OSError:
         writer.transport.abort()
         return

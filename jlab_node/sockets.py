@@ -202,8 +202,8 @@ class SessionDirectory:
         direct = self.path / "direct"
         newest = self.socket(NEWEST)
         async with (
-            relay.listening(direct, to_jupyterlab),
-            relay.listening(newest, to_the_askers_own),
+            relay.carrying(direct, to_jupyterlab),
+            relay.carrying(newest, to_the_askers_own),
         ):
             if self.name != NEWEST:
                 _link(self.socket(self.name), Path(direct.name))

@@ -24,7 +24,7 @@ HOST = "jlab+demo"
 CLUSTER = """
 import sys
 from dask.distributed import Client, LocalCluster
-with LocalCluster(protocol="inproc://", processes=False, dashboard_address="127.0.0.1:0") as cluster:
+with LocalCluster(processes=False, dashboard_address="127.0.0.1:0") as cluster:
     with Client(cluster) as client:
         assert client.submit(lambda: 6 * 7).result() == 42
         print(cluster.scheduler.services["dashboard"].port, flush=True)
