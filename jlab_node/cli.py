@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import connect as connecting
+from . import expose as exposing
 from . import home, jobs, jupyter, sessions, sockets, sshd, templates, wording
 from . import logs as logging
 from . import run as running
@@ -76,7 +77,7 @@ def cli() -> None:
 def _session_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value is not None and not is_name(value):
         raise click.BadParameter(
-            "a session's name is 1 to 32 of a-z 0-9 . _ - and begins with a letter or a digit"
+            "a name is 1 to 32 of a-z 0-9 . _ - and begins with a letter or a digit"
         )
     return value
 
@@ -270,7 +271,8 @@ def _public(record: Record) -> dict[str, Any]:
         "log",
         "version",
     )
-    return {key: getattr(record, key) for key in keys}
+    exposed = record.exposed.split(",") if record.exposed else []
+    return {**{key: getattr(record, key) for key in keys}, "exposed": exposed}
 
 
 @cli.command()
@@ -297,7 +299,7 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
         raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)
     start = wording.how_to_start(jobs.site())
     record = sessions.choose(published, name, start=start).record
-    address = f"http://localhost:{port}{record.base_url}lab?token={record.token}"
+    address = f"{record.scheme}://localhost:{port}{record.base_url}lab?token={record.token}"
     if as_json:
         _print_json({"id": record.id, "url": address, "session": _public(record)})
     else:
@@ -408,6 +410,26 @@ def submit(name: str | None, *, as_json: bool) -> None:
         _print_json({"text": said})
     else:
         print(said)
+
+
+@cli.command()
+@click.argument("name", required=False, callback=_session_name)
+@click.argument("port", required=False, type=click.IntRange(1, MAX_PORT))
+@click.option("--stop", "end", is_flag=True, help="NAME is to lead nowhere any more.")
+@_as_json
+def expose(name: str | None, port: int | None, *, end: bool, as_json: bool) -> None:
+    """In the job: let `ssh -L` reach PORT of this node by NAME; without either, list.
+
+    Example:  jlab-node expose dask 8787
+    """
+    if end != (name is not None and port is None):
+        raise click.UsageError("NAME PORT, or NAME --stop, or neither")
+    base, request = sockets.base_path(os.environ, home.user()), exposing.Request(name, port)
+    answer = exposing.ask(base, request)
+    if as_json:
+        _print_json(dataclasses.asdict(answer))
+    else:
+        print(exposing.sentence(request, answer, base))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

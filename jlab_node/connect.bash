@@ -27,17 +27,17 @@ relay() { # ends when either side does
 read_record() { # FILE
     local key value number='^[1-9][0-9]{0,4}$' word='^[A-Za-z0-9._-]+$'
     format='' name='' scheduler=local job_id=0 cluster='' node='' ssh_port='' nonce=''
-    ends_at='' base_url=/
+    ends_at='' scheme=http base_url=/
     while IFS='=' read -r key value; do
         case $key in
-        format | name | scheduler | job_id | cluster | node | ssh_port | nonce | ends_at | base_url)
-            printf -v "$key" %s "$value" ;;
+        format | name | scheduler | job_id | cluster | node | ssh_port | nonce | ends_at | scheme | \
+            base_url) printf -v "$key" %s "$value" ;;
         esac
     done <"$1" || return
     [[ $format == 1 && $name =~ $word && $scheduler =~ ^[a-z]+$ && $node =~ $word ]] &&
         [[ $job_id =~ ^[][A-Za-z0-9._]+$ && ($cluster == '' || $cluster =~ $word) ]] &&
         [[ $ssh_port =~ $number && $nonce =~ ^[0-9a-f]{32}$ && $ends_at =~ ^[0-9]{0,12}$ ]] &&
-        [[ $base_url =~ ^/([A-Za-z0-9._~%-]+/)*$ ]]
+        [[ $scheme =~ ^https?$ && $base_url =~ ^/([A-Za-z0-9._~%-]+/)*$ ]]
 }
 
 # Whether this machine belongs to the cluster of the record, which may be another with this home.
@@ -76,7 +76,7 @@ announce() {
         left=$((ends_at > left ? (ends_at - left) / 60 : 0))
         left=", $((left / 60)) h $((left % 60)) min left"
     fi
-    [[ $port ]] && url=", JupyterLab at http://localhost:$port$base_url"
+    [[ $port ]] && url=", JupyterLab at $scheme://localhost:$port$base_url"
     [[ $taken ]] && url=" (localhost:$taken is taken already, perhaps by another ssh to it)"
     [[ $scheduler == local ]] || where+=", $scheduler job $job_id"
     echo "jlab-node: session $name on $where$left$url" >&2
@@ -85,7 +85,7 @@ announce() {
 main() {
     local LC_ALL=C argument session='' port='' taken='' columns='' established='' files file host
     local directory=${BASH_SOURCE[0]%/*} silent=0
-    local format name scheduler job_id cluster node ssh_port nonce ends_at base_url
+    local format name scheduler job_id cluster node ssh_port nonce ends_at scheme base_url
     for argument; do
         case $argument in
         --session=*) session=${argument#*=} ;;

@@ -9,18 +9,20 @@ import re
 import shlex
 import shutil
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from . import ports
 from .errors import JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-HOST = "127.0.0.1"  # not "localhost", which may mean ::1 as well
+HOST = ports.HOST
 
 # A unix socket's path has at most 107 bytes; kernels make "kernel-<uuid>-ipc-<n>" in the runtime
 # directory.
@@ -141,6 +143,11 @@ def base_url(runtime: Path) -> str:
     return str(_said(runtime, "base_url") or "/")
 
 
+def scheme(runtime: Path) -> str:
+    """How the server wants to be spoken to: with a certificate of the user's it is https."""
+    return "https" if _said(runtime, "secure") is True else "http"
+
+
 def _said(runtime: Path, key: str) -> object:
     for path in runtime.glob("jpserver-*.json"):
         try:
@@ -156,8 +163,8 @@ def answers(port: int, *, token: str, runtime: Path) -> bool:
     False: not yet. Raises JlabError when the user's own configuration sees to it that it never
     will: to publish an open server would be to give the account away.
     """
-    url = base_url(runtime)
-    with_token = _status(port, url, {"Authorization": f"token {token}"})
+    path, tls = f"{base_url(runtime)}api/status", scheme(runtime) == "https"
+    with_token = _status(port, path, {"Authorization": f"token {token}"}, tls=tls)
     if with_token in _REFUSED:
         raise JlabError(
             "JupyterLab does not take the token that jlab-node gave it: your Jupyter configuration "
@@ -168,7 +175,7 @@ def answers(port: int, *, token: str, runtime: Path) -> bool:
         return False
     if _said(runtime, "token") == token:
         return True
-    without = _status(port, url, {})
+    without = _status(port, path, {}, tls=tls)
     if without == http.client.OK:
         raise JlabError(
             "JupyterLab lets everybody in without a token: your Jupyter configuration sets an "
@@ -177,13 +184,25 @@ def answers(port: int, *, token: str, runtime: Path) -> bool:
     return without in _REFUSED
 
 
-def _status(port: int, url: str, headers: dict[str, str]) -> int | None:
-    """HTTP status of api/status. Not urllib: a proxy in the environment would get the token."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT)
+def _status(port: int, path: str, headers: dict[str, str], *, tls: bool) -> int | None:
+    """HTTP status of `path`. Not urllib: a proxy in the environment would get the token."""
+    connection = (
+        http.client.HTTPSConnection(HOST, port, timeout=_TIMEOUT, context=_any_certificate())
+        if tls
+        else http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT)
+    )
     try:
-        connection.request("GET", f"{url}api/status", headers=headers)
+        connection.request("GET", path, headers=headers)
         return connection.getresponse().status
     except (OSError, UnicodeError, http.client.HTTPException):
         return None
     finally:
         connection.close()
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """For a process that is known to be our own child, whoever has signed its certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from .errors import JlabError
 
 FORMAT = 1
+MAX_PORT = 65535
+MAX_EXPOSED = 16
 
 _NAME = r"[a-z0-9][a-z0-9._-]{0,31}"
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -31,7 +33,9 @@ _PATTERNS = {
     "sshd_config": _PATH,
     "nonce": r"[0-9a-f]{32}",
     "port": _PORT,
+    "scheme": r"https?",
     "base_url": r"/([A-Za-z0-9._~%-]+/)*",
+    "exposed": rf"{_NAME}(,{_NAME}){{0,{MAX_EXPOSED - 1}}}",
     "user": r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?",
     "started": _TIME,
     "ends_at": _TIME,
@@ -41,7 +45,6 @@ _PATTERNS = {
 }
 _REQUIRED = ("name", "node", "port", "token")
 _NUMBERS = ("ssh_port", "port", "started", "ends_at")
-MAX_PORT = 65535
 
 
 class RecordError(JlabError):
@@ -62,7 +65,9 @@ class Record:
     ssh_port: int | None = None  # None: the session has no ssh endpoint
     sshd_config: str = ""  # path on the node
     nonce: str = ""  # first line of the endpoint
+    scheme: str = "http"  # how JupyterLab is spoken to
     base_url: str = "/"
+    exposed: str = ""  # names that lead to other ports of the node, separated by commas
     user: str = ""
     started: int | None = None  # Unix time, seconds
     ends_at: int | None = None  # Unix time, seconds; None: not known

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from . import (
     endpoint,
+    exposed,
     files,
     home,
     jobs,
@@ -33,6 +34,7 @@ from .errors import FAILED, JlabError
 from .processes import Child, Children
 from .record import Record, RecordError, render
 from .schedulers.job import Answer
+from .sessions import Publication
 from .sockets import NEWEST, SessionDirectory, base_path
 
 if TYPE_CHECKING:
@@ -116,10 +118,16 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
         server, port = await _jupyter(
             command, options.arguments, env=env, token=draft.token, place=place, children=children
         )
-        record = replace(record, port=port, base_url=jupyter.base_url(place.runtime))
+        record = replace(
+            record,
+            port=port,
+            scheme=jupyter.scheme(place.runtime),
+            base_url=jupyter.base_url(place.runtime),
+        )
         await stack.enter_async_context(place.relay(jupyter.HOST, port))
-        stack.enter_context(_published(directory, record))
-        stack.enter_context(_walltime(directory, record, children))
+        publication = stack.enter_context(_published(directory, record))
+        stack.enter_context(_walltime(publication, children))
+        await stack.enter_async_context(exposed.serving(place, publication))
         place.ready()
         _tell_how_to_connect(record)
         return await asyncio.shield(server.ended)
@@ -279,23 +287,23 @@ async def _answers(server: Child, port: int, *, token: str, place: SessionDirect
 
 
 @contextlib.contextmanager
-def _published(directory: Home, record: Record) -> Iterator[None]:
+def _published(directory: Home, record: Record) -> Iterator[Publication]:
     """The session can be found for as long as this lasts."""
-    published = sessions.publish(directory.sessions, record)
+    publication = Publication(directory.sessions, record)
     try:
-        yield
+        yield publication
     finally:
-        sessions.withdraw(published)
+        publication.withdraw()
         submit.note_end(directory)
 
 
 @contextlib.contextmanager
-def _walltime(directory: Home, record: Record, children: Children) -> Iterator[None]:
+def _walltime(publication: Publication, children: Children) -> Iterator[None]:
     """Warn before the job's end, and publish a new end when the scheduler moves it."""
+    record = publication.record
     if record.scheduler == schedulers.local.NAME:
         yield
         return
-    published_at = time.time()
 
     async def ask(command: list[str]) -> Answer:
         try:
@@ -305,9 +313,7 @@ def _walltime(directory: Home, record: Record, children: Children) -> Iterator[N
 
     def moved(ends_at: int) -> None:
         with contextlib.suppress(JlabError):  # a full disk: the old end stands, and is wrong
-            sessions.publish(
-                directory.sessions, replace(record, ends_at=ends_at), as_of=published_at
-            )
+            publication.amend(ends_at=ends_at)
 
     following = asyncio.ensure_future(walltime.follow(record, ask=ask, moved=moved, say=say))
     try:

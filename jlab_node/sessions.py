@@ -9,8 +9,8 @@ import contextlib
 import glob
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from . import files
 from .errors import UNAVAILABLE, JlabError
@@ -60,6 +60,32 @@ def withdraw(published: Published) -> bool:
     except OSError:
         return False
     return True
+
+
+class Publication:
+    """The record of a session that runs here: nobody else changes it, and only through this."""
+
+    def __init__(self, directory: Path, record: Record) -> None:
+        self.directory = directory
+        self._published = publish(directory, record)
+        self._as_of = _published_at(self._published.path) / 1e9
+        self._is_over = False
+
+    @property
+    def record(self) -> Record:
+        return self._published.record
+
+    def amend(self, **changes: Any) -> None:
+        """Publish these new values. The session is no newer for that. Raises JlabError."""
+        if self._is_over or _is_anothers(self._published):
+            return
+        record = replace(self.record, **changes)
+        self._published = publish(self.directory, record, as_of=self._as_of)
+
+    def withdraw(self) -> None:
+        """Remove the record, for good."""
+        self._is_over = True
+        withdraw(self._published)
 
 
 def bury(published: Published) -> None:
@@ -116,6 +142,11 @@ def _is_still_there(published: Published) -> bool:
     """Whether no other session has taken its place: one of the same name in the same job."""
     found = _read(published.path)
     return isinstance(found, Published) and found.record.token == published.record.token
+
+
+def _is_anothers(published: Published) -> bool:
+    found = _read(published.path)
+    return isinstance(found, Published) and found.record.token != published.record.token
 
 
 def choose(

@@ -5,6 +5,8 @@
     /tmp/jlab-alice/x7k2m9qa/                           one session: alive, owner, sshd_config, rt/,
         direct, gpu.sock -> direct                      its JupyterLab, whoever asks
         lab.sock                                        the JupyterLab of the session that asks
+        control                                         where `jlab-node expose` asks for
+        dask.sock                                       one more port of the node
 
 An open `ssh -L 8888:/tmp/jlab-alice/lab.sock` must not change sides when a newer session takes the
 link. So the relay behind lab.sock looks which session the asking sshd descends from, and leads
@@ -21,8 +23,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
-import struct
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,19 +31,18 @@ import portpicker
 import psutil
 from filelock import FileLock, Timeout
 
-from . import files
+from . import files, relay
 from .errors import JlabError
 from .record import is_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-    from typing import Callable
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
-    _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+    from .relay import Streams
 
 NEWEST = "lab"  # the link, and the default name of a session
+CONTROL = "control"
 _ENTER = "enter"
-_CHUNK = 256 * 1024
 _LOCK_TIMEOUT = 10.0  # seconds
 _IF_FOREIGN = ": ask the administrators to remove it, and until then use another node"
 
@@ -116,6 +115,15 @@ class SessionDirectory:
         """The script by which a step in the job gets in; its place is known from sshd_config's."""
         return self.path / _ENTER
 
+    @property
+    def control(self) -> Path:
+        """The socket on which the session takes requests."""
+        return self.path / CONTROL
+
+    def socket(self, name: str) -> Path:
+        """The socket to which the link NAME.sock of the user's directory may lead."""
+        return self.path / f"{name}.sock"
+
     def write(self, path: Path, text: str) -> None:
         """A private file in here; raises JlabError."""
         try:
@@ -150,7 +158,7 @@ class SessionDirectory:
                     return port
 
     def take_links(self) -> None:
-        """Let `ssh -L` to the newest session's socket lead here."""
+        """Let `ssh -L` to the newest socket of each name lead there."""
         with self._lock():
             self._point_links()
 
@@ -170,8 +178,8 @@ class SessionDirectory:
 
     def _point_links(self) -> None:
         """Every link to the newest socket of its name; links that fit none go."""
-        sockets = sorted(self.base.glob("*/*.sock"), key=lambda path: path.stat().st_mtime_ns)
-        wanted = {path.name: path for path in sockets}
+        found = ((_made_at(path), path) for path in self.base.glob("*/*.sock"))
+        wanted = {path.name: path for made, path in sorted(found) if made}
         for link in self.base.glob("*.sock"):
             if link.name not in wanted:
                 link.unlink()
@@ -182,22 +190,34 @@ class SessionDirectory:
     async def relay(self, host: str, port: int) -> AsyncIterator[None]:
         """Carry each connection to a socket of this session to JupyterLab at `host:port`."""
 
-        async def to_jupyterlab(_: int) -> _Streams:
-            return await asyncio.open_connection(host, port, limit=_CHUNK)
+        async def to_jupyterlab(_: int) -> Streams:
+            return await asyncio.open_connection(host, port, limit=relay.CHUNK)
 
-        async def to_the_askers_own(pid: int) -> _Streams:
+        async def to_the_askers_own(pid: int) -> Streams:
             session = _session_above(pid, self.base)
             if session in (None, self.path):
                 return await to_jupyterlab(pid)
-            return await asyncio.open_unix_connection(session / "direct", limit=_CHUNK)
+            return await asyncio.open_unix_connection(session / "direct", limit=relay.CHUNK)
 
         direct = self.path / "direct"
-        newest = self.path / f"{NEWEST}.sock"
-        async with _listening(direct, to_jupyterlab), _listening(newest, to_the_askers_own):
+        newest = self.socket(NEWEST)
+        async with (
+            relay.carrying(direct, to_jupyterlab),
+            relay.carrying(newest, to_the_askers_own),
+        ):
             if self.name != NEWEST:
-                _link(self.path / f"{self.name}.sock", Path(direct.name))
+                _link(self.socket(self.name), Path(direct.name))
             self.take_links()
             yield
+
+
+def session_of(pid: int, base: Path) -> Path | None:
+    """The directory of the session that `pid` belongs to; else of the newest on this node."""
+    if not files.is_private(base):
+        return None  # another user's trap; `run` says so
+    with contextlib.suppress(OSError):
+        return _session_above(pid, base) or base / (base / f"{NEWEST}.sock").readlink().parent
+    return None
 
 
 def _session_above(pid: int, base: Path) -> Path | None:
@@ -245,6 +265,12 @@ def _is_alive(directory: Path) -> bool:
     return False
 
 
+def _made_at(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns
+    return 0  # its session has just ended
+
+
 def _text(path: Path) -> str:
     with contextlib.suppress(OSError):
         return path.read_text(encoding="utf-8")
@@ -258,68 +284,3 @@ def _link(path: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     os.replace(temporary, path)  # noqa: PTH105
-
-
-@contextlib.asynccontextmanager
-async def _listening(
-    path: Path, connect: Callable[[int], Awaitable[_Streams]]
-) -> AsyncIterator[None]:
-    """Carry connections to the unix socket `path` to where `connect` leads for the peer's pid."""
-    carrying: set[asyncio.Task[None]] = set()
-
-    def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(_carry(reader, writer, connect))
-        carrying.add(task)
-        task.add_done_callback(carrying.discard)
-
-    try:
-        server = await asyncio.start_unix_server(start, path, limit=_CHUNK)
-    except OSError as error:
-        raise JlabError(f"cannot listen on {path}: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        server.close()
-        for task in carrying:
-            task.cancel()
-        await asyncio.gather(*carrying, return_exceptions=True)
-
-
-async def _carry(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    connect: Callable[[int], Awaitable[_Streams]],
-) -> None:
-    try:
-        far_reader, far_writer = await connect(_peer(writer))
-    except OSError:
-        writer.transport.abort()
-        return
-    try:
-        await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
-    finally:
-        for each in (writer, far_writer):
-            each.close()
-
-
-def _peer(writer: asyncio.StreamWriter) -> int:
-    """The process at the other end of a unix socket; 0 where the system does not tell."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return 0
-    return int(
-        struct.unpack(
-            "3i", writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option, 12)
-        )[0]
-    )
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until one side ends; then the other is told, and may still finish what it has to say."""
-    try:
-        while data := await reader.read(_CHUNK):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-    except OSError:
-        writer.transport.abort()

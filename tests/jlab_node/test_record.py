@@ -25,7 +25,9 @@ FULL = Record(
     ssh_port=40123,
     sshd_config="/tmp/jlab-alice/x7k2m9qa/sshd_config",
     nonce=NONCE,
+    scheme="https",
     base_url="/user/alice/",
+    exposed="dask,bokeh",
     user="alice",
     started=1760000000,
     ends_at=1760014400,
@@ -61,6 +63,18 @@ BAD = {
     "nonce": ["0f" * 15, "0f" * 17, "0F" * 16, "0g" * 16, NONCE + " "],
     "port": ["0", "08888", "65536", "99999", "100000", "-1", "8888.0", "1e3", "88 88", "٨٨٨٨"],
     "base_url": ["lab/", "/lab", "//", "/a b/", "/a?b/", "/a#b/", "/é/", '/"/'],
+    "scheme": ["HTTPS", "ftp", "https:", "javascript", "http "],
+    "exposed": [
+        ",dask",
+        "dask,",
+        "dask,,bokeh",
+        "dask, bokeh",
+        "Dask",
+        "a/b",
+        "é",
+        "a" * 33,
+        ",".join(["a"] * 17),
+    ],
     "user": ["-alice", "alice bob", "a/b", "$alice", "a$b", "é", "a" * 66],
     "started": ["0", "-1", "1.5", "01", "1" * 13, "now"],
     "ends_at": ["0", "-1", "1.5", "01", "1" * 13, "never"],
@@ -89,7 +103,12 @@ def test_every_key_of_a_full_record_is_written() -> None:
 # Released samples are never edited: what was once published is read for ever. A new format or a
 # new key gets a new sample beside them.
 @pytest.mark.parametrize(
-    ("sample", "expected"), [("format-1-full", FULL), ("format-1-minimal", MINIMAL)]
+    ("sample", "expected"),
+    [
+        ("format-1-full", replace(FULL, scheme="http", exposed="")),
+        ("format-1-minimal", MINIMAL),
+        ("format-1-exposed", FULL),
+    ],
 )
 def test_released_sample(sample: str, expected: Record) -> None:
     assert parse(SAMPLES.joinpath(sample).read_text(encoding="utf-8")) == expected
@@ -98,6 +117,7 @@ def test_released_sample(sample: str, expected: Record) -> None:
 def test_defaults_of_what_an_older_or_simpler_writer_leaves_out() -> None:
     record = parse(f"format=1\nname=lab\nnode=n1\nport=8888\ntoken={TOKEN}\n")
     assert (record.scheduler, record.job_id, record.base_url) == ("local", "0", "/")
+    assert (record.scheme, record.exposed) == ("http", "")
     assert record.ssh_port is record.started is record.ends_at is None
     assert record.id == "local-0-lab"
 
@@ -138,6 +158,10 @@ def test_bad_value_is_refused_by_its_key(key: str, value: str) -> None:
         ("ssh_port", "65535"),
         ("port", "65535"),
         ("base_url", "/a%20b/~c/"),
+        ("scheme", "http"),
+        ("scheme", "https"),
+        ("exposed", "a"),
+        ("exposed", ",".join(["a" * 32] * 16)),
         ("user", "machine$"),
         ("user", "alice@ad.example"),
         ("log", "/home/rené/日本 #1 $(x).out"),

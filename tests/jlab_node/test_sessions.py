@@ -63,6 +63,52 @@ def test_published_as_of_an_earlier_time_does_not_become_the_newest(tmp_path: Pa
     assert names(tmp_path) == ["lab", "gpu"], "without it, now"
 
 
+def test_a_publication_is_amended_in_place(tmp_path: Path) -> None:
+    """What two parts of a session change stands side by side, and makes it no newer."""
+    publication = sessions.Publication(tmp_path, LAB)
+    published_at = (tmp_path / LAB.id).stat().st_mtime
+    sessions.publish(tmp_path, GPU)
+    publication.amend(ends_at=1_700_009_999)
+    publication.amend(exposed="dask")
+    amended = replace(LAB, ends_at=1_700_009_999, exposed="dask")
+    assert publication.record == amended
+    assert sessions.choose(sessions.read_all(tmp_path)[0], "lab").record == amended
+    assert abs((tmp_path / LAB.id).stat().st_mtime - published_at) < 0.001
+    assert names(tmp_path) == ["gpu", "lab"]
+
+
+def test_a_publication_that_cannot_be_amended_stays_as_it_was(tmp_path: Path) -> None:
+    publication = sessions.Publication(tmp_path, LAB)
+    with pytest.raises(JlabError, match="its exposed is not valid"):
+        publication.amend(exposed="$(reboot)")
+    publication.amend(ends_at=1_700_009_999)
+    assert publication.record == replace(LAB, ends_at=1_700_009_999)
+
+
+def test_a_publication_does_not_come_back_after_its_end(tmp_path: Path) -> None:
+    publication = sessions.Publication(tmp_path, LAB)
+    publication.withdraw()
+    publication.amend(exposed="dask")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_publication_leaves_what_took_its_place(tmp_path: Path) -> None:
+    """A session of the same name in the same job."""
+    publication = sessions.Publication(tmp_path, LAB)
+    another = replace(LAB, token="ef" * 32)
+    sessions.publish(tmp_path, another)
+    publication.amend(exposed="dask")
+    publication.withdraw()
+    assert sessions.choose(sessions.read_all(tmp_path)[0], "lab").record == another
+
+
+def test_a_publication_that_somebody_removed_is_there_again_when_amended(tmp_path: Path) -> None:
+    publication = sessions.Publication(tmp_path, LAB)
+    (tmp_path / LAB.id).unlink()
+    publication.amend(exposed="dask")
+    assert names(tmp_path) == ["lab"]
+
+
 def test_a_record_that_is_not_valid_is_not_published(tmp_path: Path) -> None:
     with pytest.raises(JlabError, match="its node is not valid"):
         sessions.publish(tmp_path, replace(LAB, node="$(reboot)"))

@@ -1,0 +1,130 @@
+"""`jlab-node expose`: a name in the user's directory on the node that leads to one more port.
+
+The session relays (`exposed.py`), for as long as it lives. What asks it for that sends one line to
+the socket `control` in its directory, and gets one back: JSON with a `format` number, since the
+package may have been upgraded while the session runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import sockets
+from .errors import UNAVAILABLE, JlabError
+from .record import MAX_PORT, is_id, is_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+_LONGEST = 4096  # bytes of a line
+_TIMEOUT = 30.0  # seconds for the answer
+
+
+@dataclass(frozen=True)
+class Request:
+    """Expose `port` as `name`; without a port: end that; without a name: change nothing."""
+
+    name: str | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The session's id, and what it exposes now."""
+
+    session: str
+    ports: dict[str, int]
+
+
+def render(value: Request | Answer | JlabError) -> bytes:
+    """One line."""
+    known = {"error": str(value)} if isinstance(value, JlabError) else asdict(value)
+    return json.dumps({"format": FORMAT, **known}).encode() + b"\n"
+
+
+def parse_request(line: bytes) -> Request:
+    """What is asked for; raises JlabError."""
+    values = _values(line, "the request")
+    name, port = values.get("name"), values.get("port")
+    if not (name is None or _is_name(name)) or not (port is None or _is_port(port)):
+        raise JlabError("the request is not valid")
+    return Request(name, port)
+
+
+def parse_answer(line: bytes) -> Answer:
+    """What the session answers; raises JlabError, with what it says if that is an error."""
+    values = _values(line, "the session's answer")
+    error, session, exposed = (values.get(key, "") for key in ("error", "session", "ports"))
+    if error:
+        raise JlabError(error if _is_sentence(error) else "the session's answer is not valid")
+    if not (isinstance(session, str) and is_id(session) and isinstance(exposed, dict)):
+        raise JlabError("the session's answer is not valid")
+    if not all(_is_name(name) and _is_port(port) for name, port in exposed.items()):
+        raise JlabError("the session's answer is not valid")
+    return Answer(session, exposed)
+
+
+def _values(line: bytes, what: str) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+        version = values["format"]
+    except (ValueError, KeyError, TypeError):
+        raise JlabError(f"{what} is not valid") from None
+    if version != FORMAT:
+        raise JlabError("this session runs with another version of jlab-remote: start a new one")
+    return dict(values)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and is_name(value)
+
+
+def _is_sentence(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_port(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_PORT
+
+
+def ask(base: Path, request: Request) -> Answer:
+    """Ask the session that this process belongs to, else the newest here; raises JlabError."""
+    session = sockets.session_of(os.getpid(), base)
+    try:
+        if session is None:
+            raise FileNotFoundError
+        with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as answers:
+            connection.settimeout(_TIMEOUT)
+            connection.connect(str(session / sockets.CONTROL))
+            connection.sendall(render(request))
+            line = answers.readline(_LONGEST)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise JlabError(
+            f"no session of yours that could expose a port runs on {socket.gethostname()}: type "
+            "this in the job, in a terminal of JupyterLab or after `ssh jlab+...`",
+            code=UNAVAILABLE,
+        ) from None
+    except OSError as error:
+        raise JlabError(f"the session does not answer: {error.strerror or error}") from error
+    return parse_answer(line)
+
+
+def sentence(request: Request, answer: Answer, base: Path) -> str:
+    """What a person is told who has asked for that."""
+    if request.name is None:
+        lines = [f"{name}  port {port}  {base / name}.sock" for name, port in answer.ports.items()]
+        return "\n".join(lines) or "nothing is exposed: jlab-node expose NAME PORT"
+    if request.port is None:
+        return f"{request.name} is exposed no longer"
+    session = answer.session.split("-", 2)[-1]
+    target = "ALIAS" if session == sockets.NEWEST else f"ALIAS+{session}"
+    return (
+        f"{request.name} leads to port {request.port}. On your computer, with ALIAS for this "
+        "cluster's name in your ~/.ssh/config:\n"
+        f"  ssh -L {request.port}:{base / request.name}.sock jlab+{target}"
+    )

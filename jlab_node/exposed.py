@@ -1,0 +1,128 @@
+"""What a session exposes beside JupyterLab: it answers `jlab-node expose`, and relays."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from . import ports, relay, sessions, sockets
+from .errors import JlabError
+from .expose import Answer, Request, parse_request, render
+from .record import MAX_EXPOSED
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .relay import Streams, Way
+    from .sessions import Publication
+    from .sockets import SessionDirectory
+
+_PATIENCE = 10.0  # seconds for a request to arrive
+
+
+@contextlib.asynccontextmanager
+async def serving(place: SessionDirectory, publication: Publication) -> AsyncIterator[None]:
+    """Take requests for as long as this lasts; nothing stays exposed after it."""
+    exposed = Exposed(place, publication)
+    async with relay.serving(place.control, exposed.serve):
+        try:
+            yield
+        finally:
+            await exposed.close()
+
+
+class Exposed:
+    """What one session exposes: by which name, to which port."""
+
+    def __init__(self, place: SessionDirectory, publication: Publication) -> None:
+        self._place = place
+        self._publication = publication
+        self._ports: dict[str, int] = {}
+        self._open: dict[str, contextlib.AsyncExitStack] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the request that comes over one connection."""
+        with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.TimeoutError):
+            try:
+                line = await asyncio.wait_for(reader.readline(), _PATIENCE)
+            except ValueError:  # longer than any request
+                return
+            writer.write(await self._answer(line))
+            await writer.drain()
+
+    async def _answer(self, line: bytes) -> bytes:
+        try:
+            request = parse_request(line)
+            async with self._one_at_a_time:
+                await self._do(request)
+        except JlabError as error:
+            return render(error)
+        except OSError as error:  # a full disk
+            return render(JlabError(f"{error.filename or 'a socket'}: {error.strerror}"))
+        return render(Answer(self._publication.record.id, self._ports))
+
+    async def _do(self, request: Request) -> None:
+        if request.name is None:
+            return
+        if request.port is None:
+            await self._end(request.name)
+        else:
+            self._check(request.name, request.port)
+            await self._expose(request.name, request.port)
+
+    def _check(self, name: str, port: int) -> None:
+        running, _ = sessions.read_all(self._publication.directory)
+        if name in (sockets.NEWEST, *(each.record.name for each in running)):
+            raise JlabError(f"{name} is the name of a session: take another one for port {port}")
+        if name not in self._ports and len(self._ports) == MAX_EXPOSED:
+            raise JlabError(f"{MAX_EXPOSED} ports are exposed: end one of them with --stop first")
+        if not ports.is_mine(port):
+            host = f"{ports.HOST}:{port} of {socket.gethostname()}"
+            raise JlabError(f"nothing of yours listens on {host}: start it first")
+
+    async def _expose(self, name: str, port: int) -> None:
+        """If `name` is exposed already, new connections lead to `port` from now on."""
+        path = self._place.socket(name)
+        async with contextlib.AsyncExitStack() as stack:
+            if name in self._open:
+                os.utime(path)  # the newest of this name has the link
+            else:
+                await stack.enter_async_context(relay.carrying(path, self._way(name)))
+            await asyncio.to_thread(self._place.take_links)
+            self._publication.amend(exposed=",".join({**self._ports, name: port}))
+            self._ports[name] = port
+            self._open.setdefault(name, stack.pop_all())
+
+    async def _end(self, name: str) -> None:
+        if name not in self._open:
+            names = ", ".join(self._ports) or "none"
+            raise JlabError(f"nothing is exposed as {name}; exposed: {names}")
+        del self._ports[name]
+        await self._open.pop(name).aclose()
+        await asyncio.to_thread(self._place.take_links)
+        self._publication.amend(exposed=",".join(self._ports))
+
+    def _way(self, name: str) -> Way:
+        async def connect(_: int) -> Streams:
+            return await _connect_to_mine(self._ports.get(name, 0))
+
+        return connect
+
+    async def close(self) -> None:
+        """End all of it."""
+        for stack in self._open.values():
+            await stack.aclose()
+
+
+async def _connect_to_mine(port: int) -> Streams:
+    """Raises OSError where another user's process has taken the port since it was exposed."""
+    if ports.is_mine(port):
+        streams = await asyncio.open_connection(ports.HOST, port, limit=relay.CHUNK)
+        if ports.is_mine(port):  # still: nobody had it for a moment
+            return streams
+        streams[1].transport.abort()
+    raise ConnectionRefusedError

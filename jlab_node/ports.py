@@ -1,0 +1,68 @@
+"""Whose process listens on a port of this node; other users' are seen as well, unlike by psutil."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOST = "127.0.0.1"  # not "localhost", which may mean ::1 as well
+
+_LISTENS, _HALF_OPEN = "0A", "03"  # the kernel's TCP_LISTEN and TCP_SYN_RECV
+
+
+def _hex(address: bytes) -> str:
+    """As /proc/net has it: words in the byte order of the machine."""
+    return "".join(f"{word:08X}" for word in struct.unpack(f"={len(address) // 4}I", address))
+
+
+# Of the sockets that take connections to 127.0.0.1 the first of these gets them.
+_ADDRESSES = (
+    _hex(socket.inet_pton(socket.AF_INET, "127.0.0.1")),
+    _hex(socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1")),
+    _hex(socket.inet_pton(socket.AF_INET, "0.0.0.0")),  # noqa: S104
+    _hex(socket.inet_pton(socket.AF_INET6, "::")),
+)
+
+
+def is_mine(port: int) -> bool:
+    """Whether a connection to 127.0.0.1:`port` gets to a process of this user, and no other's.
+
+    False as well where the system does not tell.
+    """
+    try:
+        return _owners(port) == {os.geteuid()}
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _owners(port: int) -> set[int]:
+    found: dict[str, set[int]] = {}
+    for address, uid in _listeners():
+        where, _, number = address.partition(":")
+        if int(number, 16) == port:
+            found.setdefault(where, set()).add(uid)
+    return next((found[each] for each in _ADDRESSES if each in found), set())
+
+
+def _listeners() -> Iterator[tuple[str, int]]:
+    """Address and owner of each listening socket."""
+    yield from _listeners_in("/proc/net/tcp")
+    with contextlib.suppress(FileNotFoundError):  # a node without IPv6
+        yield from _listeners_in("/proc/net/tcp6")
+
+
+def _listeners_in(path: str) -> Iterator[tuple[str, int]]:
+    with open(path, encoding="ascii") as file:  # noqa: PTH123
+        next(file)
+        for line in file:
+            _, address, _, state, _, _, _, uid, *_ = line.split()
+            if state == _LISTENS:
+                yield address, int(uid)
+            elif state != _HALF_OPEN:
+                return  # these come first, and there may be very many others
