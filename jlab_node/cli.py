@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from .sessions import Published
 
 JSON_FORMAT = 1
-_MAX_AGE = 2.0  # seconds that an answer of the scheduler may be old
 _RESUBMIT = 99  # to OAR this exit status means: run the job again
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
@@ -211,7 +210,7 @@ def ls(*, as_json: bool) -> None:
     directory = home.locate()
     _, unreadable = sessions.read_all(directory.sessions)
     published = standing.living(directory, user=home.user())
-    upcoming = _upcoming(directory, None).jobs(max_age=_MAX_AGE)
+    upcoming = _upcoming(directory, None).jobs(max_age=standing.MAX_AGE)
     if as_json:
         found = [_public(each.record) for each in published]
         _print_json({"sessions": found, "jobs": [_queued(each) for each in upcoming]})
@@ -366,8 +365,8 @@ def stop(name: str, *, as_json: bool) -> None:
     directory = home.locate()
     published = standing.living(directory, user=home.user())
     site = jobs.site()
-    queued = [each.job_id for each in _upcoming(directory, None).jobs(max_age=_MAX_AGE)]
-    if site and name in queued and not name.isalpha():
+    queued = [each.job_id for each in _upcoming(directory, None).jobs(max_age=standing.MAX_AGE)]
+    if site and name in queued:
         jobs.cancel_job(site.scheduler, name)
         stopped, said = name, f"{wording.job(site.scheduler.NAME, name)} is cancelled"
     else:
@@ -384,27 +383,34 @@ def stop(name: str, *, as_json: bool) -> None:
 @click.argument("name", required=False, callback=_session_name)
 @_as_json
 def submit(name: str | None, *, as_json: bool) -> None:
-    """Submit by the command line on standard input, if no session (NAME) runs or is on its way.
+    """Submit a job, if no session (NAME) runs or is on its way: by the command on standard input.
+
+    An empty line there stands for what `setup --submit` was told.
 
     Example:  echo sbatch jlab.sh | jlab-node submit
     """
     directory, user = home.locate(), home.user()
-    site = jobs.site()
-    if site is None:
-        raise JlabError("there is no batch system here: start a session with `jlab-node run`")
-    text = sys.stdin.readline().strip()
-    submitting.check(text)
     upcoming = _upcoming(directory, name)
+    typed = sys.stdin.readline().strip()
+    submitting.check(typed)
+    text = typed or submitting.command(directory, name)
 
-    def is_needed() -> bool:
-        running = standing.living(directory, user=user)
-        there = any(name in (None, each.record.name) for each in running)
-        return not there and not upcoming.jobs(max_age=0)
+    def how_it_stands() -> standing.Standing:
+        base = sockets.base_path(os.environ, user)
+        return standing.look(directory, upcoming, user=user, wanted=name, base=base, max_age=0)
 
-    said = "there is a session, or a job that becomes one: nothing was submitted"
-    if text and is_needed():
+    found, site = how_it_stands(), jobs.site()
+    if found.state != standing.NONE:
+        said = f"nothing is submitted: {found.text}"
+    elif site is None or not text:
+        raise JlabError(found.text, code=UNAVAILABLE)
+    else:
         said = submitting.submit(
-            directory, text, site.scheduler, is_needed=is_needed, just_asked=True
+            directory,
+            text,
+            site.scheduler,
+            is_needed=lambda: how_it_stands().state == standing.NONE,
+            just_asked=bool(typed),
         )
     if as_json:
         _print_json({"text": said})

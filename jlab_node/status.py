@@ -27,7 +27,7 @@ RUNNING, STARTING, QUEUED, OVER, NONE, UNKNOWN = (
     "none",
     "unknown",  # the scheduler does not answer
 )
-_MAX_AGE = 2.0  # seconds that an answer of the scheduler may be old
+MAX_AGE = 2.0  # seconds that an answer of the scheduler may be old
 _PATIENCE = 6.0  # seconds for a job to end after its session
 _POLL = 2.0  # seconds between two questions to the scheduler
 
@@ -53,18 +53,26 @@ def living(home: Home, *, user: str) -> list[Published]:
 
 
 def look(
-    home: Home, upcoming: Upcoming, *, user: str, wanted: str | None, after: str | None, base: Path
+    home: Home,
+    upcoming: Upcoming,
+    *,
+    user: str,
+    wanted: str | None,
+    base: Path,
+    after: str | None = None,
+    max_age: float = MAX_AGE,
 ) -> Standing:
     """How it stands with the session `wanted` (a name, an id; None: the newest).
 
     `after`: the id of the session that was there before; if there is none, what became of it.
+    `max_age`: how old an answer of the scheduler may be, in seconds.
     """
     now = time.time()
     found = living(home, user=user)
     for each in found:
         if wanted in (None, each.record.name, each.record.id):
             return Standing(RUNNING, wording.running(each.record, now=now), record=each.record)
-    ahead = upcoming.jobs(max_age=_MAX_AGE)
+    ahead = upcoming.jobs(max_age=max_age)
     if ahead:
         return Standing(QUEUED, wording.waiting(ahead, now=now), job_id=ahead[0].job_id)
     for session_id in sockets.starting(base):
