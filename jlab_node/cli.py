@@ -351,7 +351,9 @@ def logs(name: str | None, *, follow: bool, lines: int) -> None:
     Example:  jlab-node logs -f gpu
     """
     path = logging.find(home.locate(), name)
-    logging.show(path, lines=lines, follow=follow, reader_is_gone=laptop_is_gone)
+    logging.show(
+        path, lines=lines, follow=follow, reader_is_gone=lambda: laptop_is_gone(descriptors=(1,))
+    )
 
 
 @cli.command()

@@ -270,9 +270,9 @@ def _refuse_if_over(record: Record) -> None:
         raise ladder.Closed(f"{wording.job(record.scheduler, record.job_id)} {status.why}")
 
 
-def laptop_is_gone() -> bool:
+def laptop_is_gone(descriptors: Sequence[int] = (0, 1)) -> bool:
     """Whether nobody holds the other ends of stdin and stdout any more; reads no byte."""
     poll = select.poll()
-    for descriptor in (0, 1):
+    for descriptor in descriptors:
         poll.register(descriptor, 0)
     return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))

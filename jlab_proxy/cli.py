@@ -16,6 +16,7 @@ from . import connect as connecting
 from . import setup as setting_up
 from .errors import FAILED, UNAVAILABLE, USAGE, JlabError
 from .screen import Screen, copy
+from .signals import leaving
 
 _config_option = click.option(
     "-F", "config", metavar="FILE", help="Another ssh config file, as ssh's own -F."
@@ -218,14 +219,9 @@ def logs(where: str, *, follow: bool, lines: int, config: str | None) -> int:
     """
     wanted = target.parse(where)
     options = [f"--lines={lines}", *(["--follow"] if follow else [])]
-    process = login.find(paths.locate(config), wanted.alias).run("logs", *options, *wanted.sessions)
-    assert process.stdout is not None  # noqa: S101
-    try:
-        with process.stdout as stream:
-            copy(stream)
-    finally:
-        process.terminate()
-    return process.wait()
+    cluster = login.find(paths.locate(config), wanted.alias)
+    with leaving():
+        return cluster.run(copy, "logs", *options, *wanted.sessions)
 
 
 @cli.command()

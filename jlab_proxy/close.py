@@ -11,6 +11,8 @@ import psutil
 from . import login, names, ports, ssh
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .paths import Paths
 
 _PATIENCE = 5.0  # seconds that an ssh has to end
@@ -18,7 +20,7 @@ _PATIENCE = 5.0  # seconds that an ssh has to end
 
 def close(paths: Paths, alias: str) -> list[str]:
     """Close what is open to the cluster; what that was. Raises JlabError."""
-    closed = [f"closed the tunnel of process {pid}" for pid in _end_tunnels(alias)]
+    closed = [f"closed the tunnel of process {pid}" for pid in _end_tunnels(paths, alias)]
     if _end_jobs_masters(paths, alias):
         closed.append("closed the shared connection to a session")
     if login.find(paths, alias).end_shared():
@@ -26,9 +28,13 @@ def close(paths: Paths, alias: str) -> list[str]:
     return closed
 
 
-def _end_tunnels(alias: str) -> list[int]:
-    """SIGTERM to each `ssh -N jlab+ALIAS...` of this user."""
-    found = [process for process in ports.own_processes() if _leads_to(process, alias)]
+def _end_tunnels(paths: Paths, alias: str) -> list[int]:
+    """SIGTERM to each `ssh -N jlab+ALIAS...` of this user and this config file."""
+    found = [
+        process
+        for process in ports.own_processes()
+        if _leads_to(ports.tunnel_words(process), paths, alias)
+    ]
     for process in found:
         with contextlib.suppress(psutil.Error):
             process.terminate()
@@ -36,9 +42,12 @@ def _end_tunnels(alias: str) -> list[int]:
     return [process.pid for process in found]
 
 
-def _leads_to(process: psutil.Process, alias: str) -> bool:
+def _leads_to(words: Sequence[str], paths: Paths, alias: str) -> bool:
+    """`words`: of an ssh."""
+    files = [words[at + 1] for at in range(len(words) - 1) if words[at] == "-F"]
+    if files != ([] if paths.is_default else [paths.config]):
+        return False
     host = f"jlab+{alias}"
-    words = ports.tunnel_words(process)
     return any(word == host or word.startswith(f"{host}+") for word in words)
 
 

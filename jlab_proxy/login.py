@@ -16,6 +16,7 @@ from .screen import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import IO, Callable
 
     from .paths import Paths
 
@@ -69,12 +70,19 @@ class Login:
             )
         return parse(done.stdout.decode("utf-8", errors="replace"), alias=self.alias)
 
-    def run(self, verb: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """`jlab-node VERB` there, its stdout as it comes."""
+    def run(self, show: Callable[[IO[bytes]], None], verb: str, *arguments: str) -> int:
+        """`jlab-node VERB` there, its stdout shown as it comes; the exit code."""
         remote = ssh.remote_command("jlab-node", [verb, *arguments], alias=self.alias)
-        return subprocess.Popen(
-            ssh.command(self.paths, self.alias, remote, share=self.share), stdout=subprocess.PIPE
-        )
+        command = ssh.command(self.paths, self.alias, remote, share=self.share)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None  # noqa: S101
+        try:
+            with process.stdout as stream:
+                show(stream)
+            return process.wait()
+        finally:
+            process.terminate()
+            process.wait()
 
     def end_shared(self) -> bool:
         """End the shared connection, if there is one of ours; whether there was."""

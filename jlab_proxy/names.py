@@ -50,11 +50,11 @@ def seen(paths: Paths) -> dict[str, list[str]]:
     return {}
 
 
-def complete(_: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
+def complete(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
     """ALIAS and ALIAS+SESSION for the shell's completion; asks no cluster, which would be slow."""
     from click.shell_completion import CompletionItem
 
-    paths = locating.locate(None)
+    paths = locating.locate(context.params.get("config"))
     known = aliases(paths)
     hosts = {host[len(target.PREFIX) :] for host in sshconfig.hosts(sshconfig.read(paths.config))}
     there = seen(paths)

@@ -7,20 +7,20 @@ so an open browser tab goes on. Only the end of the job, or Ctrl-C, is the end.
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from . import answers, browser
 from .errors import UNAVAILABLE, JlabError
 from .forward import Forward
 from .forward import answers as answering
 from .login import NoConnectionError
+from .signals import leaving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from .answers import Session, Standing
     from .login import Login
@@ -65,7 +65,7 @@ class Tunnel:
 
     def hold(self) -> int:
         """Until the job ends; the exit code. Raises JlabError, KeyboardInterrupt."""
-        with _signals(), self._pages:
+        with leaving(), self._pages:
             try:
                 self._begin()
                 while True:
@@ -227,19 +227,3 @@ def _accepts(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """A closed terminal and a SIGTERM end ssh as well."""
-
-    def leave(number: int, _: object) -> NoReturn:
-        sys.exit(128 + number)
-
-    wanted = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
-    before = {each: signal.signal(each, leave) for each in wanted if each is not None}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,6 +5,7 @@ For demo, bench and tests. It touches neither ~/.ssh nor ~/.jlab of whoever runs
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -16,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,8 +143,19 @@ class Loopback:
         log = self.root / "login" / "sshd.log"
         process = subprocess.Popen([sshd, "-D", "-f", str(config), "-E", str(log)], env=self.env)
         self._processes.append(process)
+        self.sshd = psutil.Process(process.pid)
         wait_until(lambda: accepts(self.port) or process.poll() is not None, "sshd listens")
         assert process.poll() is None, log.read_text()
+
+    def connections(self) -> list[psutil.Process]:
+        """What the login node's sshd has for each connection; not the sshds of sessions."""
+        with contextlib.suppress(psutil.Error):
+            return [
+                each
+                for each in self.sshd.children(recursive=True)
+                if each.name().startswith("sshd")
+            ]
+        return []
 
     def __exit__(self, *_: object) -> None:
         for master in self.laptop.glob("jlab/*-*"):
