@@ -1,0 +1,146 @@
+"""What a cluster says is believed only where it looks as it should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jlab_proxy import answers
+from jlab_proxy.answers import Queued, Session, Standing
+from jlab_proxy.errors import JlabError
+
+SESSION = {
+    "id": "slurm-12-lab",
+    "name": "lab",
+    "node": "n1",
+    "scheduler": "slurm",
+    "job_id": "12",
+    "ends_at": 1800000000,
+    "exposed": ["dask"],
+    "log": "/unknown/to/older/laptops",
+}
+PARSED = Session("slurm-12-lab", "lab", "n1", "slurm", "12", 1800000000, ("dask",))
+TOKEN = "f" * 64
+
+
+def test_a_session() -> None:
+    assert answers.parse_session(SESSION) == PARSED
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({"ends_at": None}, {"ends_at": None}, id="no end"),
+        pytest.param({"ends_at": True}, {"ends_at": None}, id="an end that is no number"),
+        pytest.param({"ends_at": -5}, {"ends_at": None}, id="an end that is no time"),
+        pytest.param({"exposed": None}, {"exposed": ()}, id="an older cluster"),
+        pytest.param({"exposed": "dask"}, {"exposed": ()}, id="no list"),
+        pytest.param({"node": "n\x1b[2J1"}, {"node": "n?[2J1"}, id="what a terminal obeys"),
+        pytest.param({"node": 5}, {"node": ""}, id="no text"),
+    ],
+)
+def test_a_session_with_odd_values(change: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = answers.parse_session({**SESSION, **change})
+    assert {key: getattr(found, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(None, id="nothing"),
+        pytest.param([], id="a list"),
+        pytest.param({}, id="empty"),
+        pytest.param({**SESSION, "id": "slurm-12-lab;id"}, id="an id for a shell"),
+        pytest.param({**SESSION, "name": "../x"}, id="a path"),
+        pytest.param({**SESSION, "exposed": ["-oProxyCommand=x"]}, id="an option"),
+    ],
+)
+def test_what_is_no_session(raw: object) -> None:
+    with pytest.raises(JlabError, match="not one that jlab-node gives: log in there and type"):
+        answers.parse_session(raw)
+
+
+def test_sessions_and_jobs() -> None:
+    answer = {"sessions": [SESSION], "jobs": [{"job_id": "13", "text": "job 13 is\nqueued"}]}
+    assert answers.parse_sessions(answer) == ([PARSED], [Queued("13", "job 13 is?queued")])
+    assert answers.parse_sessions({"sessions": []}) == ([], []), "an older cluster"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"sessions": {}},
+        {"sessions": [], "jobs": 1},
+        {"sessions": [], "jobs": [{"job_id": "$"}]},
+    ],
+    ids=str,
+)
+def test_what_is_no_list(answer: dict[str, Any]) -> None:
+    with pytest.raises(JlabError, match="not one that jlab-node gives"):
+        answers.parse_sessions(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "standing", "is_alive"),
+    [
+        ({"state": "running", "session": SESSION}, Standing("running", "", PARSED), True),
+        ({"state": "queued", "text": "", "job_id": "7"}, Standing("queued", "", None, "7"), True),
+        ({"state": "starting", "text": ""}, Standing("starting", ""), True),
+        ({"state": "over", "text": "b"}, Standing("over", "b"), False),
+        ({"state": "none", "text": "c"}, Standing("none", "c"), False),
+        ({"state": "hibernating"}, Standing("unknown", ""), True),
+        ({}, Standing("unknown", ""), True),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_standing(answer: dict[str, Any], standing: Standing, *, is_alive: bool) -> None:
+    found = answers.parse_standing(answer)
+    assert found == standing
+    assert found.is_alive is is_alive
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"http://localhost:8888/lab?token={TOKEN}",
+        f"https://localhost:8888/user/a~b/lab?token={TOKEN}",
+    ],
+)
+def test_an_address(address: str) -> None:
+    assert answers.parse_url({"url": address}, 8888) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        None,
+        "",
+        f"http://localhost:8889/lab?token={TOKEN}",
+        f"http://evil.example:8888/lab?token={TOKEN}",
+        f"javascript://localhost:8888/lab?token={TOKEN}",
+        f"http://localhost:8888/lab?token={TOKEN}\n",
+        f'http://localhost:8888/"><script>/lab?token={TOKEN}',
+        "http://localhost:8888/lab?token=secret",
+    ],
+)
+def test_what_is_no_address(address: object) -> None:
+    with pytest.raises(JlabError, match="the cluster's answer is not an address"):
+        answers.parse_url({"url": address}, 8888)
+
+
+@pytest.mark.parametrize(
+    ("now", "text"),
+    [
+        (1800000000 - 7260, "session lab on n1, slurm job 12, 2 h 1 min left"),
+        (1800000000 + 60, "session lab on n1, slurm job 12, 0 h 0 min left"),
+    ],
+)
+def test_describe(now: float, text: str) -> None:
+    assert PARSED.describe(now) == text
+
+
+def test_describe_one_of_a_plain_server() -> None:
+    local = Session("local-1-lab", "lab", "host", "local", "1", None, ())
+    assert local.describe(0) == "session lab on host"

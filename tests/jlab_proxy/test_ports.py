@@ -1,0 +1,104 @@
+"""Ports of this computer: which leads where, and who has one that is taken."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from jlab_proxy import ports
+from jlab_proxy.errors import JlabError
+from jlab_proxy.paths import Paths
+from jlab_proxy.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BLOCK = """\
+# >>> {host} >>>
+Host {host}
+Match originalhost {host} exec "true"
+    LocalForward {port} /tmp/jlab-alice/{name}.sock
+# <<< {host} <<<
+"""
+
+
+@pytest.fixture
+def free() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def paths_with(directory: Path, **blocks: int) -> Paths:
+    """A config file with a block of that port for each name; "_" stands for +."""
+    text = ""
+    for name, port in blocks.items():
+        alias, _, session = name.partition("_")
+        host = f"jlab+{alias}" + (f"+{session}" if session else "")
+        text += BLOCK.format(host=host, port=port, name=session or "lab")
+    (directory / "config").write_text(text)
+    return Paths(str(directory / "config"), is_default=False)
+
+
+def test_a_block_of_its_own(tmp_path: Path, free: int) -> None:
+    made = paths_with(tmp_path, cal1=free)
+    assert ports.lead(made, Target("cal1")) == (free, [])
+
+
+def test_a_session_borrows_from_its_cluster(tmp_path: Path, free: int) -> None:
+    port, options = ports.lead(paths_with(tmp_path, cal1=free), Target("cal1", "gpu"))
+    assert port != free
+    assert options == [f"-L{port}:/tmp/jlab-alice/gpu.sock"]
+
+
+@pytest.mark.parametrize("target", [Target("other"), Target("other", "gpu")], ids=["one", "two"])
+def test_a_cluster_that_is_not_set_up(tmp_path: Path, free: int, target: Target) -> None:
+    with pytest.raises(JlabError, match=r"no port of this computer leads to other.*setup other$"):
+        ports.lead(paths_with(tmp_path, cal1=free), target)
+
+
+def test_what_is_exposed(tmp_path: Path, free: int) -> None:
+    made = paths_with(tmp_path, cal1=free)
+    options, found = ports.for_exposed(made, Target("cal1", "gpu"), ["dask", "tb"])
+    assert list(found) == ["dask", "tb"]
+    assert len({free, *found.values()}) == 3
+    assert options == [f"-L{port}:/tmp/jlab-alice/{name}.sock" for name, port in found.items()]
+
+
+def test_a_port_that_another_program_of_ours_has(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(
+            JlabError, match=rf"localhost:{port} is taken by process {os.getpid()} "
+        ):
+            ports.lead(paths_with(tmp_path, cal1=port), Target("cal1"))
+        assert [each.pid for each in ports.holders(port)] == [os.getpid()]
+    assert not list(ports.holders(port))
+
+
+def test_tunnels_are_told_from_shells() -> None:
+    read = "import sys; print('there', flush=True); sys.stdin.read()"
+    started = []
+    for words in (["-N", "jlab+cal1"], ["jlab+cal1"], ["-N", "cal1"]):
+        child = subprocess.Popen(
+            ["ssh", "-c", read, *words],
+            executable=sys.executable,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"there\n"
+        started.append(child)
+    try:
+        found = [bool(ports.tunnel_words(psutil.Process(child.pid))) for child in started]
+        assert found == [True, False, False]
+        assert {child.pid for child in started} <= {each.pid for each in ports.own_processes()}
+    finally:
+        for child in started:
+            child.communicate()
+    assert ports.tunnel_words(psutil.Process()) == []
