@@ -37,56 +37,44 @@ ANSWER = "-0.823"
 
 
 class Tunnel:
-    """What a person keeps open on the laptop."""
+    """`jlab-proxy open` on the laptop, which comes back by itself."""
 
     def __init__(self, site: Loopback) -> None:
         self.site = site
-        self.suspended: list[psutil.Process] = []
         self._port = free_port()
         setup = site.proxy("setup", "demo", "--yes", "--port", str(self._port))
         subprocess.run(setup, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        self.start()
-
-    def start(self) -> None:
-        """Open it, and wait until it listens."""
-        # It is to notice a silent network sooner than the 45 seconds of the config file.
-        command = self.site.ssh("-N", "-oServerAliveInterval=2", "jlab+demo")
-        self._ssh = ssh = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        wait_until(lambda: accepts(self._port) or ssh.poll() is not None, "the tunnel listens")
+        command = site.proxy("open", "demo", "--no-browser")
+        self._open = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        site.add_process(self._open)
+        assert self._open.stdout is not None
+        self.url = self._open.stdout.readline().decode().strip()
 
     def cut(self, how: str) -> None:
-        """The ssh is killed; or the network is silent, for good, to all that is connected."""
+        """Its ssh is killed; or the network is silent, for good, to all that is connected."""
+        (ssh,) = [
+            each
+            for each in psutil.Process(self._open.pid).children()
+            if each.name() == "ssh" and "-N" in each.cmdline()
+        ]
         if how == "killed":
-            self._ssh.kill()
+            ssh.kill()
         else:
-            self.suspended = login_processes(self.site)
-            for process in self.suspended:
+            for process in self.site.connections():
                 process.suspend()
-        self._ssh.wait(timeout=PATIENCE)
+        ssh.wait(timeout=PATIENCE)
 
-    def bring_back(self) -> None:
-        """The same local port, over a new connection: the shared one is of before the cut."""
-        for master in self.site.laptop.glob("jlab/login-*"):
-            end = self.site.ssh("-Oexit", f"-S{master}", "demo")
-            subprocess.run(end, check=True, stderr=subprocess.DEVNULL)
-        self.start()
+    def wait_for_its_return(self) -> None:
+        """The same local port, over a new connection."""
+        wait_until(lambda: accepts(self._port), "the tunnel is back", seconds=PATIENCE)
 
     def close(self) -> None:
         """It has to be open still; else that is why the page failed."""
-        code = self._ssh.poll()
-        stop(self._ssh)
+        code = self._open.poll()
+        stop(self._open)
+        assert self._open.stdout is not None
+        self._open.stdout.close()
         assert code is None, "the tunnel has ended by itself"
-
-
-def login_processes(site: Loopback) -> list[psutil.Process]:
-    """What the login node's sshd has for each connection."""
-
-    def sshds(processes: list[psutil.Process]) -> list[psutil.Process]:
-        return [each for each in processes if each.name().startswith("sshd")]
-
-    listeners = sshds(psutil.Process().children())
-    (listener,) = (each for each in listeners if str(site.root) in " ".join(each.cmdline()))
-    return sshds(listener.children(recursive=True))
 
 
 @pytest.fixture
@@ -99,8 +87,8 @@ def tunnel(site: Loopback) -> Iterator[Tunnel]:
     site.wait_for_session(site.start_session())
     made = Tunnel(site)
     yield made
-    for process in made.suspended:
-        process.kill()  # it heeds nothing else
+    for process in site.connections():
+        process.kill()  # a suspended one heeds nothing else
     made.close()
 
 
@@ -122,10 +110,8 @@ def notebook(site: Loopback) -> Path:
 @pytest.fixture
 def page(tunnel: Tunnel, notebook: Path, tmp_path: Path) -> Iterator[Page]:
     """JupyterLab through the tunnel, with the notebook open."""
-    command = tunnel.site.proxy("url", "demo")
-    url = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     with chromium(tmp_path) as driver:
-        yield Page(driver, url, notebook.name)
+        yield Page(driver, tunnel.url, notebook.name)
 
 
 def saved_outputs(notebook: Path) -> list[str]:
@@ -147,7 +133,7 @@ def test_the_page_survives_a_cut(page: Page, tunnel: Tunnel, notebook: Path, how
     assert not page.was_cut()
     tunnel.cut(how)
     page.wait(page.was_cut, "JupyterLab has lost its kernel")
-    tunnel.bring_back()
+    tunnel.wait_for_its_return()
     page.wait(page.is_connected, "JupyterLab has its kernel again")
     page.close_dialogs()
     page.run(LATER)
