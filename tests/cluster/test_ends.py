@@ -136,6 +136,8 @@ def test_the_node_dies_and_the_job_is_started_again(person: Person, doomed: Host
     job = person.submit(node=1)
     old = person.wait_for_session(job)
     doomed.kill()
+    down = ["scontrol", "update", f"NodeName={doomed.name}", "State=DOWN", "Reason=no power"]
+    person.login.run(down, check=True)  # Slurm would notice by itself, in its own time
     person.cluster.start(doomed.name)
     show = ("scontrol", "show", "job", job)
     wait_until(lambda: "Restarts=1" in person.on_login(*show), "Slurm notices", seconds=180)
