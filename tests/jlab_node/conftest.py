@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
+import time
+from importlib import resources
 from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node import jobs
+from jlab_node import home, jobs, sessions
+from jlab_node.home import Home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import Callable
+
+    from jlab_node.record import Record
 
 
 @pytest.fixture
@@ -45,8 +54,6 @@ def elsewhere(
 @pytest.fixture
 def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Local times mean the same wherever the tests run."""
-    import time
-
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "UTC")
         time.tzset()
@@ -65,3 +72,131 @@ def on_stdin(tmp_path: Path) -> Iterator[Path]:
     yield path
     os.dup2(before, 0)
     os.close(before)
+
+
+class Commands:
+    """The only programs on PATH, beside `env`; each notes its arguments."""
+
+    def __init__(self, place: Path) -> None:
+        self._notes = place / "notes"
+        self.directory = place / "bin"
+        self.directory.mkdir()
+        self.link("env")
+
+    def link(self, *names: str) -> None:
+        """Programs of this machine."""
+        for name in names:
+            (self.directory / name).symlink_to(shutil.which(name, path="/usr/bin:/bin") or "/none")
+
+    def put(self, name: str, text: str) -> None:
+        path = self.directory / name
+        path.write_text(f"#!/bin/sh\necho {name} \"$*\" >>'{self._notes}'\n{text}\n")
+        path.chmod(0o755)
+
+    def prints(self, name: str, text: str) -> None:
+        """A program that prints this."""
+        self.put(name, f"/bin/cat <<'END'\n{text}\nEND")
+
+    def slurm(self, *lines: str, cluster: str = "cal1") -> None:
+        """A Slurm whose squeue prints these lines, whatever it is asked."""
+        self.prints("squeue", "\n".join(lines))
+        self.prints("scontrol", f"ClusterName             = {cluster}")
+
+    def oar(self, job_id: str, **job: object) -> None:
+        self.prints("oarstat", json.dumps({job_id: job}))
+
+    @property
+    def asked(self) -> list[str]:
+        """The commands that have run, in order."""
+        return self._notes.read_text().splitlines() if self._notes.exists() else []
+
+    @property
+    def names(self) -> list[str]:
+        return [line.split()[0] for line in self.asked]
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    # After it is made: it looks for programs of this machine.
+    made = Commands(tmp_path)
+    monkeypatch.setenv("PATH", str(made.directory))
+    return made
+
+
+class Login:
+    """A login node: a home with a ~/.jlab, and no programs but the scheduler's and a few more."""
+
+    def __init__(self, place: Path, commands: Commands) -> None:
+        self.commands = commands
+        commands.link("bash", "sh", "cat", "ps", "sleep")
+        commands.put("ssh", "echo 'ssh: n1: No route to host' >&2; exit 255")
+        self.directory = place / "login"
+        self.home = Home(self.directory / ".jlab")
+        for path in (self.directory, self.home.path, self.home.sessions):
+            path.mkdir(mode=0o700)
+        script = resources.files("jlab_node") / "connect.bash"
+        (self.home.path / "connect").write_text(script.read_text("utf-8"), encoding="utf-8")
+        self.env = {
+            "HOME": str(self.directory),
+            "PATH": str(commands.directory),
+            "TZ": "UTC",
+            "JLAB_TMPDIR": "/nowhere",  # no session is being started on this machine
+        }
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """`jlab-node` with these arguments; whoever has called it holds its stdin."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "jlab_node", *words],
+            env=self.env,
+            cwd=self.directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """The same to its end; stdin is /dev/null, or holds this text and then ends."""
+        return subprocess.run(
+            [sys.executable, "-m", "jlab_node", *words],
+            env=self.env,
+            cwd=self.directory,
+            **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+
+    def connect(self, *words: str, waits: bool = False) -> list[str]:
+        """The lines by which a connection fails. One that `waits` is given up by its laptop."""
+        done = self.run("connect", *words, stdin="" if waits else None)
+        assert (done.returncode, done.stdout) == (69, ""), done.stderr
+        lines = [line.removeprefix("jlab-node: ") for line in done.stderr.splitlines()]
+        assert [f"jlab-node: {line}" for line in lines] == done.stderr.splitlines()
+        if waits:
+            assert lines.pop() == "the laptop has ended the connection"
+        return lines
+
+    @property
+    def user(self) -> str:
+        """Whose it is."""
+        return home.user()
+
+    def publish(self, record: Record) -> Path:
+        return sessions.publish(self.home.sessions, record).path
+
+    @property
+    def records(self) -> list[str]:
+        """The files in ~/.jlab/sessions, those of the buried included."""
+        return sorted(path.name for path in self.home.sessions.iterdir())
+
+    @property
+    def site_file(self) -> Path:
+        """What is known of the cluster."""
+        return self.home.path / "sites" / os.uname().nodename
+
+
+@pytest.fixture
+def login(tmp_path: Path, commands: Commands) -> Login:
+    return Login(tmp_path, commands)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -26,53 +25,13 @@ from jlab_node.sessions import Published
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.jlab_node.conftest import Commands
+
 RECORD = Record(
     name="lab", node="n1", port=1, token="ab" * 32, scheduler="slurm", job_id="12", cluster="cal1"
 )
 SQUEUE = "{}\x1f{}\x1fNone\x1f1800000000\x1f{}\x1fn1\x1fjlab\x1f/home/u/jlab.sh"
 FAILS = "echo down >&2; exit 1"
-
-
-class Commands:
-    """The only programs on PATH, beside `env`; each notes its arguments."""
-
-    def __init__(self, place: Path) -> None:
-        self._notes = place / "notes"
-        self._directory = place / "bin"
-        self._directory.mkdir()
-        (self._directory / "env").symlink_to("/usr/bin/env")
-
-    def put(self, name: str, text: str) -> None:
-        path = self._directory / name
-        path.write_text(f"#!/bin/sh\necho {name} \"$*\" >>'{self._notes}'\n{text}\n")
-        path.chmod(0o755)
-
-    def prints(self, name: str, text: str) -> None:
-        """A program that prints this."""
-        self.put(name, f"/bin/cat <<'END'\n{text}\nEND")
-
-    def slurm(self, *lines: str, cluster: str = "cal1") -> None:
-        """A Slurm whose squeue prints these lines, whatever it is asked."""
-        self.prints("squeue", "\n".join(lines))
-        self.prints("scontrol", f"ClusterName             = {cluster}")
-
-    def oar(self, job_id: str, **job: object) -> None:
-        self.prints("oarstat", json.dumps({job_id: job}))
-
-    @property
-    def asked(self) -> list[str]:
-        """The commands that have run, in order."""
-        return self._notes.read_text().splitlines() if self._notes.exists() else []
-
-    @property
-    def names(self) -> list[str]:
-        return [line.split()[0] for line in self.asked]
-
-
-@pytest.fixture
-def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    return Commands(tmp_path)
 
 
 @pytest.fixture
