@@ -21,7 +21,7 @@ from . import stop as stopping
 from . import submit as submitting
 from .connect import laptop_is_gone
 from .errors import FAILED, UNAVAILABLE, JlabError
-from .record import MAX_PORT, is_name
+from .record import MAX_PORT, is_id, is_name
 from .screen import printable
 from .upcoming import Upcoming
 
@@ -77,6 +77,18 @@ def _session_name(_: click.Context, __: click.Parameter, value: str | None) -> s
         raise click.BadParameter(
             "a session's name is 1 to 32 of a-z 0-9 . _ - and begins with a letter or a digit"
         )
+    return value
+
+
+def _session(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not (is_name(value) or is_id(value)):
+        raise click.BadParameter("that is neither a session's name nor its id")
+    return value
+
+
+def _session_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not is_id(value):
+        raise click.BadParameter("a session's id is SCHEDULER-JOB-NAME")
     return value
 
 
@@ -209,20 +221,23 @@ def ls(*, as_json: bool) -> None:
     directory = home.locate()
     _, unreadable = sessions.read_all(directory.sessions)
     published = standing.living(directory, user=home.user())
-    upcoming = _upcoming(directory, None).jobs(max_age=_MAX_AGE)
+    upcoming = _upcoming(directory, None)
+    ahead = upcoming.jobs(max_age=_MAX_AGE)
     if as_json:
         found = [_public(each.record) for each in published]
-        _print_json({"sessions": found, "jobs": [_queued(each) for each in upcoming]})
+        _print_json({"sessions": found, "jobs": [_queued(each) for each in ahead]})
         return
-    if not published and not upcoming:
+    if upcoming.problem:
+        print(f"jlab-node: {printable(upcoming.problem)}", file=sys.stderr)
+    elif not published and not ahead:
         print(f"no session is running: start one with `{wording.how_to_start(jobs.site())}`")
     width = max((len(each.record.name) for each in published), default=0)
     for each in published:
         record = each.record
         job = f"{record.scheduler} {record.job_id}"
         print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}")
-    for status in upcoming:
-        print(wording.waiting([status], now=time.time()))
+    for status in ahead:
+        print(printable(wording.waiting([status], now=time.time())))
     for broken in unreadable:
         print(
             f"jlab-node: {broken.path.parent / sessions.printable(broken.path)} is no use: "
@@ -304,8 +319,13 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("name", required=False)
-@click.option("--after", metavar="ID", help="If there is none: what became of the session ID.")
+@click.argument("name", required=False, callback=_session)
+@click.option(
+    "--after",
+    metavar="ID",
+    callback=_session_id,
+    help="If there is none: what became of the session ID.",
+)
 @_as_json
 def status(name: str | None, *, after: str | None, as_json: bool) -> int:
     """Tell how it stands with a session (the newest one, or NAME): since when, how long, why not.
@@ -315,10 +335,9 @@ def status(name: str | None, *, after: str | None, as_json: bool) -> int:
     Example:  jlab-node status gpu
     """
     directory, user = home.locate(), home.user()
-    wanted = name if name and is_name(name) else None
     found = standing.look(
         directory,
-        _upcoming(directory, wanted),
+        _upcoming(directory, name),
         user=user,
         wanted=name,
         after=after,
@@ -335,7 +354,7 @@ def status(name: str | None, *, after: str | None, as_json: bool) -> int:
             }
         )
         return 0
-    print(found.text)
+    print(printable(found.text))
     return UNAVAILABLE if found.state in (standing.OVER, standing.NONE) else 0
 
 
@@ -395,18 +414,23 @@ def submit(name: str | None, *, as_json: bool) -> None:
 
     def is_needed() -> bool:
         running = standing.living(directory, user=user)
-        there = any(name in (None, each.record.name) for each in running)
-        return not there and not upcoming.jobs(max_age=0)
+        if any(name in (None, each.record.name) for each in running) or upcoming.jobs(max_age=0):
+            return False
+        if upcoming.problem:
+            raise JlabError(f"nothing is submitted: {upcoming.problem}", code=UNAVAILABLE)
+        return True
 
     said = "there is a session, or a job that becomes one: nothing was submitted"
-    if text and is_needed():
-        said = submitting.submit(
-            directory, text, site.scheduler, is_needed=is_needed, just_asked=True
-        )
+    if is_needed():
+        said = "nothing was submitted: there was no command to do it by"
+        if text:
+            said = submitting.submit(
+                directory, text, site.scheduler, is_needed=is_needed, just_asked=True
+            )
     if as_json:
         _print_json({"text": said})
     else:
-        print(said)
+        print(printable(said))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

@@ -183,6 +183,11 @@ class Login:
         """Whose it is."""
         return home.user()
 
+    def later(self) -> None:
+        """What the scheduler has said is old by now."""
+        for kept in self.home.path.glob("queue/*"):
+            os.utime(kept, (1, 1))
+
     def publish(self, record: Record) -> Path:
         return sessions.publish(self.home.sessions, record).path
 

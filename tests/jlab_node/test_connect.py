@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -78,7 +79,7 @@ def endpoint(record: Record) -> Iterator[Record]:
                     connection, _ = listener.accept()
                 except OSError:
                     return
-                with connection:
+                with connection, contextlib.suppress(OSError):
                     connection.sendall(f"jlab {NONCE}\r\nSSH-2.0-test\r\n".encode())
                     while connection.recv(4096):
                         pass
@@ -102,6 +103,7 @@ def test_there_is_nothing(login: Login, commands: Commands) -> None:
     assert login.connect() == [NO_JOB]
     assert commands.names == ["scontrol", "squeue"]
     assert login.site_file.read_text() == "slurm:cal1 slurm:\n"
+    login.later()
     assert login.connect() == [NO_JOB]
     assert commands.names == ["scontrol", "squeue", "squeue"], "the cluster's name is known"
 
@@ -182,17 +184,26 @@ def test_a_job_that_goes_on_after_its_session(
     login: Login, commands: Commands, record: Record
 ) -> None:
     """Then the record is buried, so that nobody waits for that job."""
-    commands.slurm(job(word="RUNNING", start=record.started))
+    commands.slurm(job(word="RUNNING", start=NOW - 60))
     commands.put("srun", "exit 69")
-    login.publish(record)
-    over = (
-        "session lab is over: its jlab-node has ended, although Slurm job 12 still runs; its "
-        "record is removed"
+    login.publish(replace(record, started=NOW - 30))
+    nothing = NO_JOB.replace(
+        "you have no job there",
+        "that of your Slurm job 12 (jlab) is over, although the job still runs",
     )
-    assert login.connect()[0] == over
+    assert login.connect() == [
+        "session lab is over: its jlab-node has ended, although Slurm job 12 still runs; its "
+        "record is removed",
+        nothing,
+    ]
     assert login.records == [".dead-slurm-12-lab"]
-    assert over not in login.connect()
+    login.later()
+    assert login.connect() == [nothing]
     assert login.records == [".dead-slurm-12-lab"]
+    login.later()
+    commands.slurm(job(reason="BeginTime"))
+    assert "is queued" in login.connect(waits=True)[0], "it will have a session again"
+    login.later()
     commands.slurm()
     assert login.connect() == [NO_JOB]
     assert login.records == [], "its job is not in the queue any more"
@@ -321,6 +332,7 @@ def test_a_dead_session_of_another_cluster_hides_no_job(
     dead = login.home.sessions / ".dead-slurm-12-lab"
     dead.write_text(render(replace(record, cluster="cal2")))
     assert login.connect(waits=True) == ["job 12 (jlab) runs on localhost; JupyterLab is starting"]
+    login.later()
     commands.slurm()
     assert login.connect() == [NO_JOB]
     assert dead.exists(), "the other cluster's queue tells when it may go"
@@ -443,9 +455,15 @@ def test_nothing_is_submitted_when_a_session_was_published_meanwhile(
     # The second question is the one before submitting.
     put = f"/bin/cat '{waiting}' >'{published}'"
     commands.put("squeue", f"[ -e '{asked}' ] && {put}; >'{asked}'")
-    done = login.run("connect")
-    assert done.stderr == ("jlab-node: another connection of yours has submitted a job just now\n")
-    assert (done.returncode, done.stdout) == (0, "SSH-2.0-test\n")
+    with login.start("connect") as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "SSH-2.0-test\n"
+        process.stdin.close()
+        assert process.stderr.read() == (
+            "jlab-node: another connection of yours has submitted a job just now\n"
+        )
     assert "sbatch" not in commands.names
 
 
