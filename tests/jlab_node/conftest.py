@@ -7,18 +7,21 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
+from loopback import wait_until
 
 from jlab_node import home, jobs, sessions
 from jlab_node.home import Home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import Callable
 
     from jlab_node.record import Record
@@ -72,6 +75,63 @@ def on_stdin(tmp_path: Path) -> Iterator[Path]:
     yield path
     os.dup2(before, 0)
     os.close(before)
+
+
+NOBODY, ANOTHER = 65534, 65533
+
+
+class Unkillable:
+    """A command that becomes another user's, and takes a minute, as OAR's may."""
+
+    def __init__(self, place: Path) -> None:
+        program = shutil.copy(shutil.which("setpriv", path="/usr/bin:/bin") or "/none", place)
+        os.chown(program, ANOTHER, -1)
+        Path(program).chmod(0o4755)
+        self._nap = f"60.{os.getpid()}"  # no other process takes the same
+        self.command = [str(program), f"--reuid={ANOTHER}", "/bin/sleep", self._nap]
+
+    def is_it(self, pid: int) -> bool:
+        """Whether it is the other user's by now."""
+        return psutil.Process(pid).uids().real == ANOTHER
+
+    def works(self) -> bool:
+        """Set-uid programs are plain ones on some file systems, and in some containers."""
+        with subprocess.Popen(self.command, stderr=subprocess.DEVNULL) as process:
+            try:
+                wait_until(lambda: self.is_it(process.pid) or process.poll() is not None, "it is")
+            finally:
+                self.end()
+            return process.wait() == -9
+
+    def end(self) -> None:
+        """By root."""
+        before = os.geteuid()
+        os.seteuid(0)
+        for process in psutil.process_iter(["cmdline"]):
+            if (process.info["cmdline"] or [""])[-1] == self._nap:
+                process.kill()
+        os.seteuid(before)
+
+
+@pytest.fixture
+def unkillable() -> Iterator[Unkillable]:
+    """Such a command; this process is no longer root for the test."""
+    if os.geteuid():
+        pytest.skip("only root can make a set-uid program of another user")
+    if not shutil.which("setpriv", path="/usr/bin:/bin"):
+        pytest.skip("there is no setpriv, which becomes another user")
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    made = Unkillable(directory)
+    os.seteuid(NOBODY)
+    try:
+        if not made.works():
+            pytest.skip(f"set-uid programs in {directory.parent} are plain ones")
+        yield made
+    finally:
+        made.end()
+        os.seteuid(0)
+        shutil.rmtree(directory)
 
 
 class Commands:
