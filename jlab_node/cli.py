@@ -23,7 +23,7 @@ from . import stop as stopping
 from . import submit as submitting
 from .connect import laptop_is_gone
 from .errors import FAILED, UNAVAILABLE, JlabError
-from .record import MAX_PORT, is_name
+from .record import MAX_PORT, is_id, is_name
 from .screen import printable
 from .upcoming import Upcoming
 
@@ -78,6 +78,18 @@ def _session_name(_: click.Context, __: click.Parameter, value: str | None) -> s
         raise click.BadParameter(
             "a name is 1 to 32 of a-z 0-9 . _ - and begins with a letter or a digit"
         )
+    return value
+
+
+def _session(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not (is_name(value) or is_id(value)):
+        raise click.BadParameter("that is neither a session's name nor its id")
+    return value
+
+
+def _session_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not is_id(value):
+        raise click.BadParameter("a session's id is SCHEDULER-JOB-NAME")
     return value
 
 
@@ -210,20 +222,23 @@ def ls(*, as_json: bool) -> None:
     directory = home.locate()
     _, unreadable = sessions.read_all(directory.sessions)
     published = standing.living(directory, user=home.user())
-    upcoming = _upcoming(directory, None).jobs(max_age=standing.MAX_AGE)
+    upcoming = _upcoming(directory, None)
+    ahead = upcoming.jobs(max_age=standing.MAX_AGE)
     if as_json:
         found = [_public(each.record) for each in published]
-        _print_json({"sessions": found, "jobs": [_queued(each) for each in upcoming]})
+        _print_json({"sessions": found, "jobs": [_queued(each) for each in ahead]})
         return
-    if not published and not upcoming:
+    if upcoming.problem:
+        print(f"jlab-node: {printable(upcoming.problem)}", file=sys.stderr)
+    elif not published and not ahead:
         print(f"no session is running: start one with `{wording.how_to_start(jobs.site())}`")
     width = max((len(each.record.name) for each in published), default=0)
     for each in published:
         record = each.record
         job = f"{record.scheduler} {record.job_id}"
         print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}")
-    for status in upcoming:
-        print(wording.waiting([status], now=time.time()))
+    for status in ahead:
+        print(printable(wording.waiting([status], now=time.time())))
     for broken in unreadable:
         print(
             f"jlab-node: {broken.path.parent / sessions.printable(broken.path)} is no use: "
@@ -306,8 +321,13 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("name", required=False)
-@click.option("--after", metavar="ID", help="If there is none: what became of the session ID.")
+@click.argument("name", required=False, callback=_session)
+@click.option(
+    "--after",
+    metavar="ID",
+    callback=_session_id,
+    help="If there is none: what became of the session ID.",
+)
 @_as_json
 def status(name: str | None, *, after: str | None, as_json: bool) -> int:
     """Tell how it stands with a session (the newest one, or NAME): since when, how long, why not.
@@ -317,10 +337,9 @@ def status(name: str | None, *, after: str | None, as_json: bool) -> int:
     Example:  jlab-node status gpu
     """
     directory, user = home.locate(), home.user()
-    wanted = name if name and is_name(name) else None
     found = standing.look(
         directory,
-        _upcoming(directory, wanted),
+        _upcoming(directory, name),
         user=user,
         wanted=name,
         after=after,
@@ -337,7 +356,7 @@ def status(name: str | None, *, after: str | None, as_json: bool) -> int:
             }
         )
         return 0
-    print(found.text)
+    print(printable(found.text))
     return UNAVAILABLE if found.state in (standing.OVER, standing.NONE) else 0
 
 
@@ -397,11 +416,15 @@ def submit(name: str | None, *, as_json: bool) -> None:
     submitting.check(typed)
     text = typed or submitting.command(directory, name)
 
-    def how_it_stands() -> standing.Standing:
-        base = sockets.base_path(os.environ, user)
-        return standing.look(directory, upcoming, user=user, wanted=name, base=base, max_age=0)
+    base = sockets.base_path(os.environ, user)
 
-    found, site = how_it_stands(), jobs.site()
+    def look() -> standing.Standing:
+        found = standing.look(directory, upcoming, user=user, wanted=name, base=base, max_age=0)
+        if found.state == standing.UNKNOWN:
+            raise JlabError(f"nothing is submitted: {found.text}", code=UNAVAILABLE)
+        return found
+
+    found, site = look(), jobs.site()
     if found.state != standing.NONE:
         said = f"nothing is submitted: {found.text}"
     elif site is None or not text:
@@ -411,13 +434,13 @@ def submit(name: str | None, *, as_json: bool) -> None:
             directory,
             text,
             site.scheduler,
-            is_needed=lambda: how_it_stands().state == standing.NONE,
+            is_needed=lambda: look().state == standing.NONE,
             just_asked=bool(typed),
         )
     if as_json:
         _print_json({"text": said})
     else:
-        print(said)
+        print(printable(said))
 
 
 @cli.command()

@@ -192,6 +192,8 @@ class Connection:
             sessions.withdraw(published)
             sessions.exhume(self.home.sessions, record.scheduler, record.job_id)
         over = jobs.has_ended(status)  # of a job that lives on, that is the planned end
+        if over:
+            self._upcoming.forget(record.job_id)
         submit.note_end(self.home, at=status.ends_at if status and over else None)
         self.screen.say(f"session {record.name} is over: {how}; its record is removed")
 
@@ -200,19 +202,13 @@ class Connection:
         self.screen.clear()
         if self._unreachable:
             raise JlabError("\n".join(self._unreachable), code=UNAVAILABLE)
-        if self.site and self._awaited and not self._upcoming.has_session(self._awaited):
-            found = jobs.look(self.site.scheduler, self._awaited.job_id)
-            raise JlabError(wording.in_vain(found or self._awaited), code=UNAVAILABLE)
+        if self.site and self._awaited:
+            found = jobs.look(self.site.scheduler, self._awaited.job_id) or self._awaited
+            if not self._upcoming.has_session(found):
+                raise JlabError(wording.in_vain(found), code=UNAVAILABLE)
         command = submit.command(self.home, self.wish.session) if self.wish.may_submit else ""
         if self.site is None or not command:
-            text = wording.nothing(
-                self.site,
-                host=socket.gethostname(),
-                wanted=self.wish.session,
-                names=names,
-                jobs=len(self._upcoming.others),
-                coming=self._upcoming.other_sessions(),
-            )
+            text = self._upcoming.nothing(names=names)
             raise JlabError("\n".join([*self._elsewhere, text]), code=UNAVAILABLE)
         self.screen.say(
             submit.submit(
@@ -231,17 +227,13 @@ class Connection:
         if self._upcoming.jobs(max_age=0):
             return False
         if self._upcoming.problem:
-            raise JlabError(f"nothing is submitted: {self._no_answer()}", code=UNAVAILABLE)
+            raise JlabError(f"nothing is submitted: {self._upcoming.problem}", code=UNAVAILABLE)
         published, _ = sessions.read_all(self.home.sessions)
         return all(
             each.record.token in self._tried
             for each in published
             if self._is_wanted(each.record.name)
         )
-
-    def _no_answer(self) -> str:
-        assert self.site is not None  # noqa: S101
-        return f"{self.site.scheduler.TITLE} does not answer ({self._upcoming.problem})"
 
     def _tell(self, starting: list[str], ahead: list[Status]) -> None:
         for text in self._unreachable:
@@ -251,7 +243,7 @@ class Connection:
         elif starting:
             text = wording.starting(starting[0], host=socket.gethostname())
         elif self._upcoming.problem:
-            text = f"{self._no_answer()}; asking again"
+            text = f"{self._upcoming.problem}; asking again"
         else:
             text = "a job was submitted; it is not listed yet"
         self.screen.status(text, waited=time.monotonic() - self._began)

@@ -144,12 +144,11 @@ def scheduler(site: Site | None, user: str) -> Check:
     title = site.scheduler.TITLE
     mine = jobs.mine(site.scheduler, user)
     if mine is None:
-        command = shlex.join(site.scheduler.mine(user))
         return Check(
             "scheduler",
             FAILURE,
             f"{title} does not answer",
-            f"wait, or ask your site: `{command}` has to work",
+            f"wait, or ask your site: `{site.scheduler.PROGRAM}` has to work",
         )
     waiting = sum(each.state is State.QUEUED for each in mine)
     running = sum(each.state is State.RUNNING for each in mine)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 20.0  # seconds that a scheduler has to answer
 _SITE_AGE = 86400.0  # seconds
-_SKEW = 60  # seconds by which the clocks of two machines may differ
+SKEW = 60  # seconds by which the clocks of two machines may differ
 _LONGEST_FILE = 1 << 20  # characters
 
 _given_up: list[subprocess.Popen[str]] = []  # kept, or Python would complain that they still run
@@ -93,8 +93,7 @@ class Site:
 
     def has(self, record: Record) -> bool:
         """Whether the record's job is one of this cluster: a home may be seen from several."""
-        same = not record.cluster or not self.cluster or record.cluster == self.cluster
-        return record.scheduler == self.scheduler.NAME and same
+        return record.is_of(self.scheduler.NAME, self.cluster)
 
 
 @functools.cache
@@ -111,7 +110,10 @@ def site() -> Site | None:
     name, cluster, age = home.remembered_site(directory) or ("", "", math.inf)
     if name in candidates and 0 <= age < _SITE_AGE:
         return Site(candidates[name], cluster)
-    scheduler = _the_one_that_answers(candidates, default=name)
+    scheduler = _the_one_that_answers(candidates)
+    if scheduler is None:  # not now: the one that was here last, or the first
+        scheduler = candidates.get(name, next(iter(candidates.values())))
+        return Site(scheduler, cluster if name == scheduler.NAME else "")
     command = scheduler.cluster_command()
     found = scheduler.parse_cluster(ask(command)) if command else ""
     if command and not found:  # it does not answer just now
@@ -120,14 +122,14 @@ def site() -> Site | None:
     return Site(scheduler, found)
 
 
-def _the_one_that_answers(candidates: Mapping[str, Scheduler], *, default: str) -> Scheduler:
+def _the_one_that_answers(candidates: Mapping[str, Scheduler]) -> Scheduler | None:
     """Of several: there may be old commands that were left, or another scheduler's in disguise."""
     everyone = list(candidates.values())
     if len(everyone) == 1:
         return everyone[0]
     user = home.user()
     answering = (each for each in everyone if mine(each, user) is not None)
-    return next(answering, candidates.get(default, everyone[0]))
+    return next(answering, None)
 
 
 def is_here(node: str) -> bool:
@@ -181,7 +183,7 @@ def is_anew(record: Record, status: Status | None) -> bool:
     if status is None or status.state is not State.RUNNING:
         return False
     started = record.started and status.starts_at and status.starts_at - record.started
-    return bool(started and started > _SKEW)
+    return bool(started and started > SKEW)
 
 
 def living(published: list[Published], user: str) -> list[Published]:

@@ -39,8 +39,11 @@ def find(home: Home, name: str | None) -> Path:
     """
     notes = [_notes(home) / name] if name else list(_notes(home).glob("[a-z0-9]*"))
     logs = [Path(each.read_text("utf-8").strip()) for each in notes if each.is_file()]
-    job = f"jlab-{name}-*" if name and name != "lab" else "jlab-*"
-    logs += Path(DEFAULT_DIRECTORY).expanduser().glob(f"{job}.log")
+    logs += [
+        each
+        for each in Path(DEFAULT_DIRECTORY).expanduser().glob("jlab-*.log")
+        if name in (None, _session_name(each))
+    ]
     present = [each for each in logs if each.is_file()]
     if present:
         return max(present, key=lambda path: path.stat().st_mtime)
@@ -51,6 +54,11 @@ def find(home: Home, name: str | None) -> Path:
         f"no log{which} is known here: a session that was started in a terminal writes to it",
         code=UNAVAILABLE,
     )
+
+
+def _session_name(log: Path) -> str:
+    """Whose log it is by its file's name: jlab-JOB.log, jlab-NAME-JOB.log."""
+    return log.stem.removeprefix("jlab-").rpartition("-")[0] or "lab"
 
 
 def show(path: Path, *, lines: int, follow: bool, reader_is_gone: Callable[[], bool]) -> None:

@@ -79,6 +79,11 @@ class Record:
         """`<scheduler>-<job id>-<name>`: the name of its file, unique on a cluster."""
         return f"{self.scheduler}-{self.job_id}-{self.name}"
 
+    def is_of(self, scheduler: str, cluster: str) -> bool:
+        """Whether its job is one of that cluster, "" if that has no name: nor may the record."""
+        same = not self.cluster or not cluster or self.cluster == cluster
+        return self.scheduler == scheduler and same
+
     def __repr__(self) -> str:
         return f"Record({self.id})"  # never the token
 

@@ -17,6 +17,7 @@ from .errors import UNAVAILABLE, JlabError
 from .record import Record, RecordError, parse, render
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _BURIED = ".dead-"
@@ -99,26 +100,41 @@ def bury(published: Published) -> None:
         published.path.rename(published.path.with_name(_BURIED + published.path.name))
 
 
-def is_buried(directory: Path, scheduler: str, job_id: str, *, since: int | None = None) -> bool:
+def is_buried(
+    directory: Path, scheduler: str, job_id: str, *, cluster: str = "", since: int | None = None
+) -> bool:
     """Whether that job has had a session that died since it was started (at that Unix time)."""
-    found = directory.glob(f"{_BURIED}{scheduler}-{glob.escape(job_id)}-*")
-    return any(_published_at(path) >= (since or 0) * 10**9 for path in found)
+    return any(
+        record.job_id == job_id and _published_at(path) >= (since or 0) * 10**9
+        for path, record in _buried(directory, scheduler, cluster)
+    )
 
 
 def exhume(directory: Path, scheduler: str, job_id: str) -> None:
     """The job has ended, or starts another session."""
     for path in directory.glob(f"{_BURIED}{scheduler}-{glob.escape(job_id)}-*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+        _remove(path)
 
 
-def exhume_others(directory: Path, scheduler: str, listed: set[str]) -> None:
+def exhume_others(directory: Path, scheduler: str, listed: set[str], *, cluster: str = "") -> None:
     """No reader waits any more for a job that is not among those `listed` by the scheduler."""
+    for path, record in _buried(directory, scheduler, cluster):
+        if record.job_id not in listed:
+            _remove(path)
+
+
+def _buried(directory: Path, scheduler: str, cluster: str) -> Iterator[tuple[Path, Record]]:
+    """Those of one cluster, as far as the records tell."""
     for path in directory.glob(f"{_BURIED}{scheduler}-*"):
-        job_id = path.name[len(_BURIED) :].split("-", 2)[1]
-        if job_id not in listed:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        with contextlib.suppress(OSError, ValueError, RecordError):
+            record = parse(path.read_text(encoding="utf-8"))
+            if record.is_of(scheduler, cluster):
+                yield path, record
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:

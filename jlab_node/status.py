@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import jobs, schedulers, sessions, sockets, wording
-from .record import is_id
 from .schedulers.job import State
 
 if TYPE_CHECKING:
@@ -78,28 +77,17 @@ def look(
     for session_id in sockets.starting(base):
         if wanted in (None, session_id.split("-", 2)[-1]):
             return Standing(STARTING, wording.starting(session_id, host=socket.gethostname()))
-    site = jobs.site()
-    if site and upcoming.problem:
-        return Standing(UNKNOWN, f"{site.scheduler.TITLE} does not answer ({upcoming.problem})")
+    if upcoming.problem:
+        return Standing(UNKNOWN, upcoming.problem)
     if after is not None:
         return Standing(OVER, fate(after))
-    names = sorted({each.record.name for each in found})
-    host = socket.gethostname()
-    text = wording.nothing(
-        site,
-        host=host,
-        wanted=wanted,
-        names=names,
-        jobs=len(upcoming.others),
-        coming=upcoming.other_sessions(),
-    )
-    return Standing(NONE, text)
+    return Standing(NONE, upcoming.nothing(names=sorted({each.record.name for each in found})))
 
 
 def fate(session_id: str) -> str:
     """What became of the session of that id, in a sentence; a job takes a moment to end."""
     scheduler, job_id, _ = session_id.split("-", 2)
-    module = schedulers.TABLE.get(scheduler) if is_id(session_id) else None
+    module = schedulers.TABLE.get(scheduler)
     if module is None:
         return wording.fate(session_id, None)
     deadline = time.monotonic() + _PATIENCE

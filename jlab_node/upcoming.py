@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import TYPE_CHECKING
 
-from . import expected, jobs, sessions, submit
+from . import expected, jobs, sessions, submit, wording
 from .queue import Queue
 from .schedulers.job import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .home import Home
     from .jobs import Site
     from .schedulers.job import Status
@@ -36,8 +39,12 @@ class Upcoming:
             found = self._queue.jobs
             self._expected = [each for each in found if self._is_expected(each, self._wanted)]
             if self._site and not self._queue.problem:
-                listed = {each.job_id for each in found}
-                sessions.exhume_others(self._home.sessions, self._site.scheduler.NAME, listed)
+                sessions.exhume_others(
+                    self._home.sessions,
+                    self._site.scheduler.NAME,
+                    {each.job_id for each in found},
+                    cluster=self._site.cluster,
+                )
         if not self._expected:
             return []
         return [
@@ -58,10 +65,24 @@ class Upcoming:
 
     def has_session(self, job: Status) -> bool:
         """Whether that job has or had one: then it is a record that tells, or nothing does."""
+        return job.job_id in self._published() or self._had_session(job)
+
+    def _had_session(self, job: Status) -> bool:
+        """Whether it died, and the job runs on; one that is queued again will have another."""
         assert self._site is not None  # noqa: S101
-        return job.job_id in self._published() or sessions.is_buried(
-            self._home.sessions, self._site.scheduler.NAME, job.job_id, since=job.starts_at
+        return job.state is State.RUNNING and sessions.is_buried(
+            self._home.sessions,
+            self._site.scheduler.NAME,
+            job.job_id,
+            cluster=self._site.cluster,
+            since=job.starts_at and job.starts_at - jobs.SKEW,
         )
+
+    def forget(self, job_id: str) -> None:
+        """It has ended since the scheduler was asked."""
+        if self._queue:
+            self._queue.jobs = [each for each in self._queue.jobs if each.job_id != job_id]
+            self._expected = [each for each in self._expected if each.job_id != job_id]
 
     def _published(self) -> set[str]:
         """The jobs of this cluster that have a record."""
@@ -76,26 +97,26 @@ class Upcoming:
 
     @property
     def problem(self) -> str:
-        """Why the scheduler does not answer; "" where it does."""
-        return self._queue.problem if self._queue else ""
+        """That the scheduler does not answer, and why; "" where it does."""
+        if self._site is None or self._queue is None or not self._queue.problem:
+            return ""
+        return f"{self._site.scheduler.TITLE} does not answer ({self._queue.problem})"
 
-    @property
-    def others(self) -> list[Status]:
-        """The jobs that have no session, and will not be one of the wanted name."""
-        if self._queue is None or not self._queue.jobs:
-            return []
-        published = self._published()
-        return [each for each in self._queue.jobs if each.job_id not in published]
-
-    def other_sessions(self) -> list[Status]:
-        """Those of `others` that will be a session of another name than the wanted one."""
-        if self._wanted is None:
-            return []
-        return [
-            each
-            for each in self.others
-            if self._is_expected(each, None) and not self.has_session(each)
-        ]
+    def nothing(self, *, names: Sequence[str]) -> str:
+        """That there is none of the wanted name; `names`: the sessions that there are."""
+        mine = self._queue.jobs if self._queue else []
+        published = self._published() if mine else set()
+        others = [each for each in mine if each.job_id not in published]
+        dead = [each for each in others if self._had_session(each)]
+        return wording.nothing(
+            self._site,
+            host=socket.gethostname(),
+            wanted=self._wanted,
+            names=names,
+            jobs=len(others),
+            coming=[each for each in others if self._is_expected(each, None) and each not in dead],
+            dead=dead,
+        )
 
 
 def _script(status: Status) -> str:

@@ -151,17 +151,25 @@ def nothing(
     names: Sequence[str],
     jobs: int,
     coming: Sequence[Status] = (),
+    dead: Sequence[Status] = (),
 ) -> str:
-    """There is no session and no job that will be one; `coming`: but of another name."""
+    """There is no session and no job that will be one.
+
+    Of the `jobs` without a session, `coming` will be one of another name, and `dead` were one.
+    """
     option = f" --name {wanted}" if wanted else ""
     what = f"no session called {wanted} to connect to" if wanted else "no session to connect to"
     running = f" (there are: {', '.join(names)})" if names else ""
     if site is None:
         return f"{what} on {host}{running}: start one there with `jlab-node run{option}`"
     mine = "you have no other job there" if names else "you have no job there"
+    named = ", ".join(f"{each.job_id} ({each.name})" for each in coming or dead)
     if coming:
-        which = ", ".join(f"{each.job_id} ({each.name})" for each in coming)
-        mine = f"your {site.scheduler.TITLE} job {which} will be a session of another name"
+        mine = f"your {site.scheduler.TITLE} job {named} will be a session of another name"
+    elif dead:
+        mine = (
+            f"that of your {site.scheduler.TITLE} job {named} is over, although the job still runs"
+        )
     elif jobs:
         other = " other" if names else ""
         mine = (

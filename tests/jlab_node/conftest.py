@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
+from loopback import wait_until
 
-from jlab_node import jobs
+from jlab_node import home, jobs, sessions
+from jlab_node.home import Home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import Callable
+
+    from jlab_node.record import Record
 
 
 @pytest.fixture
@@ -45,8 +57,6 @@ def elsewhere(
 @pytest.fixture
 def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Local times mean the same wherever the tests run."""
-    import time
-
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "UTC")
         time.tzset()
@@ -65,3 +75,193 @@ def on_stdin(tmp_path: Path) -> Iterator[Path]:
     yield path
     os.dup2(before, 0)
     os.close(before)
+
+
+NOBODY, ANOTHER = 65534, 65533
+
+
+class Unkillable:
+    """A command that becomes another user's, and takes a minute, as OAR's may."""
+
+    def __init__(self, place: Path) -> None:
+        program = shutil.copy(shutil.which("setpriv", path="/usr/bin:/bin") or "/none", place)
+        os.chown(program, ANOTHER, -1)
+        Path(program).chmod(0o4755)
+        self._nap = f"60.{os.getpid()}"  # no other process takes the same
+        self.command = [str(program), f"--reuid={ANOTHER}", "/bin/sleep", self._nap]
+
+    def is_it(self, pid: int) -> bool:
+        """Whether it is the other user's by now."""
+        return psutil.Process(pid).uids().real == ANOTHER
+
+    def works(self) -> bool:
+        """Set-uid programs are plain ones on some file systems, and in some containers."""
+        with subprocess.Popen(self.command, stderr=subprocess.DEVNULL) as process:
+            try:
+                wait_until(lambda: self.is_it(process.pid) or process.poll() is not None, "it is")
+            finally:
+                self.end()
+            return process.wait() == -9
+
+    def end(self) -> None:
+        """By root."""
+        before = os.geteuid()
+        os.seteuid(0)
+        for process in psutil.process_iter(["cmdline"]):
+            if (process.info["cmdline"] or [""])[-1] == self._nap:
+                process.kill()
+        os.seteuid(before)
+
+
+@pytest.fixture
+def unkillable() -> Iterator[Unkillable]:
+    """Such a command; this process is no longer root for the test."""
+    if os.geteuid():
+        pytest.skip("only root can make a set-uid program of another user")
+    if not shutil.which("setpriv", path="/usr/bin:/bin"):
+        pytest.skip("there is no setpriv, which becomes another user")
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    made = Unkillable(directory)
+    os.seteuid(NOBODY)
+    try:
+        if not made.works():
+            pytest.skip(f"set-uid programs in {directory.parent} are plain ones")
+        yield made
+    finally:
+        made.end()
+        os.seteuid(0)
+        shutil.rmtree(directory)
+
+
+class Commands:
+    """The only programs on PATH, beside `env`; each notes its arguments."""
+
+    def __init__(self, place: Path) -> None:
+        self._notes = place / "notes"
+        self.directory = place / "bin"
+        self.directory.mkdir()
+        self.link("env")
+
+    def link(self, *names: str) -> None:
+        """Programs of this machine."""
+        for name in names:
+            (self.directory / name).symlink_to(shutil.which(name, path="/usr/bin:/bin") or "/none")
+
+    def put(self, name: str, text: str) -> None:
+        path = self.directory / name
+        path.write_text(f"#!/bin/sh\necho {name} \"$*\" >>'{self._notes}'\n{text}\n")
+        path.chmod(0o755)
+
+    def prints(self, name: str, text: str) -> None:
+        """A program that prints this."""
+        self.put(name, f"/bin/cat <<'END'\n{text}\nEND")
+
+    def slurm(self, *lines: str, cluster: str = "cal1") -> None:
+        """A Slurm whose squeue prints these lines, whatever it is asked."""
+        self.prints("squeue", "\n".join(lines))
+        self.prints("scontrol", f"ClusterName             = {cluster}")
+
+    def oar(self, job_id: str, **job: object) -> None:
+        self.prints("oarstat", json.dumps({job_id: job}))
+
+    @property
+    def asked(self) -> list[str]:
+        """The commands that have run, in order."""
+        return self._notes.read_text().splitlines() if self._notes.exists() else []
+
+    @property
+    def names(self) -> list[str]:
+        return [line.split()[0] for line in self.asked]
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    # After it is made: it looks for programs of this machine.
+    made = Commands(tmp_path)
+    monkeypatch.setenv("PATH", str(made.directory))
+    return made
+
+
+class Login:
+    """A login node: a home with a ~/.jlab, and no programs but the scheduler's and a few more."""
+
+    def __init__(self, place: Path, commands: Commands) -> None:
+        self.commands = commands
+        commands.link("bash", "sh", "cat", "ps", "sleep")
+        commands.put("ssh", "echo 'ssh: n1: No route to host' >&2; exit 255")
+        self.directory = place / "login"
+        self.home = Home(self.directory / ".jlab")
+        for path in (self.directory, self.home.path, self.home.sessions):
+            path.mkdir(mode=0o700)
+        script = resources.files("jlab_node") / "connect.bash"
+        (self.home.path / "connect").write_text(script.read_text("utf-8"), encoding="utf-8")
+        self.env = {
+            "HOME": str(self.directory),
+            "PATH": str(commands.directory),
+            "TZ": "UTC",
+            "JLAB_TMPDIR": "/nowhere",  # no session is being started on this machine
+        }
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """`jlab-node` with these arguments; whoever has called it holds its stdin."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "jlab_node", *words],
+            env=self.env,
+            cwd=self.directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """The same to its end; stdin is /dev/null, or holds this text and then ends."""
+        return subprocess.run(
+            [sys.executable, "-m", "jlab_node", *words],
+            env=self.env,
+            cwd=self.directory,
+            **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+
+    def connect(self, *words: str, waits: bool = False) -> list[str]:
+        """The lines by which a connection fails. One that `waits` is given up by its laptop."""
+        done = self.run("connect", *words, stdin="" if waits else None)
+        assert (done.returncode, done.stdout) == (69, ""), done.stderr
+        lines = [line.removeprefix("jlab-node: ") for line in done.stderr.splitlines()]
+        assert [f"jlab-node: {line}" for line in lines] == done.stderr.splitlines()
+        if waits:
+            assert lines.pop() == "the laptop has ended the connection"
+        return lines
+
+    @property
+    def user(self) -> str:
+        """Whose it is."""
+        return home.user()
+
+    def later(self) -> None:
+        """What the scheduler has said is old by now."""
+        for kept in self.home.path.glob("queue/*"):
+            os.utime(kept, (1, 1))
+
+    def publish(self, record: Record) -> Path:
+        return sessions.publish(self.home.sessions, record).path
+
+    @property
+    def records(self) -> list[str]:
+        """The files in ~/.jlab/sessions, those of the buried included."""
+        return sorted(path.name for path in self.home.sessions.iterdir())
+
+    @property
+    def site_file(self) -> Path:
+        """What is known of the cluster."""
+        return self.home.path / "sites" / os.uname().nodename
+
+
+@pytest.fixture
+def login(tmp_path: Path, commands: Commands) -> Login:
+    return Login(tmp_path, commands)

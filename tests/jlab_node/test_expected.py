@@ -99,6 +99,25 @@ def test_wanted(script: str, wanted: str | None, *, answer: bool) -> None:
     assert expected.is_expected(JOB, script, wanted, now=NOW) is answer
 
 
+@pytest.mark.parametrize(
+    ("script", "wanted", "answer"),
+    [
+        pytest.param("./notebook.sh", None, True, id="whatever it looks like"),
+        pytest.param("./notebook.sh", "gpu", True, id="under every name"),
+        pytest.param("jlab-node run --name gpu", "gpu", True, id="its name"),
+        pytest.param("jlab-node run --name gpu", "lab", False, id="another's name"),
+        pytest.param("jlab-node run", "gpu", False, id="lab by default"),
+    ],
+)
+def test_a_job_that_was_submitted_for_that(
+    script: str, wanted: str | None, *, answer: bool
+) -> None:
+    assert expected.is_expected(JOB, script, wanted, now=NOW, for_that=True) is answer
+    for state, starts_at in ((State.ENDED, NOW), (State.RUNNING, NOW - expected.START_UP)):
+        over = replace(JOB, state=state, starts_at=starts_at)
+        assert not expected.is_expected(over, script, wanted, now=NOW, for_that=True)
+
+
 def test_a_job_that_is_called_jlab_may_be_any_session() -> None:
     job = replace(JOB, name="jlab")
     assert expected.is_expected(job, "", "gpu", now=NOW)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import Timeout
 
 from jlab_node import files
 from jlab_node.errors import JlabError
@@ -181,6 +182,38 @@ def test_full_disk_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Pat
     assert (done.returncode, done.stderr) == (1, "refused: File too large\n")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_locked_by_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with files.locked(path, timeout=0):
+        assert mode(path) == 0o600
+        with pytest.raises(Timeout), files.locked(path, timeout=0):
+            pytest.fail("two have it")
+    with files.locked(path, timeout=0):
+        pass
+
+
+def test_locked_lets_go_whatever_happens(tmp_path: Path) -> None:
+    """And takes no failure of what is done meanwhile for its own."""
+    path = tmp_path / "lock"
+    for failure in (OSError("full"), NotImplementedError("no"), KeyboardInterrupt()):
+        with pytest.raises(type(failure)) as caught, files.locked(path, timeout=0):
+            raise failure
+        assert caught.value is failure
+    with files.locked(path, timeout=0):
+        pass
+
+
+@pytest.mark.parametrize("where", ["gone/lock", "directory"])
+def test_locked_where_there_can_be_no_lock(tmp_path: Path, where: str) -> None:
+    """A full file system, or one without locks: then everybody goes ahead."""
+    (tmp_path / "directory").mkdir()
+    done = []
+    for _ in range(2):
+        with files.locked(tmp_path / where, timeout=0):
+            done.append(where)
+    assert done == [where] * 2
 
 
 def test_replace_what_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -> None:

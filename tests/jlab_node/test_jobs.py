@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from jlab_node import jobs
+from jlab_node import home, jobs
 from jlab_node.errors import JlabError
 from jlab_node.jobs import Site
 from jlab_node.record import Record
@@ -26,53 +25,13 @@ from jlab_node.sessions import Published
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.jlab_node.conftest import Commands, Unkillable
+
 RECORD = Record(
     name="lab", node="n1", port=1, token="ab" * 32, scheduler="slurm", job_id="12", cluster="cal1"
 )
 SQUEUE = "{}\x1f{}\x1fNone\x1f1800000000\x1f{}\x1fn1\x1fjlab\x1f/home/u/jlab.sh"
 FAILS = "echo down >&2; exit 1"
-
-
-class Commands:
-    """The only programs on PATH, beside `env`; each notes its arguments."""
-
-    def __init__(self, place: Path) -> None:
-        self._notes = place / "notes"
-        self._directory = place / "bin"
-        self._directory.mkdir()
-        (self._directory / "env").symlink_to("/usr/bin/env")
-
-    def put(self, name: str, text: str) -> None:
-        path = self._directory / name
-        path.write_text(f"#!/bin/sh\necho {name} \"$*\" >>'{self._notes}'\n{text}\n")
-        path.chmod(0o755)
-
-    def prints(self, name: str, text: str) -> None:
-        """A program that prints this."""
-        self.put(name, f"/bin/cat <<'END'\n{text}\nEND")
-
-    def slurm(self, *lines: str, cluster: str = "cal1") -> None:
-        """A Slurm whose squeue prints these lines, whatever it is asked."""
-        self.prints("squeue", "\n".join(lines))
-        self.prints("scontrol", f"ClusterName             = {cluster}")
-
-    def oar(self, job_id: str, **job: object) -> None:
-        self.prints("oarstat", json.dumps({job_id: job}))
-
-    @property
-    def asked(self) -> list[str]:
-        """The commands that have run, in order."""
-        return self._notes.read_text().splitlines() if self._notes.exists() else []
-
-    @property
-    def names(self) -> list[str]:
-        return [line.split()[0] for line in self.asked]
-
-
-@pytest.fixture
-def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    return Commands(tmp_path)
 
 
 @pytest.fixture
@@ -123,6 +82,17 @@ def test_ask_one_that_does_not_answer(commands: Commands) -> None:
     assert jobs.ask(["squeue"], timeout=0.2) == Answer(124, "", "no answer within 0 s")
     assert time.monotonic() - began < 5
     assert psutil.Process().children() == before
+
+
+def test_ask_one_that_cannot_be_killed(unkillable: Unkillable) -> None:
+    began = time.monotonic()
+    assert jobs.ask(unkillable.command, timeout=2) == Answer(124, "", "no answer within 2 s")
+    assert time.monotonic() - began < 30, "it takes a minute"
+    (left,) = jobs._given_up
+    assert unkillable.is_it(left.pid), "it lives on"
+    unkillable.end()
+    left.wait()
+    jobs._given_up.clear()
 
 
 @pytest.mark.parametrize(
@@ -188,6 +158,98 @@ def test_site_takes_the_first_that_really_answers(commands: Commands) -> None:
     site = jobs.site()
     assert site is not None
     assert site.scheduler.NAME == "lsf"
+
+
+def remember(scheduler: str, cluster: str, *, age: float) -> Path:
+    """As if that had been found out so many seconds ago."""
+    here = home.locate()
+    here.path.mkdir(exist_ok=True)
+    home.remember_site(here, scheduler, cluster)
+    (path,) = (here.path / "sites").iterdir()
+    then = time.time() - age
+    os.utime(path, (then, then))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("age", "cluster"),
+    [
+        pytest.param(0, "old", id="just now"),
+        pytest.param(86000, "old", id="today"),
+        pytest.param(86500, "cal1", id="yesterday"),
+        pytest.param(-500, "cal1", id="tomorrow, by a clock that was wrong"),
+    ],
+)
+def test_site_is_found_out_once_a_day(commands: Commands, age: float, cluster: str) -> None:
+    commands.slurm()
+    path = remember("slurm", "old", age=age)
+    assert jobs.site() == Site(TABLE["slurm"], cluster)
+    assert commands.asked == ([] if cluster == "old" else ["scontrol show config"])
+    assert path.read_text() == f"slurm:{cluster} slurm:\n"
+    assert (path.stat().st_mtime > time.time() - 1000) is (age != 86000)
+
+
+@pytest.mark.parametrize("scontrol", [FAILS, "exit 0"], ids=["it fails", "it prints nothing"])
+def test_site_is_not_forgotten_while_the_scheduler_is_away(
+    commands: Commands, scontrol: str
+) -> None:
+    commands.put("squeue", FAILS)
+    commands.put("scontrol", scontrol)
+    path = remember("slurm", "cal1", age=90000)
+    before = path.stat()
+    assert jobs.site() == Site(TABLE["slurm"], "cal1")
+    assert commands.names == ["scontrol"]
+    assert path.read_text() == "slurm:cal1 slurm:\n"
+    assert path.stat().st_mtime == before.st_mtime, "it is asked again next time"
+
+
+def test_site_that_has_become_another(commands: Commands) -> None:
+    """An old cluster's name says nothing of the new scheduler's."""
+    commands.put("squeue", "exit 0")
+    commands.put("scontrol", FAILS)
+    path = remember("oar", "", age=10)
+    assert jobs.site() == Site(TABLE["slurm"], "")
+    assert path.read_text() == "oar:\n"
+    jobs.site.cache_clear()
+    commands.slurm()
+    assert jobs.site() == Site(TABLE["slurm"], "cal1")
+    assert path.read_text() == "slurm:cal1 slurm:\n"
+
+
+def test_site_with_the_programs_of_several_takes_the_remembered_one(commands: Commands) -> None:
+    commands.slurm()
+    commands.put("oarstat", "exit 0")
+    remember("oar", "", age=100)
+    assert jobs.site() == Site(TABLE["oar"], "")
+    assert commands.asked == []
+
+
+@pytest.mark.parametrize(
+    ("remembered", "name"),
+    [
+        pytest.param("lsf", "lsf", id="the remembered one"),
+        pytest.param("slurm", "oar", id="one that is not here any more"),
+        pytest.param(None, "oar", id="the first"),
+    ],
+)
+def test_site_of_several_of_which_none_answers(
+    commands: Commands, remembered: str | None, name: str
+) -> None:
+    """Then that is not known for a day."""
+    commands.put("oarstat", FAILS)
+    commands.put("bjobs", FAILS)
+    if remembered:
+        remember(remembered, "cal1", age=90000)
+    else:
+        home.locate().path.mkdir()
+    site = jobs.site()
+    assert site is not None
+    assert (site.scheduler.NAME, site.cluster) == (name, "cal1" if name == remembered else "")
+    assert commands.names == ["oarstat", "bjobs"]
+    jobs.site.cache_clear()
+    commands.prints("bjobs", '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}')
+    commands.prints("lsid", "My cluster name is big")
+    assert jobs.site() == Site(TABLE["lsf"], "big")
 
 
 @pytest.mark.parametrize(
@@ -313,6 +375,52 @@ def test_of_a_job_of_the_same_number(
     commands.oar("12", state="Running", assigned_network_address=nodes)
     status = jobs.of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
     assert (status.state if status else None) is state
+
+
+ME = home.user()
+
+
+@pytest.mark.parametrize(
+    ("job", "known"),
+    [
+        pytest.param({"state": "Terminated", "startTime": 9, "owner": ME}, True, id="mine"),
+        pytest.param({"state": "Terminated", "startTime": 9, "owner": "u9"}, False, id="another's"),
+        pytest.param({"state": "Terminated", "startTime": 0, "owner": ME}, False, id="never ran"),
+        pytest.param({"state": "Waiting", "owner": ME}, False, id="has not run yet"),
+        pytest.param({"state": "Running", "startTime": 0, "owner": ME}, True, id="runs"),
+        pytest.param({"state": "Running", "startTime": 9, "owner": "u9"}, False, id="his runs"),
+        pytest.param({"state": "Terminated", "startTime": 0}, True, id="nobody's"),
+        pytest.param(
+            {"state": "Terminated", "owner": "u9", "assigned_network_address": ["d1"]},
+            True,
+            id="on its node",
+        ),
+    ],
+)
+def test_of_a_job_that_is_another_clusters(
+    commands: Commands, job: dict[str, object], *, known: bool
+) -> None:
+    """OAR numbers jobs from 1 on each, and has no name for itself."""
+    commands.oar("12", **job)
+    status = jobs.of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
+    assert (status is not None) is known
+
+
+@pytest.mark.parametrize(
+    ("started", "status", "anew"),
+    [
+        pytest.param(1000, Status("1", State.RUNNING, starts_at=990), False, id="a session"),
+        pytest.param(1000, Status("1", State.RUNNING, starts_at=1060), False, id="two clocks"),
+        pytest.param(1000, Status("1", State.RUNNING, starts_at=1061), True, id="again"),
+        pytest.param(1000, Status("1", State.QUEUED, starts_at=2000), False, id="it will be"),
+        pytest.param(1000, Status("1", State.ENDED, starts_at=2000), False, id="it is over"),
+        pytest.param(1000, Status("1", State.RUNNING), False, id="nobody knows when"),
+        pytest.param(None, Status("1", State.RUNNING, starts_at=9), False, id="an old record"),
+        pytest.param(1000, None, False, id="nobody knows"),
+    ],
+)
+def test_is_anew(started: int | None, status: Status | None, *, anew: bool) -> None:
+    assert jobs.is_anew(replace(RECORD, started=started), status) is anew
 
 
 def test_of_a_local_session(session: subprocess.Popen[bytes]) -> None:

@@ -154,6 +154,24 @@ def test_others(scheduler: str, name: str, begin: list[str]) -> None:
     assert hasty[2] < step[2], "its node may be dead"
 
 
+@pytest.mark.parametrize(
+    ("node", "says"),
+    [
+        pytest.param("127.0.0.1", True, id="it answers, or refuses"),
+        pytest.param("255.255.255.255", False, id="nobody's address"),
+        pytest.param("n1.invalid", False, id="nobody's name"),
+        pytest.param("a" * 64, False, id="no name at all"),
+    ],
+)
+def test_a_silent_port_on_a_node_that_lives(node: str, *, says: bool) -> None:
+    """Then it is a firewall, and the step may take its time."""
+    record = replace(RECORD, node=node)
+    (_, _, patient), _ = ladder.others(record, silent=False)
+    (_, _, timeout), _ = ladder.others(record, silent=True)
+    assert (timeout == patient) is says
+    assert timeout <= patient
+
+
 @pytest.mark.parametrize("scheduler", ["pbs", "sge", "lsf"])
 def test_others_always_ends_with_ssh(scheduler: str) -> None:
     *steps, ssh = ladder.others(replace(RECORD, scheduler=scheduler), silent=False)

@@ -269,6 +269,64 @@ def test_all_of_a_jobs_sessions_are_exhumed_together(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("since", "buried"),
+    [
+        pytest.param(None, True, id="nobody knows since when"),
+        pytest.param(900, True, id="started before"),
+        pytest.param(1000, True, id="in the same second"),
+        pytest.param(1001, False, id="started again since"),
+    ],
+)
+def test_buried_since_the_job_was_started(
+    tmp_path: Path, since: int | None, *, buried: bool
+) -> None:
+    sessions.bury(publish(tmp_path, GPU, at=1000))
+    assert sessions.is_buried(tmp_path, "slurm", "12", since=since) is buried
+
+
+@pytest.mark.parametrize(
+    ("of", "cluster", "buried"),
+    [
+        pytest.param("cal1", "cal1", True, id="the same"),
+        pytest.param("cal2", "cal1", False, id="another"),
+        pytest.param("", "cal1", True, id="it may be"),
+        pytest.param("cal2", "", True, id="this one has no name"),
+    ],
+)
+def test_buried_of_a_cluster(tmp_path: Path, of: str, cluster: str, *, buried: bool) -> None:
+    """A home may be seen from two, and the numbers of their jobs are the same."""
+    sessions.bury(sessions.publish(tmp_path, replace(GPU, cluster=of)))
+    assert sessions.is_buried(tmp_path, "slurm", "12", cluster=cluster) is buried
+    sessions.exhume_others(tmp_path, "slurm", set(), cluster=cluster)
+    assert (list(tmp_path.iterdir()) == []) is buried
+
+
+def test_those_are_exhumed_that_are_not_listed(tmp_path: Path) -> None:
+    for job_id in ("12", "13", "12[3].srv", "123"):
+        sessions.bury(sessions.publish(tmp_path, replace(GPU, job_id=job_id)))
+    other = replace(GPU, scheduler="pbs")
+    sessions.bury(sessions.publish(tmp_path, other))
+    alive = sessions.publish(tmp_path, replace(GPU, job_id="14"))
+    sessions.exhume_others(tmp_path, "slurm", {"12"})
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".dead-slurm-12-gpu",
+        ".dead-pbs-12-gpu",
+        alive.path.name,
+    }
+
+
+def test_what_is_no_grave(tmp_path: Path) -> None:
+    """It hides no job, and is nobody's to remove."""
+    texts = {"12-a": b"", "12-b": b"\xff", "12-c": b"format=9\n", "12": b"x", "": b"x"}
+    for name, text in texts.items():
+        (tmp_path / f".dead-slurm-{name}").write_bytes(text)
+    (tmp_path / ".dead-slurm-12-d").mkdir()
+    assert not sessions.is_buried(tmp_path, "slurm", "12")
+    sessions.exhume_others(tmp_path, "slurm", set())
+    assert len(list(tmp_path.iterdir())) == 6
+
+
 def test_burying_where_nothing_can_be_changed(bound_by_modes: Path) -> None:
     dead = sessions.publish(bound_by_modes, GPU)
     bound_by_modes.chmod(0o500)

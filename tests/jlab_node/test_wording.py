@@ -177,6 +177,11 @@ def test_waiting(ahead: list[Status], text: str) -> None:
             "job 12 (jlab) has run for ten minutes and is no session yet: its log may say why",
             id="it runs",
         ),
+        pytest.param(
+            QUEUED,
+            "job 12 (jlab) is not in the queue any more: its log may say why",
+            id="nobody knows",
+        ),
     ],
 )
 def test_in_vain(job: Status, text: str) -> None:
@@ -258,6 +263,84 @@ def test_nothing(
 ) -> None:
     said = wording.nothing(site, host="box", wanted=wanted, names=names, jobs=jobs)
     assert said == text
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        pytest.param(
+            {"coming": [QUEUED]},
+            "your Slurm job 12 (jlab) will be a session of another name",
+            id="of another name",
+        ),
+        pytest.param(
+            {"coming": [QUEUED, Status("13", State.RUNNING, name="x")], "dead": [RUNNING]},
+            "your Slurm job 12 (jlab), 13 (x) will be a session of another name",
+            id="two",
+        ),
+        pytest.param(
+            {"dead": [RUNNING]},
+            "that of your Slurm job 12 (jlab) is over, although the job still runs",
+            id="it was one",
+        ),
+    ],
+)
+def test_nothing_although_there_are_jobs(how: dict[str, list[Status]], text: str) -> None:
+    said = wording.nothing(SLURM, host="box", wanted="gpu", names=[], jobs=3, **how)
+    assert said == (
+        f"no session called gpu to connect to, and {text}: log in and submit one with `sbatch "
+        "jlab.sh` (`jlab-node script slurm --name gpu > jlab.sh` writes it)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("session_id", "status", "text"),
+    [
+        pytest.param("slurm-12-gpu", None, "", id="nobody knows"),
+        pytest.param("local-12-gpu", Status("12", State.RUNNING), "", id="its process ends"),
+        pytest.param(
+            "slurm-12-gpu",
+            RUNNING,
+            ": its jlab-node has ended, although Slurm job 12 still runs",
+            id="the job lives on",
+        ),
+        pytest.param(
+            "slurm-12-gpu", QUEUED, ": Slurm job 12 was put back in the queue", id="requeued"
+        ),
+        pytest.param(
+            "pbs-12[3].srv-gpu",
+            Status("12[3].srv", State.ENDED, why="was deleted", ends_at=NOW),
+            ": PBS job 12[3].srv was deleted at 2027-01-15 08:00",
+            id="it ended",
+        ),
+    ],
+)
+def test_fate(session_id: str, status: Status | None, text: str) -> None:
+    assert wording.fate(session_id, status) == f"session gpu is over{text}"
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        pytest.param(RECORD, "session gpu runs on n1 in Slurm job 12", id="no end is known"),
+        pytest.param(
+            replace(RECORD, ends_at=NOW + 3 * 3600 + 119),
+            "session gpu runs on n1 in Slurm job 12, 3 h 1 min left",
+            id="whole minutes",
+        ),
+        pytest.param(
+            replace(RECORD, scheduler="local", ends_at=NOW - 1),
+            "session gpu runs on n1, 0 h 0 min left",
+            id="a plain server, and its time is up",
+        ),
+    ],
+)
+def test_running(record: Record, text: str) -> None:
+    assert wording.running(record, now=NOW) == text
+
+
+def test_restart() -> None:
+    assert wording.restart("slurm", "12") == "Slurm job 12 was started again"
 
 
 @pytest.mark.parametrize("scheduler", ["slurm", "oar", "pbs", "sge", "lsf"])

@@ -89,6 +89,39 @@ def test_ended(line: str, why: str) -> None:
     assert why in status.why
 
 
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        ("NonZeroExitCode", "failed"),
+        ("TimeLimit", "reached its time limit"),
+        ("OutOfMemory", "ran out of memory"),
+        ("Resources", "is ending"),
+    ],
+)
+def test_ending(reason: str, why: str) -> None:
+    """What it will have ended by is known already."""
+    line = f"20\x1fCOMPLETING\x1f{reason}\x1f1795468262\x1f1795468275\x1fn2\x1fwrap\x1f(null)\n"
+    found = slurm.parse_mine(Answer(0, line))
+    assert found is not None
+    assert [(each.state, each.why) for each in found] == [(State.ENDED, why)]
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("RUNNING", ""),
+        ("SUSPENDED", "is suspended"),
+        ("STOPPED", "is suspended"),
+        ("SIGNALING", ""),
+    ],
+)
+def test_running(word: str, why: str) -> None:
+    line = f"20\x1f{word}\x1fNone\x1f1795468262\x1f1795468275\x1fn2\x1fwrap\x1f(null)\n"
+    status = slurm.parse_one("20", Answer(0, line))
+    assert status is not None
+    assert (status.state, status.why) == (State.RUNNING, why)
+
+
 def test_forgotten() -> None:
     """What squeue forgets is over; accounts, where there are any, know how."""
     squeue = Answer(1, "", "slurm_load_jobs error: Invalid job id specified\n")

@@ -1,0 +1,337 @@
+"""The verbs of jlab-node, as somebody types them on a login node or a laptop asks them there."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jlab_node import logs
+from jlab_node.record import Record
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+    from tests.jlab_node.conftest import Commands, Login
+
+NOW = int(time.time())
+TOKEN = "ab" * 32
+RECORD = Record(
+    name="gpu",
+    node="n1",
+    port=1,
+    token=TOKEN,
+    scheduler="slurm",
+    job_id="12",
+    cluster="cal1",
+    started=NOW - 100,
+)
+FAILS = "echo down >&2; exit 1"
+WAITS = "job 13 (jlab) is queued, its start is not known yet: PENDING, Priority"
+
+
+def job(job_id: str, word: str, *, name: str = "jlab", start: int | None = None) -> str:
+    times = [str(start or "N/A"), "N/A"]
+    return "\x1f".join([job_id, word, "Priority", *times, "n1", name, "(null)"])
+
+
+RUNS, QUEUED = job("12", "RUNNING", start=NOW - 5000), job("13", "PENDING")
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What a laptop reads: one line."""
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    assert found.pop("format") == 1
+    assert found.pop("version")
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("lines", "arguments", "state", "text"),
+    [
+        pytest.param([RUNS, QUEUED], [], "running", "session gpu runs on n1 in", id="it runs"),
+        pytest.param([RUNS, QUEUED], ["lab"], "queued", WAITS, id="it waits"),
+        pytest.param(
+            [RUNS],
+            ["lab"],
+            "none",
+            "no session called lab to connect to (there are: gpu), and you have no other job",
+            id="there is none",
+        ),
+        pytest.param(
+            [job("12", "TIMEOUT", start=NOW).replace("N/A", "1795468275")],
+            ["gpu", "--after=slurm-12-gpu"],
+            "over",
+            "session gpu is over: Slurm job 12 reached its time limit at ",
+            id="it was there",
+        ),
+    ],
+)
+def test_status(
+    login: Login,
+    commands: Commands,
+    *,
+    lines: list[str],
+    arguments: list[str],
+    state: str,
+    text: str,
+) -> None:
+    commands.slurm(*lines)
+    login.publish(RECORD)
+    done = login.run("status", *arguments)
+    assert (done.returncode, done.stderr) == (69 if state in ("none", "over") else 0, "")
+    assert done.stdout.startswith(text)
+    assert len(done.stdout.splitlines()) == 1
+    found = answer(login.run("status", *arguments, "--json"))
+    assert (found["state"], f"{found['text']}\n") == (state, done.stdout)
+    assert (found["session"] or {}).get("id") == ("slurm-12-gpu" if state == "running" else None)
+    assert found["job_id"] == ("13" if state == "queued" else None)
+    assert TOKEN not in done.stdout + json.dumps(found)
+
+
+def test_status_of_whom_nobody_can_ask(login: Login, commands: Commands) -> None:
+    commands.slurm()
+    commands.put("squeue", FAILS)
+    done = login.run("status", "--after=slurm-12-gpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Slurm does not answer (down)\n"
+    assert answer(login.run("status", "--json"))["state"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--after=x"], ["--after=slurm-12"], ["--after=slurm-12-\x1b[2J"], ["\x1b[2J"], ["a b"]],
+    ids=ascii,
+)
+def test_status_of_what_is_no_session(login: Login, arguments: list[str]) -> None:
+    done = login.run("status", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_ls(login: Login, commands: Commands) -> None:
+    commands.slurm(RUNS, QUEUED, job("14", "PENDING", name="other"))
+    login.publish(RECORD)
+    login.publish(replace(RECORD, name="old", job_id="9"))
+    since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(NOW - 100))
+    done = login.run("ls")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"gpu  n1  slurm 12  since {since}", WAITS]
+    found = answer(login.run("ls", "--json"))
+    assert [each["id"] for each in found["sessions"]] == ["slurm-12-gpu"]
+    assert found["jobs"] == [
+        {"job_id": "13", "name": "jlab", "state": "queued", "text": WAITS, "starts_at": None}
+    ]
+    assert TOKEN not in done.stdout + json.dumps(found)
+
+
+def test_ls_of_nothing(login: Login, commands: Commands) -> None:
+    commands.slurm()
+    done = login.run("ls")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "no session is running: start one with `sbatch jlab.sh`\n"
+    assert answer(login.run("ls", "--json")) == {"sessions": [], "jobs": []}
+    login.later()
+    commands.put("squeue", FAILS)
+    done = login.run("ls")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "jlab-node: Slurm does not answer (down)\n", "there may be one"
+
+
+@pytest.mark.parametrize("verb", ["ls", "status"])
+def test_what_a_terminal_would_obey_is_not_printed(
+    login: Login, commands: Commands, verb: str
+) -> None:
+    commands.slurm(job("13", "PENDING", name="jlab\x1b]0;PWNED\x07\x9b"))
+    done = login.run(verb)
+    assert done.returncode == 0
+    assert "job 13 (jlab?]0;PWNED??) is queued" in done.stdout
+    assert not re.search(r"[^\n\x20-\x7e]", done.stdout + done.stderr)
+
+
+def test_nor_in_an_error(login: Login, commands: Commands) -> None:
+    commands.slurm()
+    done = login.run("submit", stdin="printf 'no \\033]0;PWNED\\007\\n' >&2; exit 1\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "failed: no ?]0;PWNED?" in done.stderr
+    assert not re.search(r"[^\n\x20-\x7e]", done.stderr)
+
+
+def test_logs(login: Login, tmp_path: Path) -> None:
+    path = tmp_path / "gpu.log"
+    path.write_text("".join(f"{number}\n" for number in range(100)))
+    logs.remember(login.home, "gpu", str(path))
+    done = login.run("logs")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [str(number) for number in range(50, 100)]
+    assert login.run("logs", "gpu", "-n", "2").stdout == "98\n99\n"
+    done = login.run("logs", "lab")
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr.startswith("jlab-node: no log of a session called lab is known here: ")
+
+
+def test_logs_that_are_followed_until_the_laptop_is_gone(login: Login, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("a\n")
+    logs.remember(login.home, "lab", str(path))
+    with login.start("logs", "-f") as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "a\n"
+        with path.open("a") as file:
+            file.write("b\n")
+        assert process.stdout.readline() == "b\n"
+        process.stdin.close()  # as it is for a laptop's command that reads nothing
+        with path.open("a") as file:
+            file.write("c\n")
+        assert process.stdout.readline() == "c\n"
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == ""
+
+
+@pytest.fixture
+def slurm(commands: Commands) -> Commands:
+    """A Slurm with one job that runs and one in the queue; scancel and sbatch are noted."""
+    commands.slurm(RUNS, QUEUED)
+    commands.put("scancel", "exit 0")
+    commands.put("sbatch", "echo Submitted batch job 15")
+    return commands
+
+
+def test_stop_a_job_in_the_queue(login: Login, slurm: Commands) -> None:
+    login.publish(RECORD)
+    done = login.run("stop", "13")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Slurm job 13 is cancelled\n"
+    assert slurm.asked[-1] == "scancel 13"
+    assert answer(login.run("stop", "13", "--json")) == {"stopped": "13"}
+    assert login.records == ["slurm-12-gpu"]
+
+
+def test_stop_a_session(login: Login, slurm: Commands, tmp_path: Path) -> None:
+    """And wait until its job has ended: it takes a moment."""
+    ended = tmp_path / "ended"
+    slurm.put("scancel", f">'{ended}'")
+    over = job("12", "CANCELLED", start=NOW - 5000)
+    slurm.put(
+        "squeue",
+        f"if [ ! -e '{ended}' ]; then echo '{RUNS}'; else "
+        f"case \"$*\" in *--jobs=12*) echo '{over}' ;; esac; fi",
+    )
+    login.publish(RECORD)
+    (login.home.path / "submitted").write_text("12")
+    done = login.run("stop", "gpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "session slurm-12-gpu is stopped\n"
+    assert "scancel 12" in slurm.asked
+    assert login.records == []
+    assert not (login.home.path / "submitted").exists(), "on purpose: another may be submitted"
+
+
+@pytest.mark.parametrize("name", ["12", "14", "lab", "jlab", "1"])
+def test_stop_what_is_neither(login: Login, slurm: Commands, name: str) -> None:
+    login.publish(RECORD)
+    done = login.run("stop", name)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert f"no session is called '{name}'" in done.stderr
+    assert done.stderr.endswith("; running: gpu\n")
+    assert "scancel" not in slurm.names
+    assert login.records == ["slurm-12-gpu"]
+
+
+def test_stop_that_is_refused(login: Login, slurm: Commands) -> None:
+    slurm.put("scancel", "echo 'scancel: error: Access denied' >&2; exit 1")
+    done = login.run("stop", "13")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "jlab-node: Slurm job 13 cannot be cancelled: scancel: error: Access denied\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "there"),
+    [
+        pytest.param([], [], "", id="nothing is there"),
+        pytest.param([], [RUNS], "session gpu runs on n1", id="a session runs"),
+        pytest.param(["gpu"], [RUNS], "session gpu runs on n1", id="that one runs"),
+        pytest.param(["lab"], [RUNS], "", id="another runs"),
+        pytest.param([], [QUEUED], "job 13 (jlab) is queued", id="a job will be one"),
+        pytest.param([], [job("14", "PENDING", name="other")], "", id="a job will be none"),
+    ],
+)
+def test_submit(
+    login: Login, slurm: Commands, name: list[str], lines: list[str], there: str
+) -> None:
+    slurm.slurm(*lines)
+    login.publish(RECORD)
+    (login.home.path / "submitted").write_text("9")  # just now; but this one was typed
+    done = login.run("submit", *name, stdin="sbatch jlab.sh\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    if there:
+        assert done.stdout.startswith(f"nothing is submitted: {there}")
+    else:
+        assert done.stdout == "submitted Slurm job 15 by `sbatch jlab.sh`\n"
+    assert slurm.asked.count("sbatch jlab.sh") == (not there)
+    assert (login.home.path / "submitted").read_text() == ("9" if there else "15")
+
+
+def test_submit_tells_a_laptop(login: Login, slurm: Commands) -> None:
+    slurm.slurm()
+    found = answer(login.run("submit", "--json", stdin="sbatch jlab.sh\n"))
+    assert found == {"text": "submitted Slurm job 15 by `sbatch jlab.sh`"}
+
+
+@pytest.mark.parametrize(
+    ("stdin", "code", "said"),
+    [
+        pytest.param("\n", 69, "no session to connect to, and you have no job there", id="empty"),
+        pytest.param("", 69, "no session to connect to, and you have no job there", id="none"),
+        pytest.param("sbatch \x1b\n", 1, "--submit takes one command line", id="escape"),
+        pytest.param("exit 3\n", 1, "`exit 3` failed: 3", id="it fails"),
+    ],
+)
+def test_submit_by_nothing(login: Login, slurm: Commands, stdin: str, code: int, said: str) -> None:
+    slurm.slurm()
+    done = login.run("submit", stdin=stdin)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(f"jlab-node: {said}")
+    assert "sbatch" not in slurm.names
+    assert not (login.home.path / "submitted").exists()
+
+
+def test_submit_by_what_setup_was_told(login: Login, slurm: Commands) -> None:
+    """By a person as by a connection: not so soon after the last one."""
+    slurm.slurm()
+    assert login.run("setup", "--submit", stdin="sbatch mine.sh\n").returncode == 0
+    done = login.run("submit", stdin="\n")
+    assert done.stdout == "submitted Slurm job 15 by `sbatch mine.sh`\n", done.stderr
+    done = login.run("submit", stdin="\n")
+    assert done.returncode == 69
+    assert "not submitted by itself so soon after the last one" in done.stderr
+    assert slurm.asked.count("sbatch mine.sh") == 1
+
+
+def test_submit_when_the_scheduler_does_not_answer(login: Login, slurm: Commands) -> None:
+    slurm.put("squeue", FAILS)
+    done = login.run("submit", stdin="sbatch jlab.sh\n")
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr == "jlab-node: nothing is submitted: Slurm does not answer (down)\n"
+    assert "sbatch" not in slurm.names
+
+
+def test_submit_on_a_plain_server(login: Login) -> None:
+    done = login.run("submit", stdin="touch ran\n")
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "start one there with `jlab-node run`" in done.stderr
+    assert not (login.directory / "ran").exists()

@@ -1,0 +1,45 @@
+"""Child processes that cannot be killed. The rest is seen in the life of a session."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from loopback import wait_until
+
+from jlab_node import ladder
+from jlab_node.processes import _signal_group
+
+if TYPE_CHECKING:
+    from tests.jlab_node.conftest import Unkillable
+
+
+def test_a_group_that_is_another_users(unkillable: Unkillable) -> None:
+    with subprocess.Popen(unkillable.command, start_new_session=True) as process:
+        wait_until(lambda: unkillable.is_it(process.pid), "it is the other user's")
+        for number in (0, signal.SIGTERM, signal.SIGKILL):
+            assert _signal_group(process.pid, number)
+        assert process.poll() is None
+        unkillable.end()
+        process.wait()
+        assert not _signal_group(process.pid, 0), "it is gone"
+
+
+def test_a_group_of_our_own() -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        assert _signal_group(process.pid, 0)
+        assert _signal_group(process.pid, signal.SIGTERM)
+        assert process.wait() == -signal.SIGTERM
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_way_through_a_command_that_is_another_users(unkillable: Unkillable) -> None:
+    with pytest.raises(ladder.Closed, match=r"^timed out$"):
+        ladder.through(unkillable.command, timeout=2)
+    (left,) = psutil.Process().children()
+    assert unkillable.is_it(left.pid)
+    unkillable.end()
+    left.wait()
