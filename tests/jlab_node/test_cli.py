@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jlab_node import logs
+from jlab_node import logs, submit
 from jlab_node.record import Record
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def test_submit_by_nothing(login: Login, slurm: Commands, stdin: str, code: int,
 def test_submit_by_what_setup_was_told(login: Login, slurm: Commands) -> None:
     """By a person as by a connection: not so soon after the last one."""
     slurm.slurm()
-    assert login.run("setup", "--submit", stdin="sbatch mine.sh\n").returncode == 0
+    submit.set_command(login.home, None, "sbatch mine.sh")
     done = login.run("submit", stdin="\n")
     assert done.stdout == "submitted Slurm job 15 by `sbatch mine.sh`\n", done.stderr
     done = login.run("submit", stdin="\n")

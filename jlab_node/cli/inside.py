@@ -1,0 +1,97 @@
+"""What is typed in a job: run, expose."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+
+import click
+
+from jlab_node import expose as exposing
+from jlab_node import home, sockets
+from jlab_node import run as running
+from jlab_node.record import MAX_PORT
+
+from .common import as_json, print_json, session_name
+
+
+def _port_range(_: click.Context, __: click.Parameter, value: str | None) -> range | None:
+    if value is None:
+        return None
+    numbers = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", value)
+    low, high = map(int, numbers.groups()) if numbers else (0, 0)
+    if not 1 <= low <= high <= MAX_PORT:
+        raise click.BadParameter("write it as LO-HI, for example 40000-40999")
+    return range(low, high + 1)
+
+
+@click.command()
+@click.option(
+    "--name",
+    default=sockets.NEWEST,
+    show_default=True,
+    callback=session_name,
+    help="What `ssh jlab+ALIAS+NAME` and `jlab-node stop NAME` will call it.",
+)
+@click.option(
+    "--port-range",
+    metavar="LO-HI",
+    callback=_port_range,
+    help="Ports that the site's firewall lets pass from login to compute nodes. "
+    "Default: the kernel picks.",
+)
+@click.option(
+    "--jupyter",
+    "jupyter_command",
+    metavar="CMD",
+    help="Another jupyter-lab, for example 'conda run -n dl jupyter-lab'.",
+)
+@click.option("--sshd", "sshd_path", metavar="PATH", help="Another sshd.")
+@click.option("--here", is_flag=True, help="Even outside of a job, on a cluster's own machine.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- JUPYTER-LAB-ARGUMENTS]")
+def run(
+    name: str,
+    *,
+    port_range: range | None,
+    jupyter_command: str | None,
+    sshd_path: str | None,
+    here: bool,
+    arguments: tuple[str, ...],
+) -> int:
+    """Start JupyterLab here, inside the job, and make it reachable from a laptop.
+
+    Ends with JupyterLab, or on SIGTERM, SIGINT and SIGHUP. Arguments after -- go to jupyter-lab.
+
+    Example:  jlab-node run --name gpu -- --notebook-dir=/data/alice
+    """
+    return running.run(
+        running.Options(
+            name=name,
+            port_range=port_range,
+            jupyter=jupyter_command,
+            sshd=sshd_path,
+            here=here,
+            arguments=arguments,
+        )
+    )
+
+
+@click.command()
+@click.argument("name", required=False, callback=session_name)
+@click.argument("port", required=False, type=click.IntRange(1, MAX_PORT))
+@click.option("--stop", "end", is_flag=True, help="NAME is to lead nowhere any more.")
+@as_json
+def expose(name: str | None, port: int | None, *, end: bool, as_json: bool) -> None:
+    """In the job: let `ssh -L` reach PORT of this node by NAME; without either, list.
+
+    Example:  jlab-node expose dask 8787
+    """
+    if end != (name is not None and port is None):
+        raise click.UsageError("NAME PORT, or NAME --stop, or neither")
+    base, request = sockets.base_path(os.environ, home.user()), exposing.Request(name, port)
+    answer = exposing.ask(base, request)
+    if as_json:
+        print_json(dataclasses.asdict(answer))
+    else:
+        print(exposing.sentence(request, answer, base))
