@@ -329,5 +329,5 @@ def _tell_how_to_connect(record: Record) -> None:
     target = "ALIAS" if record.name == NEWEST else f"ALIAS+{record.name}"
     say("On your computer, with ALIAS for this cluster's name in your ~/.ssh/config:")
     say("  the first time    pip install jlab-remote && jlab-proxy setup ALIAS")
-    say(f"  to connect        ssh jlab+{target}")
-    say(f"  for your browser  jlab-proxy url {target}")
+    say(f"  for a shell       ssh jlab+{target}")
+    say(f"  in your browser   jlab-proxy open {target}")

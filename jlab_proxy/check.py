@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from .errors import JlabError
+from .screen import printable
 
 OK, WARNING, FAILURE, SKIPPED = "ok", "warning", "failure", "skipped"
 
@@ -66,11 +67,5 @@ def _parse(given: object, alias: str) -> Check:
     )
     if not fits:
         raise JlabError(_STRANGE)
-    return Check(
-        name, state, printable(found), f"on {alias}: {printable(remedy)}" if remedy else ""
-    )
-
-
-def printable(text: str) -> str:
-    """Without what a terminal would obey, and not endless: it comes from other machines."""
-    return re.sub(r"[^\x20-\x7e\u00a1-\uffff]", "?", text[:_LONGEST])
+    found, remedy = (printable(text[:_LONGEST]) for text in (found, remedy))
+    return Check(name, state, found, f"on {alias}: {remedy}" if remedy else "")

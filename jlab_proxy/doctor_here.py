@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from . import connect, identity, sshconfig
-from .check import FAILURE, OK, WARNING, Check, printable
+from . import connect, identity, ports, sshconfig
+from .check import FAILURE, OK, WARNING, Check
 from .errors import JlabError
+from .screen import printable
 
 if TYPE_CHECKING:
     from .paths import Paths
@@ -211,7 +212,7 @@ def local_port(paths: Paths, target: Target) -> Check:
         return Check("local port", FAILURE, "the block forwards none", remedy)
     if connect.is_free(port):
         return Check("local port", OK, f"{port} is free")
-    owner = _listener(port)
+    owner = next(ports.holders(port), None)
     if owner is not None and _is_our_ssh(owner, paths, target):
         return Check(
             "local port", OK, f"{port} leads to a session: by your ssh, process {owner.pid}"
@@ -225,16 +226,6 @@ def local_port(paths: Paths, target: Target) -> Check:
         f"{port} is taken by {by}",
         f"end that, or take another: jlab-proxy setup {target.alias} --port N",
     )
-
-
-def _listener(port: int) -> psutil.Process | None:
-    """Who listens on the port, if that is a process which we may look at."""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            for each in process.net_connections("tcp"):
-                if each.status == psutil.CONN_LISTEN and each.laddr.port == port:
-                    return process
-    return None
 
 
 def _is_our_ssh(process: psutil.Process, paths: Paths, target: Target) -> bool:

@@ -14,8 +14,9 @@ from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Any
 
 from . import identity, login, ssh, sshconfig
-from .check import FAILURE, OK, WARNING, Check, printable
+from .check import FAILURE, OK, WARNING, Check
 from .errors import JlabError
+from .screen import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from .paths import Paths
     from .target import Target
 
-_BATCH = ("-oBatchMode=yes", "-oConnectTimeout=10")
 _LOGIN_TIMEOUT = 40.0  # seconds: a bastion before it may take as long as itself
 _CLUSTER_TIMEOUT = 120.0  # seconds: it asks a scheduler, and tries ways that may be dead
 _MARK = "jlab-doctor-is-here"
@@ -86,8 +86,8 @@ def started(words: Sequence[str], *, out: int, errors: int) -> Iterator[subproce
 
 
 def _batch(there: Login, remote: str, *options: str) -> list[str]:
-    first, *others = ssh.command(there.paths, there.alias, remote, share=there.share)
-    return [first, *_BATCH, *options, *others]
+    first, *others = ssh.command(there.paths, there.alias, remote, share=there.share, batch=True)
+    return [first, *options, *others]
 
 
 def reach(there: Login) -> tuple[Check, Said | None]:

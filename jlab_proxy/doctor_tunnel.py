@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import re
 import socket
 import subprocess
 import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from . import sshconfig
+from . import forward, sshconfig
 from .check import FAILURE, OK, Check, skipped
 from .doctor_there import Said, started, text_of
 
@@ -24,21 +22,19 @@ if TYPE_CHECKING:
 _TUNNEL_TIMEOUT = 40.0  # seconds
 _HTTP_TIMEOUT = 10.0
 _POLL = 0.05
-_FORWARD = re.compile(r"^\s*LocalForward [0-9]+ (/[A-Za-z0-9._/-]+)\s*$", re.MULTILINE)
 
 
 def look(paths: Paths, target: Target) -> Iterator[Check]:
     """Log in to the session as `ssh jlab+ALIAS` does, and ask JupyterLab something."""
-    text = sshconfig.block_of(sshconfig.read(paths.config), target.host)
-    forward = _FORWARD.search(text)
-    if forward is None:
+    lead = sshconfig.forwards(sshconfig.read(paths.config)).get(target.host)
+    if lead is None:
         remedy = f"jlab-proxy setup {target.alias}"
         yield Check("way in", FAILURE, "the block forwards no socket", remedy)
         return
     port = _free_port()
     words = ["ssh", *([] if paths.is_default else ["-F", paths.config]), "-N", "-oBatchMode=yes"]
     words += ["-oControlMaster=no", "-oControlPath=none"]  # a way of our own, which ends with us
-    words += [f"-L127.0.0.1:{port}:{forward[1]}", "--", target.host]
+    words += [f"-L127.0.0.1:{port}:{lead.socket}", "--", target.host]
     with tempfile.TemporaryFile() as errors:
         null = subprocess.DEVNULL
         with started(words, out=null, errors=errors.fileno()) as process:
@@ -101,13 +97,9 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 def _http(port: int) -> str:
     """Status and time of a request that needs no token; "" where none came."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_HTTP_TIMEOUT)
-    began = time.monotonic()
-    try:
-        connection.request("GET", "/api")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return ""
-    finally:
-        connection.close()
-    return f"HTTP {status} in {(time.monotonic() - began) * 1000:.0f} ms"
+    for scheme in ("http", "https"):
+        began = time.monotonic()
+        status = forward.request(scheme, port, "/api", timeout=_HTTP_TIMEOUT)
+        if status is not None:
+            return f"{scheme.upper()} {status} in {(time.monotonic() - began) * 1000:.0f} ms"
+    return ""

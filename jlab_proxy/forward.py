@@ -83,24 +83,29 @@ class Forward:
 
 
 def answers(address: str) -> int | None:
-    """The status by which JupyterLab answers at the address that logs in; None: nobody does.
-
-    The token goes into a header: a forwarded port is as private as its user's computer.
-    """
+    """The status by which JupyterLab answers at the address that logs in; None: nobody does."""
     parts = urlsplit(address)
     token = parse_qs(parts.query)["token"][0]
     assert parts.port  # noqa: S101
+    path = parts.path.removesuffix("lab") + "api/status"
+    return request(parts.scheme, parts.port, path, token=token)
+
+
+def request(
+    scheme: str, port: int, path: str, *, token: str = "", timeout: float = _TIMEOUT
+) -> int | None:
+    """The status of an HTTP request to a local port; None: there is no such answer."""
     connection: http.client.HTTPConnection
-    if parts.scheme == "https":  # through ssh already: the certificate is whatever the user made
+    if scheme == "https":  # through ssh already: the certificate is whatever the user made
         context = ssl._create_unverified_context()  # noqa: S323
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", parts.port, timeout=_TIMEOUT, context=context
+            "127.0.0.1", port, timeout=timeout, context=context
         )
     else:
-        connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=_TIMEOUT)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        path = parts.path.removesuffix("lab") + "api/status"
-        connection.request("GET", path, headers={"Authorization": f"token {token}"})
+        headers = {"Authorization": f"token {token}"} if token else {}
+        connection.request("GET", path, headers=headers)
         return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -71,8 +72,11 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
     with _lock(paths):
         identity.save_pin(paths, target, about["host_key"])
         _write(paths, merge)
-    print(f"ssh {target.host}   opens a shell in your session, and JupyterLab at localhost:{port}")
-    print(f"jlab-proxy url {target.name}   prints the address that logs your browser in")
+    option = "" if paths.is_default else f" -F {shlex.quote(paths.config)}"
+    print(
+        f"jlab-proxy open{option} {target.name}   opens JupyterLab in your browser, at port {port}"
+    )
+    print(f"ssh{option} {target.host}   opens a shell in your session")
 
 
 def _set_submit(cluster: Login, target: Target, command: str) -> None:

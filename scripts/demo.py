@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 
-from loopback import Loopback, accepts, free_port, wait_until
+from loopback import Loopback, accepts, free_port
 from notebook import evaluate
 
 
@@ -36,21 +36,24 @@ def demo(site: Loopback, *, check: bool) -> int:
     port = 8888 if not accepts(8888) else free_port()
     setup = site.proxy("setup", site.alias, "--yes", "--port", str(port))
     subprocess.run(show(setup), check=True, stdout=sys.stderr)
-    say("and connect")
-    tunnel = subprocess.Popen(show(site.ssh("-N", "jlab+demo")))
+    say("and open it")
+    opened = subprocess.Popen(
+        show(site.proxy("open", site.alias, "--no-browser")), stdout=subprocess.PIPE, text=True
+    )
+    assert opened.stdout is not None
     try:
-        wait_until(lambda: accepts(port) or tunnel.poll() is not None, "the tunnel is open")
-        command = show(site.proxy("url", site.alias))
-        url = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        url = opened.stdout.readline().strip()
+        if not url:
+            return opened.wait() or 1
         if check:
             return run_check(site, url)
-        print(f"\nOpen in a browser:       {url}")
-        print(f"A shell in the session:  {shlex.join(site.ssh('jlab+demo'))}")
+        shell = shlex.join(site.ssh("jlab+demo"))
+        print(f"\n\nOpen in a browser:\n\n{url}\n\nA shell in the session:\n\n{shell}\n")
         print("Ctrl-C ends everything.", flush=True)
-        return session.wait() if tunnel.poll() is None else 1
+        return opened.wait()
     finally:
-        tunnel.terminate()
-        tunnel.wait()
+        opened.terminate()
+        opened.wait()
 
 
 def run_check(site: Loopback, url: str) -> int:
