@@ -74,7 +74,7 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
         _write(paths, merge)
     option = "" if paths.is_default else f" -F {shlex.quote(paths.config)}"
     print(
-        f"jlab-proxy open{option} {target.name}   opens JupyterLab in your browser, at port {port}"
+        f"jlab-proxy open{option} {target.name}   opens JupyterLab in your browser (port {port})"
     )
     print(f"ssh{option} {target.host}   opens a shell in your session")
 
