@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.cluster.conftest import Person, Said
 
 TITLES = {"slurm": "Slurm", "oar": "OAR"}
-AT = r"at [0-9:]+"
+AT = r"at [0-9:]+"  # of a job that is ending it is not known yet
 NOTHING = "no session to connect to, and you have no job there"
 
 
@@ -41,7 +41,7 @@ def cancel(person: Person, job: str) -> None:
 
 
 # How it dies, and what the next connection reads: one of these, by what is left behind.
-OVER = "session lab is over: {title} job {job} (%s) " + AT + "; its record is removed"
+OVER = "session lab is over: {title} job {job} (%s)( " + AT + ")?; its record is removed"
 # The scheduler takes a moment to notice that the job's only process is gone.
 LIVES_ON = "its jlab-node has ended, although (Slurm|OAR) job [0-9]+ still runs"
 WAYS: dict[str, tuple[str, Callable[[Person, str], None], str]] = {
