@@ -73,9 +73,7 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
         identity.save_pin(paths, target, about["host_key"])
         _write(paths, merge)
     option = "" if paths.is_default else f" -F {shlex.quote(paths.config)}"
-    print(
-        f"jlab-proxy open{option} {target.name}   opens JupyterLab in your browser (port {port})"
-    )
+    print(f"jlab-proxy open{option} {target.name}   opens JupyterLab in your browser (port {port})")
     print(f"ssh{option} {target.host}   opens a shell in your session")
 
 

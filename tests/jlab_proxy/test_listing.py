@@ -1,0 +1,102 @@
+"""The table of `ls`, and what is remembered of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_proxy import listing, names
+from jlab_proxy.answers import Queued, Session
+from jlab_proxy.listing import Cluster
+from jlab_proxy.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LAB = Session("slurm-12-lab", "lab", "n1", "slurm", "12", 1, ())
+GPU = Session("local-7-gpu", "gpu", "a-long-name", "local", "7", None, ("dask",))
+WAITS = Queued("13", "job 13 (jlab) is queued, starts any moment: PENDING")
+
+
+def test_the_table() -> None:
+    found = [
+        Cluster("cal1", [LAB], [WAITS]),
+        Cluster("myserver", [GPU]),
+        Cluster("gricad"),
+        Cluster("gone", problem="no connection to gone: timed out"),
+    ]
+    assert listing.table(found) == [
+        "CLUSTER   SESSION  NODE         JOB       LEFT",
+        "cal1      lab      n1           slurm 12  0 h 0 min",
+        "myserver  gpu      a-long-name  -         -",
+        "cal1: job 13 (jlab) is queued, starts any moment: PENDING",
+        "gricad: no session, and no job that will be one",
+    ]
+
+
+def test_a_table_without_sessions_has_no_head() -> None:
+    assert listing.table([Cluster("cal1", jobs=[WAITS])]) == [f"cal1: {WAITS.text}"]
+
+
+def test_json() -> None:
+    found = listing.as_json([Cluster("cal1", [GPU], [WAITS])])
+    assert json.loads(json.dumps(found)) == {
+        "format": 1,
+        "clusters": [
+            {
+                "alias": "cal1",
+                "sessions": [
+                    {
+                        "id": "local-7-gpu",
+                        "name": "gpu",
+                        "node": "a-long-name",
+                        "scheduler": "local",
+                        "job_id": "7",
+                        "ends_at": None,
+                        "exposed": ["dask"],
+                    }
+                ],
+                "jobs": [{"job_id": "13", "text": WAITS.text}],
+                "problem": "",
+            }
+        ],
+    }
+
+
+def paths_of(directory: Path) -> Paths:
+    (directory / "jlab").mkdir()
+    return Paths(str(directory / "config"), is_default=False)
+
+
+def test_sessions_that_were_seen(tmp_path: Path) -> None:
+    paths = paths_of(tmp_path)
+    assert names.seen(paths) == {}
+    names.remember(paths, "cal1", ["lab", "gpu", "lab"])
+    names.remember(paths, "gricad", [])
+    assert names.seen(paths) == {"cal1": ["gpu", "lab"], "gricad": []}
+    names.remember(paths, "cal1", ["lab"])
+    assert names.seen(paths)["cal1"] == ["lab"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"cal1": 5}', "\x00"])
+def test_what_was_seen_is_no_use(tmp_path: Path, text: str) -> None:
+    paths = paths_of(tmp_path)
+    (tmp_path / "jlab" / "seen").write_text(text)
+    assert names.seen(paths) == {}
+    names.remember(paths, "cal1", ["lab"])
+    assert names.seen(paths) == {"cal1": ["lab"]}
+
+
+def test_nothing_can_be_remembered(tmp_path: Path) -> None:
+    """It is a convenience: `ls` goes on."""
+    names.remember(Paths(str(tmp_path / "config"), is_default=False), "cal1", ["lab"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clusters_of_the_config_file(tmp_path: Path) -> None:
+    paths = paths_of(tmp_path)
+    blocks = [f"# >>> jlab+{name} >>>\n# <<< jlab+{name} <<<\n" for name in ("b+gpu", "b", "a")]
+    (tmp_path / "config").write_text("".join(blocks) + "Host c\n")
+    assert names.aliases(paths) == ["a", "b"]

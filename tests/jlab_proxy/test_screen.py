@@ -1,0 +1,99 @@
+"""What a person reads, on a terminal and in a file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pty
+import select
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_proxy import browser, screen
+from jlab_proxy.screen import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """stderr is a terminal meanwhile; what it has shown stands in the list afterwards."""
+    shown: list[str] = []
+    ours, theirs = pty.openpty()
+    # In the test itself: between a fixture and its test, pytest puts its own in place.
+    with os.fdopen(theirs, "w", encoding="utf-8") as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        patch.setenv("COLUMNS", "40")
+        yield shown
+        stream.flush()
+        if select.select([ours], [], [], 5)[0]:
+            shown.append(os.read(ours, 10000).decode())
+    os.close(ours)
+
+
+def test_a_status_line_is_refreshed_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as shown:
+        made = Screen()
+        made.status("one")
+        made.status("one")
+        made.status("two")
+        made.say("news")
+        made.clear()
+    assert shown == ["\r\x1b[Kone\r\x1b[Ktwo\r\x1b[Kjlab-proxy: news\r\n"]
+
+
+def test_a_status_line_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as shown:
+        Screen().status("x" * 100)
+    assert shown == ["\r\x1b[K" + "x" * 38 + "…"]
+
+
+def test_elsewhere_there_is_no_status_line(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Screen()
+    made.status("one")
+    made.say("two\x1b[2J")
+    made.clear()
+    assert capsys.readouterr().err == "jlab-proxy: two?[2J\n"
+
+
+def test_a_file_gets_a_log_as_it_is(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    log = b"\x1b[2J\xff\r\nlast"
+    screen.copy(io.BytesIO(log))
+    assert capsysbinary.readouterr().out == log
+
+
+def test_a_page_for_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sandboxed browsers can see it, and nobody else."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with browser.page("http://localhost:1/lab?token=x") as path:
+        assert path.parent == tmp_path
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert 'content="0; url=http://localhost:1/lab?token=x"' in path.read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("env", "here"),
+    [
+        ({}, False),
+        ({"DISPLAY": ":0"}, True),
+        ({"WAYLAND_DISPLAY": "w"}, True),
+        ({"BROWSER": "x"}, True),
+    ],
+    ids=str,
+)
+def test_no_text_browser_takes_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], *, here: bool
+) -> None:
+    if sys.platform != "linux":
+        pytest.skip("elsewhere there is a browser always")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert browser.is_here() is here
