@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from .target import Target
 
 _TICK = 0.25  # seconds between two looks at ssh
+_PATIENCE = 2.0  # seconds between two questions to a JupyterLab that does not answer yet
 _SLEPT = 20.0  # seconds that a tick takes if the laptop has slept in it
 _TIMEOUT = 15.0  # seconds for the login node to answer
 _LONGEST_PAUSE = 15.0  # seconds between two attempts
 _REFRESH = 600.0  # seconds between two questions when the job ends: that can be moved
+_LONG = 60.0  # seconds
 _MOST_FAILURES = 5  # in a row, while cluster and session are there
 _PAGE_LIFE = 60.0  # seconds that the page for the browser is kept
 _OURS = "jlab-node: "
@@ -60,6 +62,7 @@ class Tunnel:
         self._session: Session | None = None  # the one that was reached last
         self._failures = 0  # since something was reached
         self._last_words = ""  # of ssh
+        self._is_away = False  # the login node, as a person was told
         self._pages = contextlib.ExitStack()
         self._pages_since = 0.0
 
@@ -95,10 +98,11 @@ class Tunnel:
 
     def _connect(self) -> None:
         """One ssh, until it ends."""
+        began = time.monotonic()
         with Forward(self._login.paths, self._wish.target.host, self._wish.forwards) as forward:
             address = self._wait(forward)
-            if address is None:
-                self._failures += 1
+            if address is None:  # one that has waited for a job was good for something
+                self._failures = 1 if time.monotonic() - began > _LONG else self._failures + 1
                 return
             self._failures = 0
             self._watch(forward, address)
@@ -111,11 +115,13 @@ class Tunnel:
             told = self._tell(forward.lines()) or told
             waited = int(time.monotonic() - began)
             self._screen.status(f"[{waited // 60}:{waited % 60:02}] {told}")
+            pause = _TICK
             if _accepts(self._wish.port):
                 address = self._arrived()
                 if address:
                     return address
-            time.sleep(_TICK)
+                pause = _PATIENCE
+            time.sleep(pause)
         self._tell(forward.lines())
         return None
 
@@ -143,7 +149,9 @@ class Tunnel:
         if answering(address) != 200:
             return None  # while ssh was on its way another session has become the newest
         known = self._session is not None and self._session.id == session.id
-        self._session = session
+        if known and self._is_away:
+            self._screen.say("connected again")
+        self._session, self._is_away = session, False
         if not known:
             self._greet(session, address)
         return address
@@ -195,12 +203,12 @@ class Tunnel:
             try:
                 return self._ask_standing(batch=not asks, timeout=None if asks else _TIMEOUT)
             except NoConnectionError as error:
-                if self._session is None and self._failures == 1:
-                    raise
+                if not self._is_away:
+                    self._screen.say(f"{error}; trying again until it is back, or Ctrl-C")
+                self._is_away = True
                 # The shared connection may be one of before the network went.
                 self._login.end_shared()
                 asks = "Permission denied" in str(error) and sys.stdin.isatty()
-                self._screen.status(f"{error}; trying again")
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 

@@ -185,8 +185,10 @@ def test_the_login_node_is_rebooted(opened: Opened) -> None:
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 4, "several attempts fail")
     assert process.poll() is None
+    assert opened.said.count("trying again until it is back") == 1
     site.start_sshd()
     wait_until(opened.answers, "JupyterLab answers again", seconds=90)
+    wait_until(lambda: "connected again" in opened.said, "it says so")
     assert len(opened.urls) == 1
 
 
