@@ -306,5 +306,8 @@ def doctor(alias: str, *, as_json: bool, config: str | None) -> int:
 @click.option("--no-share", is_flag=True, help="Leave sharing the connection to the user's alias.")
 @_config_option
 def connect(**_: object) -> None:
-    """Become the connection to a session: ssh's ProxyCommand, not for use by hand."""
+    """Become the connection to a session: ssh's ProxyCommand, not for use by hand.
+
+    Example:  jlab-proxy connect jlab+gricad   (to see what it says)
+    """
     connecting.main(sys.argv[2:])

@@ -25,4 +25,6 @@ def test_the_readme_has_it(name: str, command: click.Command) -> None:
     for option in (p for c in commands for p in c.params if isinstance(p, click.Option)):
         longest = max(option.opts, key=len)
         assert longest in row or longest == "-F", f"{name} {longest}"
-    assert all(each.help for each in commands)
+    for each in commands:
+        assert each.help
+        assert "Example:  jlab-" in each.help or isinstance(each, click.Group)

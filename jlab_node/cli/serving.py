@@ -36,9 +36,13 @@ from .common import as_json, print_json, session_name
 def setup(
     *, authorize: bool, with_submit: bool, session: str | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Make ~/.jlab complete and current. Safe to repeat; `run` does it too."""
+    """Make ~/.jlab complete and current. Safe to repeat; `run` does it too.
+
+    Example:  jlab-node setup
+    """
     directory = home.locate() if dry_run else home.prepare()
-    jobs.site()  # known to ~/.jlab/connect from now on
+    if not dry_run:
+        jobs.site()  # known to ~/.jlab/connect from now on
     if authorize and not dry_run:
         home.authorize(directory, sys.stdin.readline())
     if with_submit and not dry_run:
@@ -86,6 +90,8 @@ def connect(
     """Become the ssh connection to a session: what `ssh jlab+ALIAS` runs on the login node.
 
     Started by ~/.jlab/connect when the newest session does not answer at once.
+
+    Example:  jlab-node connect --session gpu   (to see what it says)
     """
     wish = connecting.Wish(
         session, columns, may_submit=not no_submit, tried=tried, words=sys.argv[2:]
@@ -100,6 +106,8 @@ def doctor(*, as_json: bool) -> int:
 
     One line each: ok, warning, failure or skipped. Exit code 1 if one has failed, 0 otherwise.
     From a laptop, `jlab-proxy doctor ALIAS` looks at all of the chain.
+
+    Example:  jlab-node doctor
     """
     from jlab_node import doctor as examining
 
