@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -27,4 +28,4 @@ def test_the_readme_has_it(name: str, command: click.Command) -> None:
         assert longest in row or longest == "-F", f"{name} {longest}"
     for each in commands:
         assert each.help
-        assert "Example:  jlab-" in each.help or isinstance(each, click.Group)
+        assert re.search("Example:  .*jlab-", each.help) or isinstance(each, click.Group)
