@@ -19,7 +19,11 @@ def leaving() -> Iterator[None]:
         sys.exit(128 + number)
 
     wanted = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]  # Windows has one
-    before = {each: signal.signal(each, leave) for each in wanted if each is not None}
+    before = {
+        each: signal.signal(each, leave)
+        for each in wanted
+        if each is not None and signal.getsignal(each) != signal.SIG_IGN  # as nohup wants it
+    }
     try:
         yield
     finally:

@@ -252,7 +252,7 @@ def test_an_alias_that_ssh_does_not_know(ready: Loopback) -> None:
 def test_no_connection(ready: Loopback) -> None:
     ready.add_alias("down", free_port())
     refuses(
-        ready, 1, "Connection refused", "no connection to down: `ssh down` has to work first",
+        ready, 255, "Connection refused", "no connection to down: `ssh down` has to work first",
         alias="down",
     )  # fmt: skip
 
