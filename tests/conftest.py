@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NOBODY = 65534
 
-# Programs that these tests start obey signals, also where the tests run under nohup or a shell's "&".
+# Programs that tests start obey signals, also where the tests run under nohup or a shell's "&".
 for _number, _handler in (
     (signal.SIGHUP, signal.SIG_DFL),
     (signal.SIGINT, signal.default_int_handler),
