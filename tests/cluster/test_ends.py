@@ -116,7 +116,7 @@ def test_the_session_dies_and_its_job_lives_on(person: Person) -> None:
     assert person.records() == {}
     again = person.ssh("true")
     assert again.code == 255
-    assert "none of your" in again.sentences
+    assert f"job {job} (lab) is over, although the job still runs" in again.sentences
     assert person.is_soon(again)
     the_next_one_works(person)
 
