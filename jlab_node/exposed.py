@@ -114,7 +114,7 @@ class Exposed:
 
     async def close(self) -> None:
         """End all of it."""
-        for stack in self._open.values():
+        for stack in list(self._open.values()):
             await stack.aclose()
 
 

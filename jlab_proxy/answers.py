@@ -70,7 +70,8 @@ class Standing:
 def parse_session(raw: Any) -> Session:
     """A session; raises JlabError."""
     values = raw if isinstance(raw, dict) else {}
-    exposed = values.get("exposed") or []
+    exposed = values.get("exposed")
+    exposed = exposed if isinstance(exposed, list) else []  # an older cluster knows nothing of it
     return Session(
         id=_matching(_ID, values.get("id")),
         name=_matching(_NAME, values.get("name")),
@@ -78,7 +79,7 @@ def parse_session(raw: Any) -> Session:
         scheduler=_text(values.get("scheduler")),
         job_id=_text(values.get("job_id")),
         ends_at=_time(values.get("ends_at")),
-        exposed=tuple(_matching(_NAME, each) for each in exposed if isinstance(exposed, list)),
+        exposed=tuple(_matching(_NAME, each) for each in exposed),
     )
 
 

@@ -240,10 +240,11 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
     if what is None:
         connecting.say(standing.text)
         return UNAVAILABLE
-    print(standing.text)
+    print(standing.text, flush=True)
     if not yes and not click.confirm("End it?", default=False):
         print("nothing was stopped")
         return FAILED
+    print("stopping ...", flush=True)
     cluster.ask("stop", what)
     print("it is stopped")
     return 0
@@ -255,12 +256,14 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
 def close(aliases: tuple[str, ...], *, config: str | None) -> None:
     """Close what is still open to the clusters (or to ALIAS...): tunnels, shared connections.
 
-    Shells in sessions stay, unless they ride on a shared connection. Nothing on the cluster ends.
+    Shells that came over a shared connection, as most do, end with it. Nothing on the cluster ends.
 
     Example:  jlab-proxy close gricad
     """
     files = paths.locate(config)
     wanted = [target.parse(each).alias for each in aliases] or names.aliases(files)
+    if not wanted:
+        raise JlabError("no cluster is set up on this computer: jlab-proxy setup ALIAS")
     for alias in dict.fromkeys(wanted):
         closed = closing.close(files, alias)
         print("\n".join(f"{alias}: {each}" for each in closed or ["nothing is open"]))

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import psutil
 
-from . import login, names, ports, ssh
+from . import login, names, ports, ssh, sshconfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .paths import Paths
 
-_PATIENCE = 5.0  # seconds that an ssh has to end
+_PATIENCE = 8.0  # seconds that an ssh has to end
+_NAMES = ("jlab-proxy", "jlab_proxy", "jlab-proxy.exe")
 
 
 def close(paths: Paths, alias: str) -> list[str]:
-    """Close what is open to the cluster; what that was. Raises JlabError."""
+    """Close what is open to the cluster; what that was."""
     closed = [f"closed the tunnel of process {pid}" for pid in _end_tunnels(paths, alias)]
     if _end_jobs_masters(paths, alias):
         closed.append("closed the shared connection to a session")
-    if login.find(paths, alias).end_shared():
+    # Not found out by asking ssh: this has to work without a network, too.
+    if login.Login(paths, alias, share=True).end_shared():
         closed.append("closed the shared connection to the login node")
     return closed
 
@@ -35,11 +37,24 @@ def _end_tunnels(paths: Paths, alias: str) -> list[int]:
         for process in ports.own_processes()
         if _leads_to(ports.tunnel_words(process), paths, alias)
     ]
-    for process in found:
+    # A `jlab-proxy open` would come back by itself.
+    keepers = [_keeper(process) for process in found]
+    ended = [process for process in (*keepers, *found) if process is not None]
+    for process in ended:
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    psutil.wait_procs(found, timeout=_PATIENCE)
+    psutil.wait_procs(ended, timeout=_PATIENCE)
     return [process.pid for process in found]
+
+
+def _keeper(process: psutil.Process) -> psutil.Process | None:
+    """The `jlab-proxy open` that has started this ssh; None: somebody else has."""
+    with contextlib.suppress(psutil.Error):
+        parent = process.parent()
+        words = parent.cmdline() if parent else []
+        if "open" in words and any(PurePath(each).name in _NAMES for each in words):
+            return parent
+    return None
 
 
 def _leads_to(words: Sequence[str], paths: Paths, alias: str) -> bool:
@@ -52,14 +67,11 @@ def _leads_to(words: Sequence[str], paths: Paths, alias: str) -> bool:
 
 
 def _end_jobs_masters(paths: Paths, alias: str) -> bool:
-    """Those of `setup --mux`: each session that was seen may have one."""
-    hosts = [
-        f"jlab+{alias}",
-        *(f"jlab+{alias}+{name}" for name in names.seen(paths).get(alias, [])),
-    ]
-    return any([_succeeds(ssh.end_master(paths, host)) for host in hosts])  # noqa: C419 (each one)
-
-
-def _succeeds(command: list[str]) -> bool:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    return done.returncode == 0
+    """Those of `setup --mux`: each session that has a block or was seen may have one."""
+    host = f"jlab+{alias}"
+    seen = {f"{host}+{name}" for name in names.seen(paths).get(alias, [])}
+    blocks = {
+        each for each in sshconfig.hosts(sshconfig.read(paths.config)) if each.startswith(host)
+    }
+    masters = [ssh.tell_master("exit", paths, each) for each in sorted({host, *seen, *blocks})]
+    return any([login.ssh_succeeds(each) for each in masters])  # noqa: C419 (each of them)

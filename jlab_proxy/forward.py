@@ -12,6 +12,8 @@ import threading
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
+
 from . import connect
 from .screen import printable
 
@@ -70,6 +72,15 @@ class Forward:
     @property
     def has_ended(self) -> bool:
         return self._process.poll() is not None
+
+    def listens_on(self, port: int) -> bool:
+        """Whether it, and no other program, has that port of this computer."""
+        with contextlib.suppress(psutil.Error):
+            found = psutil.Process(self._process.pid).net_connections(kind="tcp")
+            return any(
+                each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in found
+            )
+        return False
 
     def lines(self) -> list[str]:
         """What it has said since the last time."""

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ JSON_FORMAT = 1  # the newest that is understood here
 _SSH_FAILED = 255
 _BAD_USAGE = 2
 _OURS = "jlab-node: "
+_LOCAL = 10.0  # seconds for an ssh of this computer to obey
 
 
 class NoConnectionError(JlabError):
@@ -53,28 +55,32 @@ class Login:
         what ssh says becomes part of the error. `timeout` is in seconds.
         """
         remote = ssh.remote_command("jlab-node", [verb, *arguments, "--json"], alias=self.alias)
-        try:
-            done = subprocess.run(
-                ssh.command(self.paths, self.alias, remote, share=self.share, batch=batch),
-                input=stdin.encode(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE if batch else None,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise NoConnectionError(f"{self.alias} has not answered for {timeout:.0f} s") from None
+        said = ""
+        # A file: before OpenSSH 8.5, an ssh that stays as the master keeps a pipe open.
+        with tempfile.TemporaryFile() as errors:
+            try:
+                done = subprocess.run(
+                    ssh.command(self.paths, self.alias, remote, share=self.share, batch=batch),
+                    input=stdin.encode(),
+                    stdout=subprocess.PIPE,
+                    stderr=errors if batch else None,
+                    timeout=timeout,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                why = f"{self.alias} has not answered for {timeout:.0f} s"
+                raise NoConnectionError(why) from None
+            errors.seek(0)
+            said = errors.read().decode("utf-8", errors="replace")
         if done.returncode:
-            raise _failure(
-                done.returncode, self.alias, (done.stderr or b"").decode("utf-8", "replace")
-            )
+            raise _failure(done.returncode, self.alias, said)
         return parse(done.stdout.decode("utf-8", errors="replace"), alias=self.alias)
 
     def run(self, show: Callable[[IO[bytes]], None], verb: str, *arguments: str) -> int:
         """`jlab-node VERB` there, its stdout shown as it comes; the exit code."""
         remote = ssh.remote_command("jlab-node", [verb, *arguments], alias=self.alias)
         command = ssh.command(self.paths, self.alias, remote, share=self.share)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         assert process.stdout is not None  # noqa: S101
         try:
             with process.stdout as stream:
@@ -85,20 +91,42 @@ class Login:
             process.wait()
 
     def end_shared(self) -> bool:
-        """End the shared connection, if there is one of ours; whether there was."""
+        """End the shared connection and all that rides on it; whether there was one of ours."""
+        return self._tell_master("exit")
+
+    def leave_shared(self) -> None:
+        """Let later connections begin anew; what rides on the shared one goes on."""
+        self._tell_master("stop")
+
+    def _tell_master(self, word: str) -> bool:
         control_path = self.paths.control_path() if self.share else None
         if control_path is None:
             return False
-        words = ssh.end_master(self.paths, self.alias, control_path)
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        return done.returncode == 0
+        return ssh_succeeds(ssh.tell_master(word, self.paths, self.alias, control_path))
+
+
+def ssh_succeeds(words: list[str]) -> bool:
+    """Whether a command to a running ssh, which asks nobody anything, is obeyed."""
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LOCAL, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def find(paths: Paths, alias: str) -> Login:
     """The login node behind `alias`; raises JlabError if ssh cannot know where that is."""
     words = ["ssh", "-G", *([] if paths.is_default else ["-F", paths.config]), "--", alias]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+        )
     except OSError as error:
         raise JlabError(f"cannot start ssh: {error.strerror}") from error
     if done.returncode:

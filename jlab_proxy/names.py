@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def aliases(paths: Paths) -> list[str]:
-    """In the order of the config file."""
+    """In the order of the alphabet."""
     found = sshconfig.hosts(sshconfig.read(paths.config))
     return sorted({target.parse_host(host).alias for host in found})
 

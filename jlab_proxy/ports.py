@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -24,20 +25,35 @@ FIRST_EXTRA = 8787  # what Dask's dashboard has where it is free
 def lead(paths: Paths, target: Target) -> tuple[int, list[str]]:
     """The local port for a session, and the options of ssh that make it lead there.
 
-    A session without a block of its own borrows from that of its cluster. Raises JlabError.
+    A session without a block of its own borrows from that of its cluster; so does one whose port a
+    shell to it has. Raises JlabError.
     """
     blocks = sshconfig.forwards(sshconfig.read(paths.config))
     own = blocks.get(target.host)
-    if own is not None:
-        check_free(own.port, target)
-        return own.port, []
-    cluster = blocks.get(f"jlab+{target.alias}")
-    if cluster is None or target.session is None:
+    cluster = own or (blocks.get(f"jlab+{target.alias}") if target.session else None)
+    if cluster is None:
         raise JlabError(
             f"no port of this computer leads to {target.name}: jlab-proxy setup {target.alias}"
         )
-    port = _free_from(sshconfig.FIRST_PORT, {each.port for each in blocks.values()})
-    return port, [_option(port, cluster.socket, target.session)]
+    if own is not None and not _is_a_shells(own.port, target):
+        check_free(own.port, target)
+        port = own.port
+    else:
+        port = _free_from(sshconfig.FIRST_PORT, {each.port for each in blocks.values()})
+    name = PurePosixPath(own.socket).stem if own else str(target.session)
+    # Also where the block says the same: it does so only while nothing else has the port.
+    return port, [_option(port, cluster.socket, name)]
+
+
+def _is_a_shells(port: int, target: Target) -> bool:
+    """Whether an ssh to the session has the port that does more than forward."""
+    if connect.is_free(port):
+        return False
+    with contextlib.suppress(psutil.Error):
+        found = next(holders(port), None)
+        words = found.cmdline() if found else []
+        return target.host in words and found is not None and not tunnel_words(found)
+    return False
 
 
 def for_exposed(
@@ -75,7 +91,9 @@ def check_free(port: int, target: Target) -> None:
             f"localhost:{port} is taken by a program of another user: choose another port with "
             f"jlab-proxy setup {target.alias} --port N"
         )
-    command = printable(" ".join(found.cmdline()))
+    command = ""
+    with contextlib.suppress(psutil.Error):
+        command = printable(" ".join(found.cmdline()))
     remedy = f"jlab-proxy setup {target.alias} --port N chooses another port"
     if tunnel_words(found):
         remedy = f"jlab-proxy close {target.alias} ends it"
@@ -108,6 +126,7 @@ def tunnel_words(process: psutil.Process) -> list[str]:
         words = process.cmdline()
         program = PurePosixPath(words[0]).name if words else ""
         to_session = any(word.startswith("jlab+") for word in words)
-        if program in ("ssh", "ssh.exe") and "-N" in words and to_session:
+        only_forwards = any(re.fullmatch("-[A-Za-z]*N[A-Za-z]*", word) for word in words)
+        if program in ("ssh", "ssh.exe") and only_forwards and to_session:
             return words
     return []

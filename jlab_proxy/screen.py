@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sys
@@ -11,17 +12,24 @@ if TYPE_CHECKING:
     from typing import IO
 
 _CLEAR = "\r\x1b[K"
+# Control characters, halves of surrogate pairs, and what turns the direction of writing.
+_OBEYED = r"[^\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 _COLOURS = re.compile(r"(\x1b\[[0-9;]{0,16}m)")
 _CONTROLS = r"[^\t\x20-\x7e\u00a1-\U0010ffff]"
 
 
 def printable(text: str) -> str:
     """Without what a terminal would obey: some of it comes from the other side."""
-    return re.sub(r"[^\x20-\x7e\u00a1-\uffff]", "?", text)
+    return re.sub(_OBEYED, "?", text)
 
 
 def copy(stream: IO[bytes]) -> None:
     """Print a stream as it comes; a terminal gets no more of its escape sequences than colours."""
+    with contextlib.suppress(BrokenPipeError):
+        _copy(stream)
+
+
+def _copy(stream: IO[bytes]) -> None:
     for line in stream:
         text = line
         if sys.stdout.isatty():

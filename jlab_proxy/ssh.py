@@ -62,8 +62,8 @@ def remote_command(file: str, arguments: Sequence[str], *, alias: str) -> str:
     return " ".join([f"exec sh -c '{script}' jlab", *arguments])
 
 
-def end_master(paths: Paths, host: str, control_path: str = "") -> list[str]:
-    """ssh that ends the shared connection to `host` (at `control_path`; "": its own, if any)."""
+def tell_master(word: str, paths: Paths, host: str, control_path: str = "") -> list[str]:
+    """ssh that says `word` to the shared connection to `host` (at `control_path`; "": its own)."""
     config = [] if paths.is_default else ["-F", paths.config]
     where = [f"-oControlPath={control_path}"] if control_path else []
-    return ["ssh", *config, "-Oexit", *where, "--", host]
+    return ["ssh", *config, f"-O{word}", *where, "--", host]

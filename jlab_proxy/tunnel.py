@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import answers, browser
+from . import answers, browser, ports
 from .errors import UNAVAILABLE, JlabError
 from .forward import Forward
 from .forward import answers as answering
@@ -31,7 +32,9 @@ _TICK = 0.25  # seconds between two looks at ssh
 _PATIENCE = 2.0  # seconds between two questions to a JupyterLab that does not answer yet
 _SLEPT = 20.0  # seconds that a tick takes if the laptop has slept in it
 _TIMEOUT = 15.0  # seconds for the login node to answer
+_LONGEST_TIMEOUT = 90.0
 _LONGEST_PAUSE = 15.0  # seconds between two attempts
+_BOOT = 600.0  # seconds that a login node may take to be itself again
 _REFRESH = 600.0  # seconds between two questions when the job ends: that can be moved
 _LONG = 60.0  # seconds
 _MOST_FAILURES = 5  # in a row, while cluster and session are there
@@ -50,6 +53,10 @@ class Wish:
     exposed: Sequence[tuple[str, int]] = ()  # names and local ports, forwarded by these options
     submit: str | None = None  # the command to submit by, if there is no session
     browser: bool = True
+
+
+class _Another(Exception):  # noqa: N818
+    """The session behind the port is not the one that is wanted."""
 
 
 class Tunnel:
@@ -98,6 +105,7 @@ class Tunnel:
 
     def _connect(self) -> None:
         """One ssh, until it ends."""
+        ports.check_free(self._wish.port, self._wish.target)
         began = time.monotonic()
         with Forward(self._login.paths, self._wish.target.host, self._wish.forwards) as forward:
             address = self._wait(forward)
@@ -108,7 +116,7 @@ class Tunnel:
             self._watch(forward, address)
 
     def _wait(self, forward: Forward) -> str | None:
-        """Until JupyterLab answers: the address that logs in; None: ssh has ended before that."""
+        """Until JupyterLab answers: the address that logs in; None: this ssh does not get there."""
         began = time.monotonic()
         told = "connecting ..."
         while not forward.has_ended:
@@ -116,11 +124,15 @@ class Tunnel:
             waited = int(time.monotonic() - began)
             self._screen.status(f"[{waited // 60}:{waited % 60:02}] {told}")
             pause = _TICK
-            if _accepts(self._wish.port):
-                address = self._arrived()
-                if address:
-                    return address
-                pause = _PATIENCE
+            # Before that, the port may be anybody's, and the token is not for them.
+            if forward.listens_on(self._wish.port):
+                try:
+                    return self._arrived()
+                except _Another as another:
+                    self._last_words = str(another)
+                    return None
+                except JlabError as error:
+                    told, pause = f"{error}; asking again", _PATIENCE
             time.sleep(pause)
         self._tell(forward.lines())
         return None
@@ -137,17 +149,21 @@ class Tunnel:
                 self._screen.say(line[len(_OURS) :])
         return standing
 
-    def _arrived(self) -> str | None:
-        """The session behind the port is greeted; None: there is none yet, or another one."""
-        words = [f"--port={self._wish.port}", *self._wish.target.sessions]
-        try:
-            answer = self._login.ask("url", *words, batch=True, timeout=_TIMEOUT)
-        except JlabError:
-            return None
+    def _arrived(self) -> str:
+        """Greet the session behind the port: the address that logs in.
+
+        Raises JlabError: it does not answer yet; _Another: it is not the newest any more.
+        """
+        words = [f"--port={self._wish.port}", "--unchecked", *self._wish.target.sessions]
+        batch = self._login.share or not sys.stdin.isatty()
+        answer = self._login.ask("url", *words, batch=batch, timeout=_TIMEOUT if batch else None)
         address = answers.parse_url(answer, self._wish.port)
         session = answers.parse_session(answer.get("session"))
-        if answering(address) != 200:
-            return None  # while ssh was on its way another session has become the newest
+        status = answering(address)
+        if status in (401, 403):
+            raise _Another("while ssh was on its way another session has become the newest")
+        if status != 200:
+            raise JlabError("JupyterLab does not answer yet")
         known = self._session is not None and self._session.id == session.id
         if known and self._is_away:
             self._screen.say("connected again")
@@ -169,7 +185,8 @@ class Tunnel:
         with contextlib.suppress(OSError):  # a full disk; the address stands on the screen
             path = self._pages.enter_context(browser.page(address))
             self._pages_since = time.monotonic()
-            browser.show(path)
+            # Some browsers are waited for until they end.
+            threading.Thread(target=browser.show, args=(path,), daemon=True).start()
 
     def _watch(self, forward: Forward, address: str) -> None:
         """Until ssh ends, or the laptop has slept and nobody answers any more."""
@@ -197,41 +214,44 @@ class Tunnel:
 
     def _find_out(self) -> Standing:
         """How it stands with the session, as soon as the cluster can be asked."""
-        pause, asks = 1.0, False
+        began, pause, timeout, asks = time.monotonic(), 1.0, _TIMEOUT, False
         while True:
             self._screen.status("the connection is lost; looking what has happened ...")
             try:
-                return self._ask_standing(batch=not asks, timeout=None if asks else _TIMEOUT)
+                return self._ask_standing(batch=not asks, timeout=None if asks else timeout)
             except NoConnectionError as error:
-                if not self._is_away:
-                    self._screen.say(f"{error}; trying again until it is back, or Ctrl-C")
-                self._is_away = True
+                self._say_away(error)
                 # The shared connection may be one of before the network went.
-                self._login.end_shared()
+                self._login.leave_shared()
                 asks = "Permission denied" in str(error) and sys.stdin.isatty()
+            except JlabError as error:
+                # A login node that has just been booted may lack its homes, and more.
+                if self._session is None or time.monotonic() - began > _BOOT:
+                    raise
+                self._say_away(error)
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
+            timeout = min(timeout * 2, _LONGEST_TIMEOUT)  # a scheduler may take its time
+
+    def _say_away(self, error: JlabError) -> None:
+        if not self._is_away:
+            self._screen.say(f"{error}; trying again until it is back, or Ctrl-C")
+        self._is_away = True
 
     def _pause(self, standing: Standing) -> None:
         """The session is there, or will be, and ssh has failed: not for ever."""
-        if self._failures >= _MOST_FAILURES or (self._failures and _is_final(self._last_words)):
+        if not self._failures:
+            return
+        new = self._session is None
+        if _is_final(self._last_words) or (new and self._failures >= _MOST_FAILURES):
             raise JlabError(
                 f"{standing.text}, but ssh {self._wish.target.host} fails: {self._last_words}; "
                 f"`jlab-proxy doctor {self._wish.target.alias}` looks for the reason"
             )
-        if self._failures:
-            time.sleep(min(2.0**self._failures, _LONGEST_PAUSE))
+        time.sleep(min(2.0**self._failures, _LONGEST_PAUSE))
 
 
 def _is_final(words: str) -> bool:
     """Whether ssh says something that another attempt does not change."""
     final = ("Host key verification failed", "Permission denied", "forwarding", "Bad configuration")
     return any(each in words for each in final)
-
-
-def _accepts(port: int) -> bool:
-    import socket
-
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -114,8 +114,9 @@ def _public(record: Record) -> dict[str, Any]:
     show_default=True,
     help="The port on your computer that leads here.",
 )
+@click.option("--unchecked", is_flag=True, help="Do not ask the scheduler whether it still runs.")
 @as_json
-def url(name: str | None, *, port: int, as_json: bool) -> None:
+def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
     """Print the address that logs a browser in to a session (the newest one, or NAME).
 
     It contains the token: whoever has it can do what you can.
@@ -123,7 +124,7 @@ def url(name: str | None, *, port: int, as_json: bool) -> None:
     Example:  jlab-node url gpu
     """
     directory, user = home.locate(), home.user()
-    published = standing.living(directory, user=user)
+    published = standing.living(directory, user=user, unchecked=unchecked)
     starting = sockets.starting(sockets.base_path(os.environ, user))
     if starting and not published:
         raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)

@@ -36,6 +36,8 @@ def test_a_session() -> None:
         pytest.param({"ends_at": -5}, {"ends_at": None}, id="an end that is no time"),
         pytest.param({"exposed": None}, {"exposed": ()}, id="an older cluster"),
         pytest.param({"exposed": "dask"}, {"exposed": ()}, id="no list"),
+        pytest.param({"exposed": 5}, {"exposed": ()}, id="nor a number"),
+        pytest.param({"node": "\ud800\u202e"}, {"node": "??"}, id="what no terminal can show"),
         pytest.param({"node": "n\x1b[2J1"}, {"node": "n?[2J1"}, id="what a terminal obeys"),
         pytest.param({"node": 5}, {"node": ""}, id="no text"),
     ],

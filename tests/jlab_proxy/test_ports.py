@@ -47,7 +47,7 @@ def paths_with(directory: Path, **blocks: int) -> Paths:
 
 def test_a_block_of_its_own(tmp_path: Path, free: int) -> None:
     made = paths_with(tmp_path, cal1=free)
-    assert ports.lead(made, Target("cal1")) == (free, [])
+    assert ports.lead(made, Target("cal1")) == (free, [f"-L{free}:/tmp/jlab-alice/lab.sock"])
 
 
 def test_a_session_borrows_from_its_cluster(tmp_path: Path, free: int) -> None:
@@ -84,7 +84,7 @@ def test_a_port_that_another_program_of_ours_has(tmp_path: Path) -> None:
 def test_tunnels_are_told_from_shells() -> None:
     read = "import sys; print('there', flush=True); sys.stdin.read()"
     started = []
-    for words in (["-N", "jlab+cal1"], ["jlab+cal1"], ["-N", "cal1"]):
+    for words in (["-N", "jlab+cal1"], ["-fNT", "jlab+cal1"], ["jlab+cal1"], ["-N", "cal1"]):
         child = subprocess.Popen(
             ["ssh", "-c", read, *words],
             executable=sys.executable,
@@ -96,7 +96,7 @@ def test_tunnels_are_told_from_shells() -> None:
         started.append(child)
     try:
         found = [bool(ports.tunnel_words(psutil.Process(child.pid))) for child in started]
-        assert found == [True, False, False]
+        assert found == [True, True, False, False]
         assert {child.pid for child in started} <= {each.pid for each in ports.own_processes()}
     finally:
         for child in started:

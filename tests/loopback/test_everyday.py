@@ -192,7 +192,7 @@ def test_close(laptop: Loopback) -> None:
     )
     for each in tunnels:
         each.wait(timeout=30)
-    shell.kill()
+    shell.kill()  # it came over the shared connection, so that it may be over already
     shell.communicate()
 
 

@@ -278,7 +278,7 @@ def test_a_port_that_is_taken(opened: Opened) -> None:
         opened.site.proxy("close", "demo"), capture_output=True, text=True, check=True
     )
     assert "demo: closed the tunnel of process" in close.stdout
-    stop(process)
+    assert process.wait(timeout=30) == 143, "it does not come back by itself"
     with_other = subprocess.Popen(
         [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(opened.port)],
         stdout=subprocess.DEVNULL,
