@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def main() -> NoReturn:
     """Run the command; an expected failure is one sentence and its exit code, no traceback."""
     try:
-        if sys.argv[1:2] == ["connect"] and "--help" not in sys.argv:
+        if sys.argv[1:2] == ["connect"] and not {"-h", "--help"} & {*sys.argv}:
             connect.main(sys.argv[2:])
         from .cli import main as everything_else
 

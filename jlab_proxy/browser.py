@@ -6,12 +6,16 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_PREFIX = "jlab-open-"
+_OLD = 3600  # seconds
 
 # The token is in the address, and everybody can read a browser's command line.
 _PAGE = """\
@@ -30,7 +34,11 @@ def page(address: str) -> Iterator[Path]:
 
     In the home directory itself: browsers in a sandbox see neither /tmp nor hidden directories.
     """
-    descriptor, name = tempfile.mkstemp(prefix="jlab-open-", suffix=".html", dir=Path.home())
+    for left in Path.home().glob(f"{_PREFIX}*.html"):  # by one that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _OLD:
+                left.unlink()
+    descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=".html", dir=Path.home())
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(_PAGE.format(address=address))

@@ -241,7 +241,12 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
         connecting.say(standing.text)
         return UNAVAILABLE
     print(standing.text, flush=True)
-    if not yes and not click.confirm("End it?", default=False):
+    try:
+        agreed = yes or click.confirm("End it?", default=False)
+    except click.Abort:
+        print()
+        raise JlabError("nothing was stopped: --yes stops it without a question") from None
+    if not agreed:
         print("nothing was stopped")
         return FAILED
     print("stopping ...", flush=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Any
 
-from . import identity, login, ssh, sshconfig
+from . import connect, identity, login, ssh, sshconfig
 from .check import FAILURE, OK, WARNING, Check
 from .errors import JlabError
 from .screen import printable
@@ -73,7 +73,12 @@ def text_of(file: IO[bytes]) -> str:
 def started(words: Sequence[str], *, out: int, errors: int) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends with this, and its children with it."""
     with subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=errors,
+        env={**os.environ, connect.OPEN: "1"},  # whoever only looks submits no job
+        start_new_session=True,
     ) as process:
         try:
             yield process

@@ -49,7 +49,7 @@ class Screen:
     """stderr: on a terminal the status line is refreshed in place, elsewhere it is left out."""
 
     def __init__(self) -> None:
-        self._in_place = sys.stderr.isatty()
+        self.in_place = sys.stderr.isatty()
         self._status = ""
 
     def say(self, text: str) -> None:
@@ -59,7 +59,7 @@ class Screen:
 
     def status(self, text: str) -> None:
         """How it stands, until that changes."""
-        if not self._in_place:
+        if not self.in_place:
             return
         width = shutil.get_terminal_size().columns
         line = printable(text)

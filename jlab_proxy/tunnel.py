@@ -120,7 +120,10 @@ class Tunnel:
         began = time.monotonic()
         told = "connecting ..."
         while not forward.has_ended:
-            told = self._tell(forward.lines()) or told
+            said = self._tell(forward.lines())
+            if said and said != told and not self._screen.in_place:
+                self._screen.say(said)
+            told = said or told
             waited = int(time.monotonic() - began)
             self._screen.status(f"[{waited // 60}:{waited % 60:02}] {told}")
             pause = _TICK

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Callable
 
 import psutil
 import pytest
@@ -36,6 +37,28 @@ LATER = "print(round(y.min(), 3))"  # only the same kernel knows y
 ANSWER = "-0.823"
 
 
+def switch_off(site: Loopback) -> None:
+    for process in (site.sshd, *site.connections()):
+        process.kill()
+
+
+def freeze(site: Loopback) -> None:
+    for process in (site.sshd, *site.connections()):
+        process.suspend()
+
+
+def thaw(site: Loopback) -> None:
+    for process in (site.sshd, *site.connections()):
+        process.resume()
+
+
+# How long, in seconds; what begins it, what ends it.
+OUTAGES: dict[str, tuple[float, Callable[[Loopback], None], Callable[[Loopback], None]]] = {
+    "switched off": (30, switch_off, Loopback.start_sshd),
+    "frozen": (120, freeze, thaw),
+}
+
+
 class Tunnel:
     """`jlab-proxy open` on the laptop, which comes back by itself."""
 
@@ -49,9 +72,10 @@ class Tunnel:
         site.add_process(self._open)
         assert self._open.stdout is not None
         self.url = self._open.stdout.readline().decode().strip()
+        self._end: threading.Timer | None = None  # of the outage
 
     def cut(self, how: str) -> None:
-        """Its ssh is killed; or the network is silent, for good, to all that is connected."""
+        """Its ssh is killed; or the login node is off, or the network to it silent, for a while."""
         (ssh,) = [
             each
             for each in psutil.Process(self._open.pid).children()
@@ -60,12 +84,16 @@ class Tunnel:
         if how == "killed":
             ssh.kill()
         else:
-            for process in self.site.connections():
-                process.suspend()
+            seconds, begin, end = OUTAGES[how]
+            begin(self.site)
+            self._end = threading.Timer(seconds, end, [self.site])
+            self._end.start()
         ssh.wait(timeout=PATIENCE)
 
     def wait_for_its_return(self) -> None:
         """The same local port, over a new connection."""
+        if self._end is not None:
+            self._end.join()
         wait_until(lambda: accepts(self._port), "the tunnel is back", seconds=PATIENCE)
 
     def close(self) -> None:
@@ -87,8 +115,7 @@ def tunnel(site: Loopback) -> Iterator[Tunnel]:
     site.wait_for_session(site.start_session())
     made = Tunnel(site)
     yield made
-    for process in site.connections():
-        process.kill()  # a suspended one heeds nothing else
+    thaw(site)
     made.close()
 
 
@@ -126,7 +153,7 @@ def test_a_plot(page: Page, notebook: Path) -> None:
     assert "image/png" in saved_outputs(notebook)[0]
 
 
-@pytest.mark.parametrize("how", ["killed", "silent"])
+@pytest.mark.parametrize("how", ["killed", *OUTAGES])
 def test_the_page_survives_a_cut(page: Page, tunnel: Tunnel, notebook: Path, how: str) -> None:
     page.run()
     page.wait(lambda: page.pictures() == 1, "the plot")

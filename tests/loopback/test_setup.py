@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import Loopback, free_port
 
+from tests.jlab_proxy.test_sshconfig import FILES
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -200,6 +203,7 @@ def test_global_options_of_the_user_do_not_reach_the_block(ready: Loopback) -> N
 
 def test_two_setups_at_once(ready: Loopback) -> None:
     ready.add_alias("other", ready.port)
+    before = ready.config.read_bytes()
     ports = {"demo": str(free_port()), "other": str(free_port())}
     both = [
         subprocess.Popen(
@@ -216,6 +220,48 @@ def test_two_setups_at_once(ready: Loopback) -> None:
     assert len(pinned.splitlines()) == 2
     keys = (ready.home / ".jlab" / "authorized_keys").read_text()
     assert len(set(keys.splitlines())) == len(keys.splitlines()) == 1
+    for alias in ports:
+        assert setup(ready, alias, "--remove", "--yes").returncode == 0
+    assert ready.config.read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Loopback]:
+    """A site for tests that leave it as it was."""
+    with Loopback() as made:
+        subprocess.run(made.node("setup"), env=made.env, check=True, stdout=subprocess.DEVNULL)
+        yield made
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_remove_undoes_setup_in_files_as_people_have_them(shared: Loopback, name: str) -> None:
+    """Byte for byte; what the file says of all hosts must not keep ssh from the login node here."""
+    own = shared.config.read_text()
+    entry = f"{own}    ProxyJump none\n    ProxyCommand none\n    ControlPath none\nMatch all\n"
+    theirs = FILES[name].replace(b"@DIR@", str(shared.laptop).encode())
+    (shared.laptop / "included").write_text("Host included\n    User carol\n")
+    try:
+        before = entry.encode() + theirs
+        shared.config.write_bytes(before)
+        assert setup(shared, "demo", "--yes", "--port", str(free_port())).returncode == 0
+        during = shared.config.read_bytes()
+        assert before in during.replace(b"\r\n", b"\n") or before in during
+        assert b"Host jlab+demo" in during
+        assert setup(shared, "demo", "--remove", "--yes").returncode == 0
+        assert shared.config.read_bytes() == before
+    finally:
+        shared.config.write_text(own)
+
+
+def test_remove_of_a_block_that_was_edited_by_hand(ready: Loopback) -> None:
+    before = ready.config.read_bytes()
+    setup(ready, "demo", "--yes", "--port", str(free_port()))
+    text = ready.config.read_text()
+    edited = text.replace("ServerAliveInterval 15", "ServerAliveInterval 5\n    Compression yes")
+    ready.config.write_text(edited.replace("    ConnectTimeout 0\n", "# not for me\n\n"))
+    assert edited != text
+    assert setup(ready, "demo", "--remove", "--yes").returncode == 0
+    assert ready.config.read_bytes() == before
 
 
 @pytest.mark.parametrize(
