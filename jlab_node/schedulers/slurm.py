@@ -103,20 +103,20 @@ def _parse(printed: str) -> list[Status]:
         if len(fields) != _FIELDS:
             continue
         job_id, word, reason, start, end, node, name, command = fields
-        state = _state(word)
+        state, cause = _state(word), _cause(word, reason)
         found.append(
             Status(
                 job_id=job_id,
                 state=state,
                 word=word,
-                why=_ENDED.get(_cause(word, reason), "has ended")
+                why=_ENDED.get(cause, "has ended")
                 if state is State.ENDED
                 else _reason(word, reason),
                 name=name,
                 command="" if command == "(null)" else command,
                 node="" if node in ("n/a", "N/A", "(null)") else node,
                 starts_at=_time(start),
-                ends_at=_time(end),
+                ends_at=None if cause == "COMPLETING" else _time(end),
             )
         )
     return found
