@@ -342,8 +342,9 @@ def test_it_stops_waiting_when_the_laptop_is_gone(laptop: Loopback) -> None:
     assert "JupyterLab is starting" in process.stderr.readline()
     waiting = [
         each
-        for each in psutil.process_iter(["cmdline"])
+        for each in psutil.process_iter(["cmdline", "environ"])
         if (each.info["cmdline"] or [])[1:4] == ["-m", "jlab_node", "connect"]
+        and (each.info["environ"] or {}).get("HOME") == str(laptop.home)
     ]
     assert waiting
     process.kill()
