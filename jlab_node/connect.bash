@@ -11,33 +11,50 @@
 # No Python and no scheduler here; whatever else there is to do or to explain is `jlab-node connect`.
 # Options are single words and unknown ones are ignored: the laptop may be newer than this file.
 
-readonly connect_timeout=3 # seconds
+readonly connect_timeout=3 banner_timeout=20 # seconds
 
-relay() { # ends when either side does
+relay() { # [BANNER]; ends when either side does
+    [[ $1 ]] && printf '%s\n' "$1"
     cat <&0 >&3 &
     local to_node=$!
     cat <&3 &
     exec <&- >&- 3>&-
     wait -n
-    kill "$to_node" $! 2>/dev/null
+    exec 2>/dev/null
+    # One that has just been forked has bash's handlers still, and would forget a SIGTERM.
+    kill -KILL "$to_node" $!
     exit
 }
 
-# Read a record into the variables below; fails unless every value fits its pattern.
+# Read a record into the variables below; fails unless it is whole and every value fits its pattern,
+# as record.py has them.
 read_record() { # FILE
-    local key value number='^[1-9][0-9]{0,4}$' word='^[A-Za-z0-9._-]+$'
+    local line key token='' number='^[1-9][0-9]{0,4}$' word='^[A-Za-z0-9][A-Za-z0-9._-]*$'
+    local -A seen=()
     format='' name='' scheduler=local job_id=0 cluster='' node='' ssh_port='' nonce=''
-    ends_at='' scheme=http base_url=/
-    while IFS='=' read -r key value; do
+    knock='' ends_at='' scheme=http base_url=/
+    [[ -f $1 && -O $1 ]] || return # where others can write a home, they may plant one
+    while IFS= read -r line; do
+        key=${line%%=*}
+        [[ $line == *=* && ! ${seen["=$key"]} ]] || return
+        seen["=$key"]=1
         case $key in
-        format | name | scheduler | job_id | cluster | node | ssh_port | nonce | ends_at | scheme | \
-            base_url) printf -v "$key" %s "$value" ;;
+        format | name | scheduler | job_id | cluster | node | ssh_port | nonce | knock | ends_at | \
+            scheme | base_url | token) [[ ${line#*=} ]] && printf -v "$key" %s "${line#*=}" || return ;;
         esac
-    done <"$1" || return
-    [[ $format == 1 && $name =~ $word && $scheduler =~ ^[a-z]+$ && $node =~ $word ]] &&
-        [[ $job_id =~ ^[][A-Za-z0-9._]+$ && ($cluster == '' || $cluster =~ $word) ]] &&
-        [[ $ssh_port =~ $number && $nonce =~ ^[0-9a-f]{32}$ && $ends_at =~ ^[0-9]{0,12}$ ]] &&
+    done 2>/dev/null <"$1" || return # it may be gone by now, or no file
+    [[ ! $line && $token =~ ^[0-9a-f]{64}$ ]] && # else it was cut short
+        [[ $format == 1 && $name =~ ^[a-z0-9][a-z0-9._-]{0,31}$ && $scheduler =~ ^[a-z]{1,16}$ ]] &&
+        [[ $job_id =~ ^[A-Za-z0-9][][A-Za-z0-9._]*$ && ${#job_id} -le 64 ]] &&
+        [[ $cluster == '' || ($cluster =~ $word && ${#cluster} -le 64) ]] && is_host "$node" &&
+        [[ $ssh_port =~ $number && $ssh_port -le 65535 && $nonce =~ ^[0-9a-f]{32}$ ]] &&
+        [[ $knock =~ ^([0-9a-f]{32})?$ && $ends_at =~ ^([1-9][0-9]{0,11})?$ ]] &&
         [[ $scheme =~ ^https?$ && $base_url =~ ^/([A-Za-z0-9._~%-]+/)*$ ]]
+}
+
+is_host() { # NAME
+    local part='[A-Za-z0-9_-]{1,63}'
+    [[ $1 == [!_-]* && $1 =~ ^$part(\.$part)*$ && ${#1} -le 253 ]]
 }
 
 # Whether this machine belongs to the cluster of the record, which may be another with this home.
@@ -51,8 +68,9 @@ is_here() {
     [[ " $sites " == *" $scheduler:$cluster "* ]]
 }
 
-# Open descriptor 3 to the endpoint, if it is this session's: its first line proves it.
-open_endpoint() { # HOST PORT NONCE
+# Open descriptor 3 to the endpoint, if it is this session's: its first line proves it, and ours that
+# we are the owner. What is still to be passed on is in `banner` then.
+open_endpoint() { # HOST PORT NONCE KNOCK
     local watchdog greeting status began=$SECONDS
     trap : USR1 # interrupts connect(2), which would otherwise wait for minutes
     # A read that never gets anything: unlike sleep, it is no process of its own to leave behind.
@@ -60,12 +78,15 @@ open_endpoint() { # HOST PORT NONCE
     watchdog=$!
     { exec 3<>"/dev/tcp/$1/$2"; } 2>/dev/null
     status=$?
+    # TCP_NODELAY, where there is a perl to ask for it: otherwise small packets wait for 40 ms.
+    ((status)) || (perl -e 'setsockopt STDIN, 6, 1, 1' <&3 >/dev/null 2>&1 &)
     ((status)) || IFS= read -r -t "$connect_timeout" -n 64 -u 3 greeting
-    kill "$watchdog" 2>/dev/null
-    wait "$watchdog" 2>/dev/null
+    { kill -KILL "$watchdog"; wait "$watchdog"; } 2>/dev/null # not SIGTERM: see relay
     trap - USR1
     silent=$((status && SECONDS - began >= connect_timeout))
-    [[ $status == 0 && $greeting == "jlab $3"$'\r' ]]
+    [[ $status == 0 && $greeting == "jlab $3"$'\r' ]] || return
+    [[ -z $4 ]] || printf 'jlab %s\r\n' "$4" >&3
+    IFS= read -r -t "$banner_timeout" -n 256 -u 3 banner && [[ $banner == SSH-* ]]
 }
 
 # One line for a person: session, node, time left, where to look.
@@ -83,9 +104,10 @@ announce() {
 }
 
 main() {
-    local LC_ALL=C argument session='' port='' taken='' columns='' established='' files file host
-    local directory=${BASH_SOURCE[0]%/*} silent=0
-    local format name scheduler job_id cluster node ssh_port nonce ends_at scheme base_url
+    local LC_ALL=C IFS=$'\n' argument session='' port='' taken='' columns='' established='' files
+    local file host directory=${BASH_SOURCE[0]%/*} silent=0 banner=''
+    local format name scheduler job_id cluster node ssh_port nonce knock
+    local ends_at scheme base_url
     for argument; do
         case $argument in
         --session=*) session=${argument#*=} ;;
@@ -96,10 +118,11 @@ main() {
         esac
     done
     if [[ $established ]]; then
-        [[ $columns ]] && read_record "$directory/sessions/$established" && announce
+        [[ $columns ]] && read_record "$directory/sessions/${established##*/}" && announce
         relay
     fi
-    mapfile -t files < <(ls -t "$directory/sessions" 2>/dev/null </dev/null)
+    set -f # and split by $IFS, not by mapfile: that takes a byte at a time from a pipe
+    files=($(ls -t "$directory/sessions" 2>/dev/null </dev/null))
     for file in "${files[@]}"; do
         [[ $file == *-"$session"* ]] || continue
         read_record "$directory/sessions/$file" || break
@@ -107,9 +130,9 @@ main() {
         is_here || continue
         host=$node
         [[ $scheduler == local ]] && host=127.0.0.1
-        open_endpoint "$host" "$ssh_port" "$nonce" || break
+        open_endpoint "$host" "$ssh_port" "$nonce" "$knock" || break
         [[ $columns ]] && announce
-        relay
+        relay "$banner"
     done
     exec 3>&-
     ((silent)) && set -- "$@" "--tried=$file"

@@ -19,19 +19,20 @@ from . import home, jobs, ladder, schedulers, sessions, sockets, submit, wording
 from .errors import UNAVAILABLE, JlabError
 from .schedulers.job import State
 from .screen import Screen
+from .sessions import Published, Unreadable
 from .upcoming import Upcoming
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from .record import Record
     from .schedulers.job import Status
-    from .sessions import Published
 
 _POLL = 0.3  # seconds between two looks at the records
 _EAGER = 10.0  # seconds of waiting in which the scheduler is asked often
 _SELDOM, _OFTEN = 15.0, 2.0  # seconds between two questions to the scheduler
 _UNTIL_LISTED = 20.0  # seconds for a new job to be listed
+_MOST_TOLD = 3  # records that are no use
 _RELAY_DESCRIPTOR = 3
 
 
@@ -39,11 +40,11 @@ _RELAY_DESCRIPTOR = 3
 class Wish:
     """What the laptop asks for."""
 
-    session: str | None = None  # None: the newest
-    columns: int | None = None  # of the laptop's terminal; None: it has none
-    may_submit: bool = True  # if the user has opted in
-    tried: str | None = None  # the file of a record whose node did not even refuse
-    words: Sequence[str] = ()  # as they came: the relay announces the session by them
+    session: str | None  # None: the newest
+    columns: int | None  # of the laptop's terminal; None: it has none
+    may_submit: bool  # if the user has opted in
+    tried: str | None  # the file of a record whose node did not even refuse
+    words: Sequence[str]  # as they came: the relay announces the session by them
 
 
 class Connection:
@@ -51,14 +52,17 @@ class Connection:
 
     def __init__(self, wish: Wish, *, env: Mapping[str, str], user: str) -> None:
         self.wish = wish
+        self._user = user
         self._began = time.monotonic()
         self.screen = Screen(wish.columns)
         self.screen.status("looking for your session", waited=0, passing=True)
-        self.home = home.locate()
+        self.home = home.find()
         self.site = jobs.site()
+        self._shelf = sessions.Shelf(self.home.sessions)
         self._base = sockets.base_path(env, user)
         self._upcoming = Upcoming(self.home, self.site, user=user, wanted=wish.session)
         self._tried: set[str] = set()  # the tokens of records that led nowhere
+        self._an_end_was_told = False  # how a session ended that was to be connected to
         self._unreachable: list[str] = []  # sessions that run, but cannot be reached
         self._elsewhere: list[str] = []  # sessions of another cluster that has this home
         self._awaited: Status | None = None  # the job that was waited for last
@@ -71,14 +75,14 @@ class Connection:
             starting = self._starting_here()
             jobs_ahead = self._jobs_ahead()
             led_nowhere = len(self._tried)
-            names = self._try_each()
+            self._try_each()
             if len(self._tried) > led_nowhere:
                 continue  # which took time, and removed records
             if starting or jobs_ahead or self._upcoming.problem or self._is_to_be_listed():
                 self._awaited = jobs_ahead[0] if jobs_ahead else self._awaited
                 self._tell(starting, jobs_ahead)
             elif self._upcoming.is_known:
-                self._submit_or_give_up(names)
+                self._submit_or_give_up()
                 continue
             if laptop_is_gone():
                 raise JlabError("the laptop has ended the connection", code=UNAVAILABLE)
@@ -102,22 +106,53 @@ class Connection:
         waited = time.monotonic() - self._began
         return self._upcoming.jobs(max_age=_OFTEN if waited < _EAGER else _SELDOM)
 
-    def _try_each(self) -> list[str]:
-        """Connect to the first session that can be reached, or say why each could not.
+    def _try_each(self) -> None:
+        """Connect to the first session that can be reached, or say why each could not."""
+        for each in self._untried():
+            self._try(each)
 
-        The names of those that were not wanted.
+    def _untried(self) -> Iterator[Published]:
+        """The newest first; no more are read than are taken.
+
+        How one session ended is told; of the other ones that are over, how many there are.
         """
-        published, unreadable = sessions.read_all(self.home.sessions)
-        for broken in unreadable:
-            self.screen.say(f"the record {sessions.printable(broken.path)} is no use: {broken.why}")
-        others = set()
-        for each in published:
-            if not self._is_wanted(each.record.name):
-                others.add(each.record.name)
-            elif each.record.token not in self._tried:
-                self._tried.add(each.record.token)
-                self._try(each)
-        return sorted(others)
+        cleared = 0
+        for each in self._readable():
+            if each.record.token in self._tried:
+                continue
+            self._tried.add(each.record.token)
+            if self._an_end_was_told and self._upcoming.is_over(each.record):
+                cleared += sessions.withdraw(each)
+                continue
+            if cleared:
+                self.screen.say(wording.cleared(cleared))
+                cleared = 0
+            yield each
+        if cleared:
+            self.screen.say(wording.cleared(cleared))
+
+    def _readable(self) -> Iterator[Published]:
+        """What is wanted; says which records are no use."""
+        unreadable = 0
+        for each in self._shelf.look(name=self.wish.session):
+            if isinstance(each, Published):
+                yield each
+                continue
+            unreadable += 1
+            if unreadable <= _MOST_TOLD:
+                file = sessions.printable(each.path)
+                self.screen.say(f"the record {file} is no use: {each.why}")
+        more = unreadable - _MOST_TOLD
+        if more > 0:
+            self.screen.say(f"so {'is' if more == 1 else 'are'} {more} more")
+
+    def _other_names(self) -> list[str]:
+        """The sessions that there are, and are not wanted."""
+        if self.wish.session is None:
+            return []
+        published, _ = sessions.read_all(self.home.sessions)
+        living = jobs.living(published, self._user)
+        return sorted({each.record.name for each in living} - {self.wish.session})
 
     def _try(self, published: Published) -> None:
         """Connect to this session and do not return, or say why not."""
@@ -127,6 +162,7 @@ class Connection:
             return
         try:
             if record.ssh_port is None:
+                _refuse_if_over(record)
                 raise ladder.Closed("there is no sshd to let you in")
             self._climb(published)
         except ladder.Over as over:
@@ -190,14 +226,16 @@ class Connection:
             sessions.bury(published)
         else:
             sessions.withdraw(published)
-            sessions.exhume(self.home.sessions, record.scheduler, record.job_id)
         over = jobs.has_ended(status)  # of a job that lives on, that is the planned end
         if over:
             self._upcoming.forget(record.job_id)
         submit.note_end(self.home, at=status.ends_at if status and over else None)
         self.screen.say(f"session {record.name} is over: {how}; its record is removed")
+        self._an_end_was_told = True
+        if self._awaited and self._awaited.job_id == record.job_id:
+            self._awaited = None  # not in vain
 
-    def _submit_or_give_up(self, names: list[str]) -> None:
+    def _submit_or_give_up(self) -> None:
         """Nothing runs and nothing waits."""
         self.screen.clear()
         if self._unreachable:
@@ -208,7 +246,7 @@ class Connection:
                 raise JlabError(wording.in_vain(found), code=UNAVAILABLE)
         command = submit.command(self.home, self.wish.session) if self.wish.may_submit else ""
         if self.site is None or not command:
-            text = self._upcoming.nothing(names=names)
+            text = self._upcoming.nothing(names=self._other_names())
             raise JlabError("\n".join([*self._elsewhere, text]), code=UNAVAILABLE)
         self.screen.say(
             submit.submit(
@@ -228,16 +266,14 @@ class Connection:
             return False
         if self._upcoming.problem:
             raise JlabError(f"nothing is submitted: {self._upcoming.problem}", code=UNAVAILABLE)
-        published, _ = sessions.read_all(self.home.sessions)
         return all(
-            each.record.token in self._tried
-            for each in published
-            if self._is_wanted(each.record.name)
+            isinstance(each, Unreadable) or each.record.token in self._tried
+            for each in self._shelf.look(name=self.wish.session)
         )
 
     def _tell(self, starting: list[str], ahead: list[Status]) -> None:
-        for text in self._unreachable:
-            self.screen.say(text)
+        for line in "\n".join(self._unreachable).splitlines():
+            self.screen.say(line)
         if ahead:
             text = wording.waiting(ahead, now=time.time())
         elif starting:

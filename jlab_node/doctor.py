@@ -11,13 +11,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from . import home, jobs, jupyter, ladder, schedulers, sessions, sshd, wording
+from . import files, home, jobs, jupyter, ladder, schedulers, sessions, sshd, wording
 from .errors import JlabError
 from .schedulers.job import State
 from .screen import printable
+from .version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +73,7 @@ def render(check: Check) -> str:
 def program() -> Check:
     """Which jlab-node this is."""
     python = ".".join(map(str, sys.version_info[:3]))
-    found = f"{version('jlab-remote')} on {os.uname().nodename}, Python {python}: {sys.executable}"
+    found = f"{VERSION} on {os.uname().nodename}, Python {python}: {sys.executable}"
     return Check("jlab-node", OK, found)
 
 
@@ -175,6 +175,14 @@ def home_directory(path: Path) -> Check:
             else "ask your site: no session can start without a home directory",
         )
     took = (time.monotonic() - began) * 1000
+    others = files.other_writers(path)
+    if others:
+        return Check(
+            "home",
+            WARNING,
+            f"{path} can be written by {others}: who does so can act as you",
+            f"`chmod go-w {path}`",
+        )
     free = space.f_bavail * space.f_frsize
     found = f"{path} has {_size(free)} free; writing {len(_SAMPLE) >> 10} KiB took {took:.0f} ms"
     if free < _LITTLE_SPACE:

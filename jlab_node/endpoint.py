@@ -1,13 +1,15 @@
-"""The session's own ssh endpoint: a TCP listener that hands each connection to `sshd -i`."""
+"""The session's own ssh endpoint: a TCP listener that hands its connections to `sshd -i`."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import socket
 import time
 from typing import TYPE_CHECKING
 
+from . import sshd
 from .errors import JlabError
 
 if TYPE_CHECKING:
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 _BACKLOG = 128
 _LONGEST_LINE = 256  # RFC 4253: a version line has at most 255
-_MOST_CONNECTIONS = 100  # at once: whoever can reach the port can make it start an sshd
+_MOST_SILENT = 500  # connections at once that have said nothing
+_PATIENCE = 10.0  # seconds that they may take
+_MOST_STRANGERS = 10  # at once: whoever can reach the port can make it start an sshd
+_POLL = 0.05  # seconds
 
 
 def listen(ports: range | None, *, loopback: bool) -> socket.socket:
@@ -46,55 +51,124 @@ def _bind(port: int, *, loopback: bool) -> socket.socket:
     return socket.create_server(("", port), backlog=_BACKLOG)
 
 
-def is_taken(host: str, port: int) -> bool:
-    """Whether somebody has the port right now."""
-    try:
-        socket.create_server((host, port)).close()
-    except OSError:
-        return True
-    return False
-
-
 def greeting(nonce: str) -> bytes:
-    """The first line that a client gets. RFC 4253, 4.2: lines may come before the version."""
+    """The first line that a client gets. RFC 4253, 4.2: lines may come before the version.
+
+    It shows the session to the owner: the port may belong to somebody else by now.
+    """
     return f"jlab {nonce}\r\n".encode("ascii")
 
 
-async def serve(
-    listener: socket.socket,
-    *,
-    nonce: str,
-    command: Sequence[str],
-    children: Children,
-    before: Callable[[], None],
-) -> None:
-    """Call `before` and start `command` on each connection, until cancelled.
+def knock(secret: str) -> bytes:
+    """The line by which the owner answers that; what follows is ssh."""
+    return f"jlab {secret}\r\n".encode("ascii")
 
-    sshd gets the socket itself, so it knows its peer and no byte passes through this process.
+
+class Endpoint:
+    """Greets whoever connects, and starts `command` for those who speak ssh then.
+
+    Everybody who can reach the port may do so, but only few at once: except for the owner, who is
+    known by the knock, which stands in the record. So others cannot crowd the owner out. sshd gets
+    the socket itself: it knows its peer, and no byte passes through this process.
     """
-    loop = asyncio.get_running_loop()
-    listener.setblocking(False)
-    places = asyncio.Semaphore(_MOST_CONNECTIONS)
-    while True:
-        await places.acquire()
+
+    def __init__(
+        self,
+        *,
+        nonce: str,
+        secret: str,
+        command: Sequence[str],
+        children: Children,
+        before: Callable[[], None],
+    ) -> None:
+        self._greeting = greeting(nonce)
+        self._knock = knock(secret)
+        self._command = command
+        self._children = children
+        self._before = before
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._silent: list[asyncio.Task[None]] = []  # who has said nothing yet, the oldest first
+        self._strangers = 0  # who may still have no key
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
         try:
-            connection, _ = await loop.sock_accept(listener)
-        except OSError:  # the client is gone already, or no descriptor is free
-            places.release()
-            await asyncio.sleep(0.1)
-            continue
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except OSError:  # the client is gone already, or no descriptor is free
+                    await asyncio.sleep(0.1)
+                    continue
+                task = loop.create_task(self._attend(connection))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                self._silent.append(task)
+                if len(self._silent) > _MOST_SILENT:
+                    self._silent.pop(0).cancel()  # the owner would have knocked at once
+                await asyncio.sleep(0)  # accepting does not wait while there is a crowd
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def _attend(self, connection: socket.socket) -> None:
+        """One connection, until it is sshd's, and a stranger until it has shown a key."""
         try:
             with connection:
-                before()
+                owner = await self._hear(connection)
+                if not owner and self._strangers >= _MOST_STRANGERS:
+                    return
+                self._before()
                 connection.setblocking(True)
-                connection.sendall(greeting(nonce))  # fits an empty buffer: does not block
-                child = children.start(
-                    command, stdin=connection.fileno(), stdout=connection.fileno()
-                )
-        except (OSError, JlabError):
-            places.release()
-        else:
-            child.ended.add_done_callback(lambda _: places.release())
+                descriptor = connection.fileno()
+                child = self._children.start(self._command, stdin=descriptor, stdout=descriptor)
+        except (OSError, JlabError, asyncio.TimeoutError):
+            return
+        if not owner:
+            self._strangers += 1
+            await asyncio.wait([child.ended], timeout=sshd.LOGIN_GRACE)
+            self._strangers -= 1
+
+    async def _hear(self, connection: socket.socket) -> bool:
+        """Greet, and tell the owner from a stranger; raises OSError, TimeoutError."""
+        try:
+            connection.setblocking(False)
+            # sshd asks for it late: until then each small packet would wait for the last one's ACK.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.send(self._greeting)  # fits an empty buffer
+            return await asyncio.wait_for(self._is_owner(connection), _PATIENCE)
+        finally:
+            task = asyncio.current_task()
+            if task in self._silent:
+                self._silent.remove(task)
+
+    async def _is_owner(self, connection: socket.socket) -> bool:
+        """Whether it knocks, or begins to speak ssh. What follows the knock is left for sshd."""
+        while True:
+            await _readable(connection)
+            said = connection.recv(len(self._knock), socket.MSG_PEEK)
+            if said.startswith(b"SSH-"):
+                return False
+            if len(said) == len(self._knock):
+                if not secrets.compare_digest(said, self._knock):
+                    raise ConnectionError("it does not know this session")
+                connection.recv(len(said))
+                return True
+            begins_well = b"SSH-".startswith(said[:4]) or b"jlab".startswith(said[:4])
+            if not said or not begins_well:
+                raise ConnectionError("it says something else, or has hung up")
+            await asyncio.sleep(_POLL)  # the rest is still on its way
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection)
 
 
 def read_line(connection: socket.socket, *, timeout: float) -> bytes:

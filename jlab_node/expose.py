@@ -73,7 +73,7 @@ def _values(line: bytes, what: str) -> dict[str, Any]:
     try:
         values = json.loads(line)
         version = values["format"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise JlabError(f"{what} is not valid") from None
     if version != FORMAT:
         raise JlabError("this session runs with another version of jlab-remote: start a new one")

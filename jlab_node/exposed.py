@@ -15,18 +15,23 @@ from .record import MAX_EXPOSED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from typing import Callable
 
-    from .relay import Streams, Way
+    from .aside import Aside
+    from .relay import Side, Way
     from .sessions import Publication
     from .sockets import SessionDirectory
 
 _PATIENCE = 10.0  # seconds for a request to arrive
+_HOME_TIMEOUT = 10.0  # seconds for ~/.jlab to be read or written
 
 
 @contextlib.asynccontextmanager
-async def serving(place: SessionDirectory, publication: Publication) -> AsyncIterator[None]:
+async def serving(
+    place: SessionDirectory, publication: Publication, at_home: Aside
+) -> AsyncIterator[None]:
     """Take requests for as long as this lasts; nothing stays exposed after it."""
-    exposed = Exposed(place, publication)
+    exposed = Exposed(place, publication, at_home)
     async with relay.serving(place.control, exposed.serve):
         try:
             yield
@@ -37,9 +42,10 @@ async def serving(place: SessionDirectory, publication: Publication) -> AsyncIte
 class Exposed:
     """What one session exposes: by which name, to which port."""
 
-    def __init__(self, place: SessionDirectory, publication: Publication) -> None:
+    def __init__(self, place: SessionDirectory, publication: Publication, at_home: Aside) -> None:
         self._place = place
         self._publication = publication
+        self._at_home = at_home
         self._ports: dict[str, int] = {}
         self._open: dict[str, contextlib.AsyncExitStack] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -61,6 +67,8 @@ class Exposed:
                 await self._do(request)
         except JlabError as error:
             return render(error)
+        except asyncio.TimeoutError:
+            return render(JlabError(f"{self._publication.directory} does not answer"))
         except OSError as error:  # a full disk
             return render(JlabError(f"{error.filename or 'a socket'}: {error.strerror}"))
         return render(Answer(self._publication.record.id, self._ports))
@@ -71,11 +79,20 @@ class Exposed:
         if request.port is None:
             await self._end(request.name)
         else:
-            self._check(request.name, request.port)
-            await self._expose(request.name, request.port)
+            await self._check(request.name, request.port)
+            try:
+                await self._expose(request.name, request.port)
+            except (JlabError, OSError, asyncio.TimeoutError):
+                self._at_home.do(self._amendment(self._ports))  # if it is only late
+                with contextlib.suppress(JlabError, OSError):
+                    await asyncio.to_thread(self._place.take_links)  # back to who had the name
+                raise
 
-    def _check(self, name: str, port: int) -> None:
-        running, _ = sessions.read_all(self._publication.directory)
+    async def _check(self, name: str, port: int) -> None:
+        directory = self._publication.directory
+        running, _ = await self._at_home.done(
+            lambda: sessions.read_all(directory), timeout=_HOME_TIMEOUT
+        )
         if name in (sockets.NEWEST, *(each.record.name for each in running)):
             raise JlabError(f"{name} is the name of a session: take another one for port {port}")
         if name not in self._ports and len(self._ports) == MAX_EXPOSED:
@@ -93,7 +110,7 @@ class Exposed:
             else:
                 await stack.enter_async_context(relay.carrying(path, self._way(name)))
             await asyncio.to_thread(self._place.take_links)
-            self._publication.amend(exposed=",".join({**self._ports, name: port}))
+            await self._publish({**self._ports, name: port})
             self._ports[name] = port
             self._open.setdefault(name, stack.pop_all())
 
@@ -104,11 +121,18 @@ class Exposed:
         del self._ports[name]
         await self._open.pop(name).aclose()
         await asyncio.to_thread(self._place.take_links)
-        self._publication.amend(exposed=",".join(self._ports))
+        await self._publish(self._ports)
+
+    async def _publish(self, ports: dict[str, int]) -> None:
+        await self._at_home.done(self._amendment(ports), timeout=_HOME_TIMEOUT)
+
+    def _amendment(self, ports: dict[str, int]) -> Callable[[], None]:
+        exposed = ",".join(ports)
+        return lambda: self._publication.amend(exposed=exposed)
 
     def _way(self, name: str) -> Way:
-        async def connect(_: int) -> Streams:
-            return await _connect_to_mine(self._ports.get(name, 0))
+        async def connect(_: int, make: Callable[[], Side]) -> None:
+            await _connect_to_mine(self._ports.get(name, 0), make)
 
         return connect
 
@@ -118,11 +142,11 @@ class Exposed:
             await stack.aclose()
 
 
-async def _connect_to_mine(port: int) -> Streams:
+async def _connect_to_mine(port: int, make: Callable[[], Side]) -> None:
     """Raises OSError where another user's process has taken the port since it was exposed."""
     if ports.is_mine(port):
-        streams = await asyncio.open_connection(ports.HOST, port, limit=relay.CHUNK)
+        transport, _ = await asyncio.get_running_loop().create_connection(make, ports.HOST, port)
         if ports.is_mine(port):  # still: nobody had it for a moment
-            return streams
-        streams[1].transport.abort()
+            return
+        transport.abort()
     raise ConnectionRefusedError

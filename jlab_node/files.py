@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import pwd
+import shutil
 import stat
 import tempfile
+import time
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+NEW = ".new-"  # so begin the names of what is being written
+_FORGOTTEN = 3600  # seconds: nobody writes for so long
 
 
 def private_directory(path: Path, *, may_be_link: bool = False, if_foreign: str = "") -> Path:
@@ -31,18 +36,31 @@ def private_directory(path: Path, *, may_be_link: bool = False, if_foreign: str 
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.stat() if may_be_link else path.lstat()
+    _refuse_others(path, found, if_foreign)
+    if found.st_mode & _OTHERS:
+        path.chmod(0o700)
+    return path
+
+
+def check_ours(path: Path) -> None:
+    """Refuse a directory, or a link to one, that others can write; raises JlabError.
+
+    One that is not there is nobody's.
+    """
+    with contextlib.suppress(OSError):
+        _refuse_others(path, path.stat(), "")
+
+
+def _refuse_others(path: Path, found: os.stat_result, if_foreign: str) -> None:
     # First: in /tmp its owner alone can remove it.
     if found.st_uid != os.geteuid():
         raise JlabError(f"{path} belongs to {_name(found.st_uid)}, not to you{if_foreign}")
-    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(found.st_mode):
         raise JlabError(f"{path} is not a directory: remove it, then try again")
     if found.st_mode & _OTHERS_WRITE:
         raise JlabError(
             f"{path} can be written by other users: look at what is in it, then `chmod 700 {path}`"
         )
-    if found.st_mode & _OTHERS:
-        path.chmod(0o700)
-    return path
 
 
 def _name(uid: int) -> str:
@@ -85,13 +103,37 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
         yield
 
 
+def other_writers(path: Path) -> str:
+    """Who else can write the directory, as its mode has it; "": nobody."""
+    found = path.stat()
+    if found.st_mode & stat.S_IWOTH:
+        return "everybody"
+    if not found.st_mode & stat.S_IWGRP:
+        return ""
+    try:
+        group = grp.getgrgid(found.st_gid)
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"group {found.st_gid}"
+    is_private = group.gr_name == user and not set(group.gr_mem) - {user}  # as many systems have
+    return "" if is_private else f"group {group.gr_name}"
+
+
 def replace(path: Path, text: str, *, modified: float | None = None) -> Path:
     """Give `path` the content `text`, mode 0600, in one step: readers see the old or the new.
 
     On a full disk the old content stays; raises OSError. `modified` is its modification time, in
     Unix seconds; None: now.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
+    try:
+        _replace(path, text, modified)
+    except OSError as error:  # of a write it does not know in which file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return path
+
+
+def _replace(path: Path, text: str, modified: float | None) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=NEW, dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
@@ -104,4 +146,16 @@ def replace(path: Path, text: str, *, modified: float | None = None) -> Path:
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108
         raise
-    return path
+
+
+def sweep(directory: Path, *, now: float | None = None) -> None:
+    """Remove what was being written in `directory`, or one in it, by somebody who was killed."""
+    before = (time.time() if now is None else now) - _FORGOTTEN
+    for path in [*directory.glob(f"{NEW}*"), *directory.glob(f"*/{NEW}*")]:
+        with contextlib.suppress(OSError):
+            if path.lstat().st_ctime > before:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
+
+from filelock import Timeout
 
 from . import files
 from .errors import JlabError
@@ -24,6 +25,8 @@ _PUBLIC_KEY = re.compile(
 )
 
 _SITE = re.compile(r"([a-z]{1,16}):([A-Za-z0-9._-]{0,64})[ \n]")
+
+_PATIENCE = 10.0  # seconds for another setup to add its key
 
 # cd: `python -m` looks for modules in the current directory first, and $HOME may hold any.
 _WRAPPER = """\
@@ -71,12 +74,20 @@ def locate() -> Home:
     return Home(Path.home() / ".jlab")
 
 
+def find() -> Home:
+    """~/.jlab, if there is one; raises JlabError if what stands in it may be another user's."""
+    home = locate()
+    files.check_ours(home.path)
+    return home
+
+
 def prepare() -> Home:
     """Make ~/.jlab complete and current: safe to repeat, and to run twice at once."""
     home = locate()
     try:
         files.private_directory(home.path, may_be_link=True)
         files.private_directory(home.sessions)
+        files.sweep(home.path)
         _write_if_changed(home.path / "connect", connect_script())
         _write_if_changed(
             home.path / "jlab-node", _WRAPPER.format(python=shlex.quote(sys.executable))
@@ -97,14 +108,23 @@ def authorize(home: Home, public_key: str) -> None:
     line = public_key.strip()
     if not _PUBLIC_KEY.fullmatch(line):
         raise JlabError("that is not one line of an ssh public key")
-    text = home.authorized_keys.read_text(encoding="utf-8", errors="surrogateescape")
-    present = text.splitlines()
-    if line in present:
-        return
+    lock = home.path / "authorize.lock"
     try:
-        files.replace(home.authorized_keys, "\n".join([*present, line, ""]))
+        with files.locked(lock, timeout=_PATIENCE):
+            _add_line(home.authorized_keys, line)
+    except Timeout:
+        raise JlabError(
+            f"another jlab-node setup has held {lock} for {_PATIENCE:.0f} s: is one suspended?"
+        ) from None
     except OSError as error:
         raise JlabError(f"cannot write {home.authorized_keys}: {error.strerror}") from error
+
+
+def _add_line(path: Path, line: str) -> None:
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    if line not in text.splitlines():
+        before = text if text.endswith("\n") or not text else f"{text}\n"
+        files.replace(path, f"{before}{line}\n")
 
 
 def remember_site(home: Home, scheduler: str, cluster: str) -> None:
@@ -137,7 +157,7 @@ def _site_file(home: Home) -> Path:
 
 def connect_script() -> str:
     """What ~/.jlab/connect should hold."""
-    return (resources.files(__package__) / "connect.bash").read_text(encoding="utf-8")
+    return Path(__file__).with_name("connect.bash").read_text(encoding="utf-8")
 
 
 def _write_if_changed(path: Path, text: str) -> None:
@@ -148,7 +168,7 @@ def _write_if_changed(path: Path, text: str) -> None:
 
 
 def _make_host_key(home: Home) -> None:
-    with tempfile.TemporaryDirectory(prefix=".", dir=home.path) as directory:
+    with tempfile.TemporaryDirectory(prefix=files.NEW, dir=home.path) as directory:
         made = Path(directory, "key")
         _keygen("-q", "-t", "ed25519", "-N", "", "-C", "jlab", "-f", str(made))
         try:

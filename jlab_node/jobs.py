@@ -9,7 +9,8 @@ import os
 import shutil
 import socket
 import subprocess
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,12 @@ import psutil
 
 from . import home, schedulers, wording
 from .errors import JlabError
+from .roll import SKEW, Roll
 from .schedulers import local
 from .schedulers.job import Answer, Machine, State, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .record import Record
     from .schedulers.job import Job, Scheduler
@@ -29,8 +31,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 20.0  # seconds that a scheduler has to answer
 _SITE_AGE = 86400.0  # seconds
-SKEW = 60  # seconds by which the clocks of two machines may differ
-_LONGEST_FILE = 1 << 20  # characters
+_LONGEST_FILE = 1 << 20  # bytes
 
 _given_up: list[subprocess.Popen[str]] = []  # kept, or Python would complain that they still run
 
@@ -71,17 +72,21 @@ def _give_up(process: subprocess.Popen[str]) -> None:
 
 
 def detect(env: Mapping[str, str]) -> Job:
-    """The job that this process runs in; asks for its end where the environment does not tell."""
+    """The job that this process runs in, as far as the environment tells."""
     machine = Machine(socket.gethostname(), os.getpid(), is_here, read_text)
     for scheduler in schedulers.TABLE.values():
         job = scheduler.detect(env, machine)
-        if job is None:
-            continue
-        if job.ends_at is None and scheduler is not local:
-            status = look(scheduler, job.job_id)
-            job = replace(job, ends_at=status.ends_at if status else None)
-        return job
+        if job is not None:
+            return job
     raise AssertionError("local takes every process")
+
+
+def ends_at(job: Job | Record) -> int | None:
+    """When it ends; asks the scheduler where the environment did not tell."""
+    if job.ends_at is not None or job.scheduler == local.NAME:
+        return job.ends_at
+    status = look(schedulers.TABLE[job.scheduler], job.job_id)
+    return status.ends_at if status else None
 
 
 @dataclass(frozen=True)
@@ -186,19 +191,48 @@ def is_anew(record: Record, status: Status | None) -> bool:
     return bool(started and started > SKEW)
 
 
-def living(published: list[Published], user: str) -> list[Published]:
+def living(published: Sequence[Published], user: str) -> list[Published]:
     """Without the sessions whose jobs are known to have ended: one question for all of them."""
+    return listed(published, rolls(published, user))
+
+
+def listed(published: Sequence[Published], lists: Sequence[Roll]) -> list[Published]:
+    """Those of whose jobs none of the lists says that it is not there."""
+    return [
+        each for each in published if not any(roll.lists(each.record) is False for roll in lists)
+    ]
+
+
+def rolls(published: Sequence[Published], user: str) -> list[Roll]:
+    """The lists of my jobs that are needed to tell of these."""
     here = site()
-    asked = here is not None and any(here.has(each.record) for each in published)
-    found = mine(here.scheduler, user) if here and asked else None
-    listed = None if found is None else {each.job_id for each in found if not has_ended(each)}
+    records = [each.record for each in published]
+    found = [local_roll(user)] if any(map(_is_local_here, records)) else []
+    if here and any(map(here.has, records)):
+        found.append(_roll(here.scheduler, here.cluster, user))
+    return [each for each in found if each]
 
-    def lives(record: Record) -> bool:
-        if here and here.has(record):
-            return listed is None or record.job_id in listed
-        return record.scheduler != local.NAME or not has_ended(of(record))
 
-    return [each for each in published if lives(each.record)]
+def _roll(scheduler: Scheduler, cluster: str, user: str) -> Roll | None:
+    """The scheduler's list of my jobs; None: it does not answer."""
+    asked_at = time.time()
+    found = mine(scheduler, user)
+    return None if found is None else roll(scheduler, cluster, found, asked_at=asked_at)
+
+
+def roll(scheduler: Scheduler, cluster: str, found: list[Status], *, asked_at: float) -> Roll:
+    """What a list of my jobs says of records."""
+    alive = frozenset(each.job_id for each in found if not has_ended(each))
+    return Roll(scheduler.NAME, cluster, alive, asked_at)
+
+
+def local_roll(user: str) -> Roll | None:
+    """The sessions on this machine that are in no job; None: there is no usable ps."""
+    return _roll(local, socket.gethostname(), user)
+
+
+def _is_local_here(record: Record) -> bool:
+    return record.scheduler == local.NAME and record.node == socket.gethostname()
 
 
 def said(answer: Answer) -> str:
@@ -210,7 +244,7 @@ def said(answer: Answer) -> str:
 def can_tell(record: Record) -> bool:
     """Whether the record's job is one that this machine knows of."""
     if record.scheduler == local.NAME:
-        return record.node == socket.gethostname()
+        return _is_local_here(record)
     here = site()
     return here is not None and here.has(record)
 
@@ -248,6 +282,7 @@ def has_ended(status: Status | None) -> bool:
 
 def read_text(path: str) -> str:
     """The beginning of a file; "" where it cannot be read."""
-    with contextlib.suppress(OSError), Path(path).open(encoding="utf-8", errors="replace") as file:
-        return file.read(_LONGEST_FILE)
+    errors = OSError, ValueError  # a scheduler may name what cannot be the name of a file
+    with contextlib.suppress(*errors), Path(path).open("rb") as file:
+        return file.read(_LONGEST_FILE).decode("utf-8", errors="replace")
     return ""

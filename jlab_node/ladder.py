@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .record import Record
 
 TCP_TIMEOUT = 3.0  # seconds for the endpoint to say its first line
+_BANNER_TIMEOUT = 20.0  # seconds for its sshd to start
+_ATTEMPTS = 3
 _STEP_TIMEOUT = 15.0  # seconds; a scheduler that is busy takes its time
 _STEP_TIMEOUT_DEAD = 3.0  # when nothing on the node answers
 _SSH_TIMEOUT = 5.0
@@ -51,24 +53,39 @@ class Way:
 
 
 def tcp(record: Record) -> Way:
-    """Straight to the endpoint, which proves by its first line that it is this session's."""
-    assert record.ssh_port is not None  # noqa: S101
-    host = "127.0.0.1" if record.scheduler == schedulers.local.NAME else record.node
-    where = f"{record.node}:{record.ssh_port}"
-    connection = None
-    try:
-        connection = socket.create_connection((host, record.ssh_port), timeout=TCP_TIMEOUT)
-        greeting = endpoint.read_line(connection, timeout=TCP_TIMEOUT)
-    except (OSError, UnicodeError) as error:
-        if connection:
-            connection.close()
-        raise Closed(str(getattr(error, "strerror", None) or error)) from error
-    if greeting == endpoint.greeting(record.nonce):
-        return Way(connection)
-    connection.close()
-    if greeting:
-        raise Over(f"{where} belongs to another program now")
+    """Straight to the endpoint; again where it hangs up, as it may when there is a crowd."""
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(EOFError):
+            return _tcp(record)
     raise Closed("it hangs up at once")
+
+
+def _tcp(record: Record) -> Way:
+    """One attempt; raises EOFError where it hangs up, and Closed, Over."""
+    host = "127.0.0.1" if record.scheduler == schedulers.local.NAME else record.node
+    with contextlib.ExitStack() as stack:
+        try:
+            address = (host, record.ssh_port)
+            connection = socket.create_connection(address, timeout=TCP_TIMEOUT)
+            stack.callback(connection.close)
+            _prove(connection, record)
+            banner = _banner(connection, timeout=_BANNER_TIMEOUT)
+        except ConnectionResetError as error:
+            raise EOFError from error
+        except (OSError, UnicodeError) as error:
+            raise Closed(str(getattr(error, "strerror", None) or error)) from error
+        stack.pop_all()
+        return Way(connection, banner)
+
+
+def _prove(connection: socket.socket, record: Record) -> None:
+    """By its first line the endpoint shows that it is this session's, and we that we may come."""
+    greeting = endpoint.read_line(connection, timeout=TCP_TIMEOUT)
+    if greeting == endpoint.greeting(record.nonce):
+        if record.knock:
+            connection.sendall(endpoint.knock(record.knock))
+    elif greeting:
+        raise Over(f"{record.node}:{record.ssh_port} belongs to another program now")
 
 
 def others(record: Record, *, silent: bool) -> Iterator[tuple[str, list[str], float]]:
@@ -105,7 +122,7 @@ def through(command: list[str], *, timeout: float) -> Way:
     """The stdin and stdout of a command that ends up in `sshd -i` on the node."""
     ours, theirs = socket.socketpair()
     # A file, so that what the command says much later blocks nobody.
-    with tempfile.TemporaryFile() as errors:
+    with _scratch_file() as errors:
         try:
             process = subprocess.Popen(
                 command,
@@ -128,7 +145,15 @@ def through(command: list[str], *, timeout: float) -> Way:
             ours.close()
             _end(process, at_once=gave_up)
             said = said if gave_up else _said(errors)
-            _explain(process.returncode, said, str(error) or "it was no ssh server")
+            _explain(process.returncode, said, str(error))
+
+
+def _scratch_file() -> IO[bytes]:
+    """On a full disk it forgets all: then only the reason of a failure is lost."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.devnull, "w+b")  # noqa: PTH123
 
 
 def _said(errors: IO[bytes]) -> str:

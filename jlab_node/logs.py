@@ -38,7 +38,7 @@ def find(home: Home, name: str | None) -> Path:
     A job that failed before it was a session has only its own log, in the usual directory.
     """
     notes = [_notes(home) / name] if name else list(_notes(home).glob("[a-z0-9]*"))
-    logs = [Path(each.read_text("utf-8").strip()) for each in notes if each.is_file()]
+    logs = [Path(each.read_text("utf-8", "replace").strip()) for each in notes if each.is_file()]
     logs += [
         each
         for each in Path(DEFAULT_DIRECTORY).expanduser().glob("jlab-*.log")

@@ -1,4 +1,4 @@
-"""Whose process listens on a port of this node; other users' are seen as well, unlike by psutil."""
+"""Ports of this node: which are taken, and by whose process (psutil shows no other users')."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ def is_mine(port: int) -> bool:
         return _owners(port) == {os.geteuid()}
     except (OSError, ValueError, IndexError):
         return False
+
+
+def is_taken(port: int) -> bool:
+    """Whether somebody has the port right now."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return True
+    return False
 
 
 def _owners(port: int) -> set[int]:

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import psutil
 
@@ -54,6 +54,7 @@ class Children:
     def __init__(self, *, grace: float) -> None:
         self._grace = grace
         self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         self._prctl = getattr(ctypes.CDLL(None), "prctl", None)
         self._known: dict[int, Child] = {}
         if self._prctl is not None:
@@ -91,7 +92,7 @@ class Children:
 
     async def output(self, command: Sequence[str], *, timeout: float) -> tuple[int, str]:
         """Exit code and stdout of a command that says little; raises JlabError."""
-        with tempfile.TemporaryFile() as file:
+        with _scratch_file() as file:
             child = self.start(command, stdout=file.fileno(), stderr=subprocess.DEVNULL)
             try:
                 code = await asyncio.wait_for(asyncio.shield(child.ended), timeout)
@@ -104,6 +105,8 @@ class Children:
     def _die_with_parent(self) -> None:
         if self._prctl is not None:
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() != self._pid:  # it died before that
+                os._exit(1)
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -142,6 +145,14 @@ class Children:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             await asyncio.sleep(0.1)
+
+
+def _scratch_file() -> IO[bytes]:
+    """Raises JlabError."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise JlabError(f"no temporary file can be made: {error.strerror}") from error
 
 
 def _signal_group(group: int, number: int) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from . import files, jobs
+from .record import is_job_id
 from .schedulers.job import Answer, State
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ class Queue:
             answer = self._answer(max_age)
         found = self.scheduler.parse_mine(answer)
         self.problem = jobs.said(answer) if found is None else ""
-        alive = [each for each in found or () if each.state is not State.ENDED]
+        # Their numbers become words of commands.
+        alive = [
+            each for each in found or () if each.state is not State.ENDED and is_job_id(each.job_id)
+        ]
         self.jobs = sorted(alive, key=_nearness)
         return True
 
@@ -69,7 +73,7 @@ class Queue:
                 return None
             kept = json.loads(self._path.read_text(encoding="utf-8"))
             answer = Answer(int(kept["code"]), str(kept["stdout"]), str(kept["stderr"]))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
         self.asked_at = asked_at
         return answer

@@ -19,8 +19,9 @@ _NAME = r"[a-z0-9][a-z0-9._-]{0,31}"
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _PORT = r"[1-9][0-9]{0,4}"
 _TIME = r"[1-9][0-9]{0,11}"
-# Printable: neither C0 nor C1 control characters, which terminals obey.
-_PATH = r"/[^\x00-\x1f\x7f-\x9f]{0,1023}"
+# Printable: neither C0 nor C1 control characters, which terminals obey, nor bytes that are not
+# UTF-8.
+_PATH = r"/[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,1023}"
 
 # In the order of the file. The token comes last, so that a file that was cut short lacks it.
 _PATTERNS = {
@@ -32,6 +33,7 @@ _PATTERNS = {
     "ssh_port": _PORT,
     "sshd_config": _PATH,
     "nonce": r"[0-9a-f]{32}",
+    "knock": r"[0-9a-f]{32}",
     "port": _PORT,
     "scheme": r"https?",
     "base_url": r"/([A-Za-z0-9._~%-]+/)*",
@@ -64,7 +66,8 @@ class Record:
     cluster: str = ""
     ssh_port: int | None = None  # None: the session has no ssh endpoint
     sshd_config: str = ""  # path on the node
-    nonce: str = ""  # first line of the endpoint
+    nonce: str = ""  # by which the endpoint proves to be this session's
+    knock: str = ""  # by which its owner answers; "": an older endpoint, which expects none
     scheme: str = "http"  # how JupyterLab is spoken to
     base_url: str = "/"
     exposed: str = ""  # names that lead to other ports of the node, separated by commas
@@ -100,6 +103,11 @@ def check(key: str, value: str) -> str:
 def is_name(text: str) -> bool:
     """Whether `text` can be the name of a session."""
     return re.fullmatch(_NAME, text) is not None
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `text` can be the number of a job."""
+    return re.fullmatch(_PATTERNS["job_id"], text) is not None
 
 
 def is_id(text: str) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .errors import JlabError
 
@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Callable
 
-    Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
     Server = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
-    Way = Callable[[int], Awaitable[Streams]]  # from the pid of who asks
-
-CHUNK = 256 * 1024
+    # Connects what the second argument makes to where the process of that number is to get.
+    Way = Callable[[int, Callable[[], "Side"]], Awaitable[object]]
 
 
 @contextlib.asynccontextmanager
@@ -32,8 +30,38 @@ async def serving(path: Path, serve: Server) -> AsyncIterator[None]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
+    async with _listening(path, lambda: asyncio.start_unix_server(start, path)):
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def carrying(path: Path, way: Way) -> AsyncIterator[None]:
+    """Carry connections to the unix socket `path` to where `way` leads for the peer's pid."""
+    loop = asyncio.get_running_loop()
+    carried: set[Side] = set()
+
+    def make() -> Side:
+        return Side(carried, way)
+
+    async with _listening(path, lambda: loop.create_unix_server(make, path)):
+        try:
+            yield
+        finally:
+            for side in list(carried):
+                side.cut()
+
+
+@contextlib.asynccontextmanager
+async def _listening(
+    path: Path, listen: Callable[[], Awaitable[asyncio.AbstractServer]]
+) -> AsyncIterator[None]:
     try:
-        server = await asyncio.start_unix_server(start, path, limit=CHUNK)
+        server = await listen()
     except OSError as error:
         raise JlabError(f"cannot listen on {path}: {error.strerror}") from error
     try:
@@ -41,47 +69,94 @@ async def serving(path: Path, serve: Server) -> AsyncIterator[None]:
     finally:
         server.close()
         path.unlink(missing_ok=True)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def carrying(path: Path, way: Way) -> contextlib.AbstractAsyncContextManager[None]:
-    """Carry connections to the unix socket `path` to where `way` leads for the peer's pid."""
-    return serving(path, lambda reader, writer: _carry(reader, writer, way))
+class Side(asyncio.Protocol):
+    """One end of a connection that is carried: what it says goes to the other end.
+
+    Not streams: a request and its answer would take twice as long.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(self, carried: set[Side], way: Way | None = None) -> None:
+        self._carried = carried
+        self._way = way  # of the end that came to us
+        self._other: Side | None = None
+        self._early = b""  # what it has said before there was another end
+        self._has_finished = False
+        self._connecting: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._carried.add(self)
+        if self._way:
+            self._connecting = asyncio.ensure_future(self._connect(self._way))
+
+    async def _connect(self, way: Way) -> None:
+        far = Side(self._carried)
+        try:
+            await way(_peer(self._transport), lambda: far)
+        except OSError:
+            self.cut()
+            return
+        self._begin(far)
+        far._begin(self)
+
+    def _begin(self, other: Side) -> None:
+        """What was held back goes to the other end, and so does all that follows."""
+        self._other = other
+        if self._early:
+            other._transport.write(self._early)
+            self._early = b""
+        if self._has_finished:
+            self._finish(other)
+        self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self._other:
+            self._other._transport.write(data)
+        else:
+            self._early += data
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._has_finished = True
+        if self._other:
+            self._finish(self._other)
+        return True  # it may still be told something
+
+    def _finish(self, other: Side) -> None:
+        if not other._transport.is_closing():
+            other._transport.write_eof()
+        if other._has_finished:
+            self._transport.close()
+            other._transport.close()
+
+    def pause_writing(self) -> None:
+        if self._other:
+            self._other._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._other:
+            self._other._transport.resume_reading()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._carried.discard(self)
+        if self._connecting:
+            self._connecting.cancel()
+        if self._other:
+            self._other._transport.close()
+
+    def cut(self) -> None:
+        """End it at once."""
+        self._transport.abort()
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
-    try:
-        far_reader, far_writer = await way(_peer(writer))
-    except OSError:
-        writer.transport.abort()
-        return
-    try:
-        await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
-    finally:
-        for each in (writer, far_writer):
-            each.close()
-
-
-def _peer(writer: asyncio.StreamWriter) -> int:
+def _peer(transport: asyncio.Transport) -> int:
     """The process at the other end of a unix socket; 0 where the system does not tell."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return 0
-    return int(
-        struct.unpack(
-            "3i", writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option, 12)
-        )[0]
-    )
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until one side ends; then the other is told, and may still finish what it has to say."""
-    try:
-        while data := await reader.read(CHUNK):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-    except OSError:
-        writer.transport.abort()
+    found = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option, 12)
+    return int(struct.unpack("3i", found)[0])

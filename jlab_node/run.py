@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import secrets
 import signal
 import socket
-import sys
 import time
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,33 +19,41 @@ from . import (
     exposed,
     files,
     home,
+    joblog,
     jobs,
     jupyter,
     logs,
     schedulers,
     sessions,
     sshd,
+    start_up,
     submit,
     walltime,
     wording,
 )
+from .aside import Aside
 from .errors import FAILED, JlabError
-from .processes import Child, Children
+from .joblog import say
+from .processes import Children
 from .record import Record, RecordError, render
 from .schedulers.job import Answer
 from .sessions import Publication
 from .sockets import NEWEST, SessionDirectory, base_path
+from .version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+    from typing import Any, TypeVar
 
     from .home import Home
+    from .roll import Roll
+
+    _T = TypeVar("_T")
 
 GRACE = 15.0  # seconds that JupyterLab has to end after SIGTERM
-_POLL = 0.05  # seconds between two looks whether JupyterLab answers
-_PATIENCE = 30.0  # seconds between two lines that say it does not yet
-_PORTS_TO_TRY = 20
 _SCHEDULER_TIMEOUT = 60.0  # seconds that it has to tell when the job ends
+_SWEEP_TIMEOUT = 600.0  # seconds for old records, of which a slow home may have thousands
+_HOME_TIMEOUT = 10.0  # seconds for a file in ~/.jlab to be written
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -62,17 +69,14 @@ class Options:
     arguments: Sequence[str] = ()
 
 
-def say(text: str) -> None:
-    """One line in the job log."""
-    with contextlib.suppress(OSError):  # a full disk or a closed terminal ends no session
-        print(f"jlab-node: {text}", file=sys.stderr, flush=True)
-
-
 def run(options: Options) -> int:
     """Run one session to its end; the exit code. Raises JlabError."""
-    code = asyncio.run(_until_stopped(options))
-    say(f'session "{options.name}" is over (exit code {code})')
-    return code
+    try:
+        code = asyncio.run(_until_stopped(options))
+        say(f'session "{options.name}" is over (exit code {code})')
+        return code
+    finally:
+        joblog.settle()
 
 
 async def _until_stopped(options: Options) -> int:
@@ -103,21 +107,25 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
     directory = home.prepare()
     sessions.exhume(directory.sessions, draft.scheduler, draft.job_id)
     logs.remember(directory, draft.name, draft.log)
+    _warn_of_others(directory)
     say(f'session "{draft.name}" on {draft.node} ({draft.scheduler} job {draft.job_id})')
     async with contextlib.AsyncExitStack() as stack:
         place = stack.enter_context(
             SessionDirectory(base_path(env, draft.user), draft.name, draft.id)
         )
         children = await stack.enter_async_context(Children(grace=GRACE))
+        jupyterlab = start_up.start(
+            command, options.arguments, env=env, token=draft.token, place=place, children=children
+        )
+        starting = await stack.enter_async_context(_meanwhile(jupyterlab))
+        draft = _checked(replace(draft, ends_at=jobs.ends_at(draft)))
         into_the_job = _sshd_command(
             options, user=draft.user, env=env, directory=directory, place=place
         )
         record = await stack.enter_async_context(
             _endpoint(into_the_job, options.port_range, draft, place=place, children=children)
         )
-        server, port = await _jupyter(
-            command, options.arguments, env=env, token=draft.token, place=place, children=children
-        )
+        server, port = await starting
         record = replace(
             record,
             port=port,
@@ -125,12 +133,24 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
             base_url=jupyter.base_url(place.runtime),
         )
         await stack.enter_async_context(place.relay(jupyter.HOST, port))
-        publication = stack.enter_context(_published(directory, record))
-        stack.enter_context(_walltime(publication, children))
-        await stack.enter_async_context(exposed.serving(place, publication))
+        at_home = Aside()
+        publication = await stack.enter_async_context(_published(directory, record, at_home))
+        stack.enter_context(_walltime(publication, children, at_home))
+        stack.enter_context(_sweeping(directory, record, children))
+        await stack.enter_async_context(exposed.serving(place, publication, at_home))
         place.ready()
         _tell_how_to_connect(record)
         return await asyncio.shield(server.ended)
+
+
+def _warn_of_others(directory: Home) -> None:
+    whole = directory.path.parent
+    others = files.other_writers(whole)
+    if others:
+        say(
+            f"{whole} can be written by {others}: who does so can act as you, in your sessions "
+            f"too; `chmod go-w {whole}` ends that"
+        )
 
 
 def _draft(options: Options, env: Mapping[str, str]) -> Record:
@@ -150,10 +170,15 @@ def _draft(options: Options, env: Mapping[str, str]) -> Record:
         started=int(time.time()),
         ends_at=job.ends_at,
         log=_log_path(),
-        version=version("jlab-remote"),
+        version=VERSION,
     )
+    return _checked(draft)
+
+
+def _checked(draft: Record) -> Record:
+    """Better now than when JupyterLab is up; raises JlabError."""
     try:
-        render(draft)  # better now than when JupyterLab is up
+        render(draft)
     except RecordError as error:
         raise JlabError(f"this session cannot be described to others: {error}") from error
     return draft
@@ -219,17 +244,17 @@ async def _endpoint(
     if command is None:
         yield draft
         return
-    nonce = secrets.token_hex(16)
+    nonce, knock = secrets.token_hex(16), secrets.token_hex(16)
+    door = endpoint.Endpoint(
+        nonce=nonce, secret=knock, command=command, children=children, before=place.tend
+    )
     with endpoint.listen(ports, loopback=draft.scheduler == "local") as listener:
-        serving = asyncio.ensure_future(
-            endpoint.serve(
-                listener, nonce=nonce, command=command, children=children, before=place.tend
-            )
-        )
+        serving = asyncio.ensure_future(door.serve(listener))
         try:
             yield replace(
                 draft,
                 nonce=nonce,
+                knock=knock,
                 ssh_port=listener.getsockname()[1],
                 sshd_config=str(place.sshd_config),
             )
@@ -237,68 +262,38 @@ async def _endpoint(
             serving.cancel()
 
 
-async def _jupyter(
-    command: list[str],
-    extra: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    token: str,
-    place: SessionDirectory,
-    children: Children,
-) -> tuple[Child, int]:
-    """Start JupyterLab and wait until it answers: the process and its port."""
-    labconfig = files.private_directory(place.settings / jupyter.PAGE_CONFIG.parent)
-    place.write(labconfig / jupyter.PAGE_CONFIG.name, jupyter.PAGE_CONFIG_TEXT)
-    its_env = jupyter.environment(env, token=token, runtime=place.runtime, settings=place.settings)
-    for _ in range(_PORTS_TO_TRY):
-        port = place.reserve_port()
-        ours = jupyter.arguments(port, extra, is_root=os.geteuid() == 0)
-        server = children.start([*command, *ours], env=its_env)
-        if await _answers(server, port, token=token, place=place):
-            return server, port
-        if not endpoint.is_taken(jupyter.HOST, port):
-            code = server.ended.result()
-            raise JlabError(
-                f"jupyter-lab ended with exit code {code} before it answered: "
-                "its own messages stand above",
-                code=code or FAILED,
-            )
-        say(f"another program took port {port} first: trying the next one")
-    raise JlabError(f"{_PORTS_TO_TRY} ports in a row were taken by other programs")
+@contextlib.asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Future[_T]]:
+    """Begin it now, to be awaited when there is nothing else to do."""
+    task = asyncio.ensure_future(work)
+    await asyncio.sleep(0)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
-async def _answers(server: Child, port: int, *, token: str, place: SessionDirectory) -> bool:
-    """Wait until JupyterLab answers (True) or ends (False), however long it takes."""
-    started = told = time.monotonic()
-    while not server.ended.done():
-        # The token goes to our own child alone, so whose socket it is comes first.
-        if (
-            jupyter.accepts(port)
-            and jupyter.belongs_to(port, server.pid)
-            and await asyncio.to_thread(jupyter.answers, port, token=token, runtime=place.runtime)
-        ):
-            say(f"JupyterLab answers, {time.monotonic() - started:.1f} s after its start")
-            return True
-        if time.monotonic() - told > _PATIENCE:
-            told = time.monotonic()
-            say(f"JupyterLab has not answered for {told - started:.0f} s; still waiting")
-        await asyncio.wait([server.ended], timeout=_POLL)
-    return False
-
-
-@contextlib.contextmanager
-def _published(directory: Home, record: Record) -> Iterator[Publication]:
+@contextlib.asynccontextmanager
+async def _published(directory: Home, record: Record, at_home: Aside) -> AsyncIterator[Publication]:
     """The session can be found for as long as this lasts."""
     publication = Publication(directory.sessions, record)
-    try:
-        yield publication
-    finally:
+
+    def withdraw() -> None:
         publication.withdraw()
         submit.note_end(directory)
 
+    try:
+        yield publication
+    finally:
+        try:
+            await at_home.done(withdraw, timeout=_HOME_TIMEOUT)
+        except asyncio.TimeoutError:
+            say(f"{directory.path} does not answer: the record of this session may stay there")
+
 
 @contextlib.contextmanager
-def _walltime(publication: Publication, children: Children) -> Iterator[None]:
+def _walltime(publication: Publication, children: Children, at_home: Aside) -> Iterator[None]:
     """Warn before the job's end, and publish a new end when the scheduler moves it."""
     record = publication.record
     if record.scheduler == schedulers.local.NAME:
@@ -306,20 +301,54 @@ def _walltime(publication: Publication, children: Children) -> Iterator[None]:
         return
 
     async def ask(command: list[str]) -> Answer:
-        try:
-            return Answer(*await children.output(command, timeout=_SCHEDULER_TIMEOUT))
-        except JlabError:  # no such command on this node, or a scheduler that does not answer
-            return Answer(FAILED, "")
+        return await _ask(children, command)
 
-    def moved(ends_at: int) -> None:
-        with contextlib.suppress(JlabError):  # a full disk: the old end stands, and is wrong
-            publication.amend(ends_at=ends_at)
+    async def moved(ends_at: int) -> bool:
+        amend = functools.partial(publication.amend, ends_at=ends_at)
+        try:
+            await at_home.done(amend, timeout=_HOME_TIMEOUT)
+        except (JlabError, asyncio.TimeoutError):  # a full disk: the old end stands, and is wrong
+            return False
+        return True
 
     following = asyncio.ensure_future(walltime.follow(record, ask=ask, moved=moved, say=say))
     try:
         yield
     finally:
         following.cancel()
+
+
+@contextlib.contextmanager
+def _sweeping(directory: Home, record: Record, children: Children) -> Iterator[None]:
+    """Meanwhile remove what earlier sessions left that were killed, and nobody came back to."""
+
+    async def sweep() -> None:
+        scheduler = schedulers.TABLE[record.scheduler]
+        asked_at = time.time()
+        answer = await _ask(children, scheduler.mine(record.user))
+        found = scheduler.parse_mine(answer)
+        if found is not None:
+            roll = jobs.roll(scheduler, record.cluster, found, asked_at=asked_at)
+            await Aside().done(functools.partial(_sweep, directory, roll), timeout=_SWEEP_TIMEOUT)
+
+    sweeping = asyncio.ensure_future(sweep())
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+
+
+def _sweep(directory: Home, roll: Roll) -> None:
+    published, _ = sessions.read_all(directory.sessions)
+    sessions.sweep(published, [roll])
+
+
+async def _ask(children: Children, command: list[str]) -> Answer:
+    """No such command on this node, or a scheduler that does not answer: a failure like others."""
+    try:
+        return Answer(*await children.output(command, timeout=_SCHEDULER_TIMEOUT))
+    except JlabError:
+        return Answer(FAILED, "")
 
 
 def _tell_how_to_connect(record: Record) -> None:

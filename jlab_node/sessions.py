@@ -17,8 +17,12 @@ from .errors import UNAVAILABLE, JlabError
 from .record import Record, RecordError, parse, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from .roll import Roll
+
+    _Stamp = tuple[int, int]
 
 _BURIED = ".dead-"
 
@@ -61,6 +65,19 @@ def withdraw(published: Published) -> bool:
     except OSError:
         return False
     return True
+
+
+def sweep(published: Iterable[Published], rolls: Sequence[Roll]) -> None:
+    """Remove the records, the newest first, of sessions that are over and were not withdrawn.
+
+    Not the newest of a name: whoever connects to that is told how it ended.
+    """
+    seen: set[str] = set()
+    for each in published:
+        name = each.record.name
+        if name in seen and any(roll.is_over(each.record) for roll in rolls):
+            withdraw(each)
+        seen.add(name)
 
 
 class Publication:
@@ -127,7 +144,7 @@ def _buried(directory: Path, scheduler: str, cluster: str) -> Iterator[tuple[Pat
     """Those of one cluster, as far as the records tell."""
     for path in directory.glob(f"{_BURIED}{scheduler}-*"):
         with contextlib.suppress(OSError, ValueError, RecordError):
-            record = parse(path.read_text(encoding="utf-8"))
+            record = parse(_text(path))
             if record.is_of(scheduler, cluster):
                 yield path, record
 
@@ -137,17 +154,64 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:
-    """All records, newest first, and the files that hold none.
+class Shelf:
+    """The records, for whoever looks again and again, or not at all of them.
 
-    The directory is listed before files are opened: listing is what makes NFS look again.
+    A file is read when its record is asked for, and again when it has changed.
     """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._known: dict[str, tuple[_Stamp, Published | Unreadable | None]] = {}
+
+    def look(
+        self, *, name: str | None = None, jobs: Container[str] | None = None
+    ) -> Iterator[Published | Unreadable]:
+        """Newest first, what is there now; only sessions of that name, or of those jobs.
+
+        The directory is listed before files are opened: listing is what makes NFS look again.
+        """
+        for stamp, file in sorted(self._listed(name, jobs), reverse=True):
+            found = self._read(file, stamp)
+            if found:
+                yield found
+
+    def _listed(
+        self, name: str | None, jobs: Container[str] | None
+    ) -> Iterator[tuple[_Stamp, str]]:
+        try:
+            with os.scandir(self._directory) as entries:
+                for each in entries:
+                    if not each.name.startswith(".") and _is_of(each.name, name, jobs):
+                        yield _stamp(each), each.name
+        except OSError:
+            return
+
+    def _read(self, file: str, stamp: _Stamp) -> Published | Unreadable | None:
+        known = self._known.get(file)
+        if known is None or known[0] != stamp:
+            known = self._known[file] = stamp, _read(self._directory / file)
+        return known[1]
+
+
+def _is_of(file: str, name: str | None, jobs: Container[str] | None) -> bool:
+    """By the name of its file, which is the id of its session."""
+    parts = file.split("-", 2)
+    return name in (None, parts[-1]) and (jobs is None or (len(parts) == 3 and parts[1] in jobs))
+
+
+def _stamp(entry: os.DirEntry[str]) -> _Stamp:
+    """What changes when a file does; the time comes first."""
     try:
-        paths = [path for path in directory.iterdir() if not path.name.startswith(".")]
+        found = entry.stat()
     except OSError:
-        return [], []
-    newest = sorted(paths, key=_published_at, reverse=True)
-    found = [_read(path) for path in newest]
+        return 0, 0  # it vanished since it was listed
+    return found.st_mtime_ns, found.st_ino
+
+
+def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:
+    """All records, newest first, and the files that hold none."""
+    found = list(Shelf(directory).look())
     return (
         [each for each in found if isinstance(each, Published)],
         [each for each in found if isinstance(each, Unreadable)],
@@ -193,7 +257,7 @@ def _published_at(path: Path) -> int:
 
 def _read(path: Path) -> Published | Unreadable | None:
     try:
-        record = parse(path.read_text(encoding="utf-8"))
+        record = parse(_text(path))
     except FileNotFoundError:
         return None  # its session ended between listing and opening
     except RecordError as error:
@@ -204,6 +268,14 @@ def _read(path: Path) -> Published | Unreadable | None:
     if path.name != record.id:
         return Unreadable(path, f"it says it is {record.id}")
     return Published(path, record)
+
+
+def _text(path: Path) -> str:
+    """As ~/.jlab/connect reads it; raises OSError, ValueError, RecordError if it is not ours."""
+    with path.open("rb") as file:  # a text file would take "\r" for the end of a line, too
+        if os.fstat(file.fileno()).st_uid != os.geteuid():
+            raise RecordError("it is another user's")
+        return file.read().decode("utf-8")
 
 
 def printable(path: Path) -> str:

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import os
 import re
 import shutil
@@ -37,13 +39,15 @@ from .record import is_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
+    from typing import Callable
 
-    from .relay import Streams
+    from .relay import Side
 
 NEWEST = "lab"  # the link, and the default name of a session
 CONTROL = "control"
 _ENTER = "enter"
-_LOCK_TIMEOUT = 10.0  # seconds
+_ALIVE = "alive"
+_LOCK_TIMEOUT = 30.0  # seconds: a hundred may start at once
 _IF_FOREIGN = ": ask the administrators to remove it, and until then use another node"
 
 
@@ -71,7 +75,7 @@ class SessionDirectory:
             with self._lock():
                 self._sweep()
                 self.path = Path(tempfile.mkdtemp(dir=self.base, prefix=""))
-                self._alive = FileLock(self.path / "alive", mode=0o600)
+                self._alive = FileLock(self.path / _ALIVE, mode=0o600)
                 self._alive.acquire(timeout=_LOCK_TIMEOUT)  # a `connect` may be looking at it
             try:
                 self.runtime.mkdir(mode=0o700)
@@ -164,13 +168,17 @@ class SessionDirectory:
 
     def tend(self) -> None:
         """Clear away what killed sessions left; not now, if another session is at it."""
-        with contextlib.suppress(OSError, JlabError), self._lock(timeout=0):
-            self._sweep()
+        with contextlib.suppress(OSError, JlabError):
+            if _dead(self.base):  # before each connection: mostly there is nothing to do
+                with self._lock(timeout=0):
+                    self._sweep()
 
     def _sweep(self) -> None:
-        for dead in _dead(self.base):
+        found = _dead(self.base)
+        for dead in found:
             shutil.rmtree(dead, ignore_errors=True)
-        self._point_links()
+        if found:
+            self._point_links()
 
     def ready(self) -> None:
         """The session is no longer `starting`."""
@@ -190,14 +198,17 @@ class SessionDirectory:
     async def relay(self, host: str, port: int) -> AsyncIterator[None]:
         """Carry each connection to a socket of this session to JupyterLab at `host:port`."""
 
-        async def to_jupyterlab(_: int) -> Streams:
-            return await asyncio.open_connection(host, port, limit=relay.CHUNK)
+        loop = asyncio.get_running_loop()
 
-        async def to_the_askers_own(pid: int) -> Streams:
+        async def to_jupyterlab(_: int, make: Callable[[], Side]) -> None:
+            await loop.create_connection(make, host, port)
+
+        async def to_the_askers_own(pid: int, make: Callable[[], Side]) -> None:
             session = _session_above(pid, self.base)
             if session in (None, self.path):
-                return await to_jupyterlab(pid)
-            return await asyncio.open_unix_connection(session / "direct", limit=relay.CHUNK)
+                await to_jupyterlab(pid, make)
+            else:
+                await loop.create_unix_connection(make, str(session / "direct"))
 
         direct = self.path / "direct"
         newest = self.socket(NEWEST)
@@ -245,8 +256,9 @@ def starting(base: Path) -> list[str]:
     return sorted(text for text in found if is_id(text))
 
 
-def _session_directories(base: Path) -> Iterator[Path]:
-    return (path for path in base.iterdir() if path.is_dir() and not path.is_symlink())
+def _session_directories(base: Path) -> list[Path]:
+    with os.scandir(base) as entries:
+        return [Path(each) for each in entries if each.is_dir(follow_symlinks=False)]
 
 
 def _dead(base: Path) -> list[Path]:
@@ -254,14 +266,17 @@ def _dead(base: Path) -> list[Path]:
 
 
 def _is_alive(directory: Path) -> bool:
-    lock = FileLock(directory / "alive", mode=0o600)
+    """Whoever looks shares the lock with others that look, and a hundred are looked at quickly."""
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        descriptor = os.open(directory / _ALIVE, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:  # of another kind: no descriptor is free, and nobody can tell
+        return error.errno not in (errno.ENOENT, errno.ELOOP)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # it is held, or nobody can tell: then nothing is removed
         return True
-    except OSError:
-        return False
-    lock.release()
+    finally:
+        os.close(descriptor)
     return False
 
 

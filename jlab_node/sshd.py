@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from .home import Home
 
+LOGIN_GRACE = 60  # seconds to show a key
+
 _ELSEWHERE = "/usr/sbin:/usr/local/sbin:/sbin:/usr/lib/ssh"
 
 # What belongs to a terminal or a login, not to the job.
@@ -46,7 +48,7 @@ PidFile none
 PrintMotd no
 PrintLastLog no
 LogLevel VERBOSE
-LoginGraceTime 20
+LoginGraceTime {login_grace}
 MaxSessions 100
 # A laptop that sleeps for ten minutes finds its shell again.
 ClientAliveInterval 30
@@ -87,6 +89,7 @@ def config(home: Home, *, user: str, user_keys: Path | None, env: Mapping[str, s
         authorized_keys=" ".join(_quoted(path, tokens=True) for path in keys),
         # Elsewhere "@" means a host; and whoever we are, sshd can let nobody else in.
         allow_users="" if "@" in user else f"AllowUsers {user}\n",
+        login_grace=LOGIN_GRACE,
         set_env=set_env(env),
     )
 

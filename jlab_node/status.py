@@ -48,8 +48,11 @@ def living(home: Home, *, user: str, unchecked: bool = False) -> list[Published]
 
     Those of this cluster come first, as ssh goes to no other: a home may be seen from several.
     """
-    published, _ = sessions.read_all(home.sessions)
-    found = published if unchecked else jobs.living(published, user)
+    found, _ = sessions.read_all(home.sessions)
+    if not unchecked:
+        rolls = jobs.rolls(found, user)
+        sessions.sweep(found, rolls)
+        found = jobs.listed(found, rolls)
     return sorted(found, key=lambda each: not jobs.can_tell(each.record))
 
 

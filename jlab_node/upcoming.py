@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import time
 from typing import TYPE_CHECKING
 
 from . import expected, jobs, sessions, submit, wording
 from .queue import Queue
+from .roll import SKEW
+from .schedulers import local
 from .schedulers.job import State
+from .sessions import Published
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .home import Home
     from .jobs import Site
+    from .record import Record
+    from .roll import Roll
     from .schedulers.job import Status
 
 
@@ -24,34 +30,40 @@ class Upcoming:
     def __init__(self, home: Home, site: Site | None, *, user: str, wanted: str | None) -> None:
         self._home = home
         self._site = site
+        self._user = user
+        self._shelf = sessions.Shelf(home.sessions)
         self._wanted = wanted  # None: a session of any name
         self._queue = (
             Queue(site.scheduler, user=user, directory=home.path / "queue") if site else None
         )
         self._expected: list[Status] = []  # as of the queue's last answer
+        self._roll: Roll | None = None  # the same, as to what it says of records
         self._began_at = time.time()
 
     def jobs(self, *, max_age: float) -> list[Status]:
         """Those jobs, the one that is nearest to being a session first."""
-        if self._queue is None:
+        if self._site is None or self._queue is None:
             return []
+        self._began_at = min(self._began_at, time.time())  # the clock may have been set back
         if self._queue.look(max_age=max_age):
             found = self._queue.jobs
+            self._roll = self._call_roll(self._site, self._queue)
             self._expected = [each for each in found if self._is_expected(each, self._wanted)]
-            if self._site and not self._queue.problem:
+            if not self._queue.problem:
                 sessions.exhume_others(
                     self._home.sessions,
                     self._site.scheduler.NAME,
                     {each.job_id for each in found},
                     cluster=self._site.cluster,
                 )
-        if not self._expected:
-            return []
+        published = self._published(self._expected)
         return [
             each
             for each in self._expected
             # One that ran a moment ago may have been cancelled since.
-            if (each.state is State.QUEUED or self.is_known) and not self.has_session(each)
+            if (each.state is State.QUEUED or self.is_known)
+            and each.job_id not in published
+            and not self._had_session(each)
         ]
 
     def _is_expected(self, status: Status, wanted: str | None) -> bool:
@@ -65,7 +77,7 @@ class Upcoming:
 
     def has_session(self, job: Status) -> bool:
         """Whether that job has or had one: then it is a record that tells, or nothing does."""
-        return job.job_id in self._published() or self._had_session(job)
+        return job.job_id in self._published([job]) or self._had_session(job)
 
     def _had_session(self, job: Status) -> bool:
         """Whether it died, and the job runs on; one that is queued again will have another."""
@@ -75,7 +87,7 @@ class Upcoming:
             self._site.scheduler.NAME,
             job.job_id,
             cluster=self._site.cluster,
-            since=job.starts_at and job.starts_at - jobs.SKEW,
+            since=job.starts_at and job.starts_at - SKEW,
         )
 
     def forget(self, job_id: str) -> None:
@@ -84,11 +96,29 @@ class Upcoming:
             self._queue.jobs = [each for each in self._queue.jobs if each.job_id != job_id]
             self._expected = [each for each in self._expected if each.job_id != job_id]
 
-    def _published(self) -> set[str]:
-        """The jobs of this cluster that have a record."""
+    def _published(self, found: Sequence[Status]) -> set[str]:
+        """Those of these jobs of this cluster that have a record; no other record is opened."""
         assert self._site is not None  # noqa: S101
-        published, _ = sessions.read_all(self._home.sessions)
-        return {each.record.job_id for each in published if self._site.has(each.record)}
+        ids = {each.job_id for each in found}
+        return {
+            each.record.job_id
+            for each in self._shelf.look(jobs=ids)
+            if isinstance(each, Published) and self._site.has(each.record)
+        }
+
+    def is_over(self, record: Record) -> bool:
+        """Whether its job is known to have ended: by the list that is here, no further question."""
+        roll = self._local_roll if record.scheduler == local.NAME else self._roll
+        return roll is not None and roll.is_over(record)
+
+    def _call_roll(self, site: Site, queue: Queue) -> Roll | None:
+        if queue.problem:
+            return None
+        return jobs.roll(site.scheduler, site.cluster, queue.jobs, asked_at=queue.asked_at)
+
+    @functools.cached_property
+    def _local_roll(self) -> Roll | None:
+        return jobs.local_roll(self._user)
 
     @property
     def is_known(self) -> bool:
@@ -98,14 +128,14 @@ class Upcoming:
     @property
     def problem(self) -> str:
         """That the scheduler does not answer, and why; "" where it does."""
-        if self._site is None or self._queue is None or not self._queue.problem:
+        if self._queue is None or not self._queue.problem:
             return ""
-        return f"{self._site.scheduler.TITLE} does not answer ({self._queue.problem})"
+        return f"{self._queue.scheduler.TITLE} does not answer ({self._queue.problem})"
 
     def nothing(self, *, names: Sequence[str]) -> str:
         """That there is none of the wanted name; `names`: the sessions that there are."""
         mine = self._queue.jobs if self._queue else []
-        published = self._published() if mine else set()
+        published = self._published(mine) if mine else set()
         others = [each for each in mine if each.job_id not in published]
         dead = [each for each in others if self._had_session(each)]
         return wording.nothing(

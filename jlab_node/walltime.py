@@ -23,21 +23,24 @@ async def follow(
     record: Record,
     *,
     ask: Callable[[list[str]], Awaitable[Answer]],
-    moved: Callable[[int], None],
+    moved: Callable[[int], Awaitable[bool]],
     say: Callable[[str], None],
 ) -> None:
-    """Until cancelled: `say` the warnings that fall due, tell `moved` of each new end."""
+    """Until cancelled: `say` the warnings that fall due, tell `moved` of each new end.
+
+    Where that fails, `moved` is told again the next time.
+    """
     scheduler = schedulers.TABLE[record.scheduler]
-    ends_at = record.ends_at
+    ends_at = known = record.ends_at
     while ends_at is not None:
         left = ends_at - time.time()
         due = max((each for each in WARNINGS if each < left), default=0)
         pause = left - due if left > 0 else _REFRESH  # some sites let a job outlive its end
         await asyncio.sleep(max(min(pause, _REFRESH), 1.0))
         found = scheduler.parse_one(record.job_id, await ask(scheduler.one(record.job_id)[0]))
-        if found is not None and found.ends_at and found.ends_at != ends_at:
-            ends_at = found.ends_at
-            moved(ends_at)
+        ends_at = (found and found.ends_at) or ends_at
+        if ends_at != known and await moved(ends_at):
+            known = ends_at
         if due and ends_at - time.time() <= due:
             say(warning(record, ends_at, now=time.time()))
 

@@ -89,6 +89,13 @@ def elsewhere(record: Record) -> str:
     )
 
 
+def cleared(count: int) -> str:
+    """Beside the session whose end has been told."""
+    if count == 1:
+        return "so is 1 other session; its record is removed"
+    return f"so are {count} other sessions; their records are removed"
+
+
 def waiting(ahead: Sequence[Status], *, now: float) -> str:
     """How it stands with the first of these jobs; what matters most comes first."""
     first = ahead[0]

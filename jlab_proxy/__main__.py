@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from . import connect
@@ -25,6 +26,7 @@ def main() -> NoReturn:
             connect.say(line)
         sys.exit(error.code)
     except OSError as error:  # a full disk, a home that is gone: nothing that we foresaw here
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left would be tried again at the end
         connect.say(f"{error.filename or 'input or output'}: {error.strerror or error}")
         sys.exit(1)
     except KeyboardInterrupt:

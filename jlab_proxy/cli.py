@@ -15,7 +15,7 @@ from . import close as closing
 from . import connect as connecting
 from . import setup as setting_up
 from .errors import FAILED, UNAVAILABLE, USAGE, JlabError
-from .screen import Screen, copy
+from .screen import Screen, copy, take_any_text
 from .signals import leaving
 
 _config_option = click.option(
@@ -25,14 +25,17 @@ _config_option = click.option(
 
 def main() -> NoReturn:
     """Run the command; raises JlabError."""
+    take_any_text()
     code: object = 0
     try:
         code = cli(prog_name="jlab-proxy", standalone_mode=False)
+        print(end="", flush=True)  # a disk that is full is told of here, not at the very end
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.Abort:
-        print(file=sys.stderr)
+    except click.Abort as error:
+        if error.__cause__ is None:  # it was at a question; elsewhere click has ended the line
+            print(file=sys.stderr)
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -318,4 +321,4 @@ def connect(**_: object) -> None:
 
     Example:  jlab-proxy connect jlab+gricad   (to see what it says)
     """
-    connecting.main(sys.argv[2:])
+    connecting.main(sys.argv[sys.argv.index("connect") + 1 :])  # after `jlab-proxy --`

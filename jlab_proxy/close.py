@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import PurePath
 from typing import TYPE_CHECKING
-
-import psutil
 
 from . import login, names, ports, ssh, sshconfig
 
@@ -14,9 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .paths import Paths
-
-_PATIENCE = 8.0  # seconds that an ssh has to end
-_NAMES = ("jlab-proxy", "jlab_proxy", "jlab-proxy.exe")
 
 
 def close(paths: Paths, alias: str) -> list[str]:
@@ -38,23 +31,10 @@ def _end_tunnels(paths: Paths, alias: str) -> list[int]:
         if _leads_to(ports.tunnel_words(process), paths, alias)
     ]
     # A `jlab-proxy open` would come back by itself.
-    keepers = [_keeper(process) for process in found]
+    keepers = [ports.keeper(process) for process in found]
     ended = [process for process in (*keepers, *found) if process is not None]
-    for process in ended:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    psutil.wait_procs(ended, timeout=_PATIENCE)
+    ports.end(ended)
     return [process.pid for process in found]
-
-
-def _keeper(process: psutil.Process) -> psutil.Process | None:
-    """The `jlab-proxy open` that has started this ssh; None: somebody else has."""
-    with contextlib.suppress(psutil.Error):
-        parent = process.parent()
-        words = parent.cmdline() if parent else []
-        if "open" in words and any(PurePath(each).name in _NAMES for each in words):
-            return parent
-    return None
 
 
 def _leads_to(words: Sequence[str], paths: Paths, alias: str) -> bool:

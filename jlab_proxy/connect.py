@@ -25,14 +25,17 @@ def main(arguments: Sequence[str], *, platform: str = os.name) -> NoReturn:
     """Become ssh; raises JlabError."""
     host, options = _parse(arguments)
     where = target.parse_host(host)
+    files, share = paths.locate(options.get("-F")), "--no-share" not in options
     command = ssh.command(
-        paths.locate(options.get("-F")),
+        files,
         where.alias,
         ssh.remote_command(
             "connect", _for_the_cluster(where, options.get("--port")), alias=where.alias
         ),
-        share="--no-share" not in options,
+        share=share,
     )
+    if share:
+        _begin_anew_if_stuck(files)
     sys.stdout.flush()
     try:
         if platform == "nt":  # exec would be a new process there, and ssh would see this one end
@@ -72,6 +75,13 @@ def _for_the_cluster(where: target.Target, port: str | None) -> list[str]:
     if port is not None:
         words.append(f"--port={port}" if is_free(int(port)) else f"--taken={port}")
     return words
+
+
+def _begin_anew_if_stuck(files: paths.Paths) -> None:
+    from . import masters
+
+    if masters.forget_silent(files):
+        say("the shared connection to the login node does not react: beginning a new one")
 
 
 def _columns() -> int:

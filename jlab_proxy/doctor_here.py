@@ -129,18 +129,24 @@ def block(paths: Paths, target: Target) -> Check:
     if not text:
         return Check("block", FAILURE, f"{paths.config} has none for {target.host}", setup)
     command = re.search(r"^ *ProxyCommand (.*)$", text, re.M)
-    program = _first_word(command[1]) if command else ""
+    program, *files = _paths(command[1]) if command else [""]
     if shutil.which(program) is None:
         found = f"its ProxyCommand {printable(program)!r} is not a program (any more)"
         return Check("block", FAILURE, found, f"write it again: {setup}")
+    for each in files:
+        if not os.path.exists(each):  # noqa: PTH110
+            found = f"its ProxyCommand names {printable(each)!r}, which is not there (any more)"
+            return Check("block", FAILURE, found, f"write it again: {setup}")
     return Check("block", OK, f"{paths.config} has one for {target.host}")
 
 
-def _first_word(command: str) -> str:
+def _paths(command: str) -> list[str]:
+    """The first word, and those of the others that are paths."""
     try:
-        return (shlex.split(command) or [""])[0].replace("%%", "%")
+        program, *others = [word.replace("%%", "%") for word in shlex.split(command)]
     except ValueError:
-        return command
+        return [command]
+    return [program, *(word for word in others if word.startswith("/"))]
 
 
 def order(paths: Paths, target: Target) -> Check:

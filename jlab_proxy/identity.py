@@ -65,17 +65,22 @@ def _keygen(*arguments: str) -> str:
 def pin(known_hosts: str, target: Target, host_key: str | None) -> str:
     """Text of known_hosts with this key, and no other, for the sessions behind the alias."""
     names = _names(target)
-    kept = [line for line in known_hosts.splitlines() if line.split(" ")[0] != names]
+    kept = [line for line in _lines(known_hosts) if line.split(" ")[0] != names]
     return "".join(f"{line}\n" for line in [*kept, *([f"{names} {host_key}"] if host_key else [])])
 
 
 def pinned(known_hosts: str, target: Target) -> str | None:
     """The key that text of known_hosts has for the sessions behind the alias."""
-    for line in known_hosts.splitlines():
+    for line in _lines(known_hosts):
         names, _, host_key = line.partition(" ")
         if names == _names(target):
-            return host_key
+            return host_key.strip()
     return None
+
+
+def _lines(text: str) -> list[str]:
+    """As ssh sees them: str.splitlines knows ten more separators."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _names(target: Target) -> str:

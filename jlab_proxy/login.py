@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import ssh
+from . import masters, ssh
 from .errors import JlabError
 from .screen import printable
 
@@ -60,7 +60,7 @@ class Login:
         with tempfile.TemporaryFile() as errors:
             try:
                 done = subprocess.run(
-                    ssh.command(self.paths, self.alias, remote, share=self.share, batch=batch),
+                    self._command(remote, batch=batch),
                     input=stdin.encode(),
                     stdout=subprocess.PIPE,
                     stderr=errors if batch else None,
@@ -79,7 +79,7 @@ class Login:
     def run(self, show: Callable[[IO[bytes]], None], verb: str, *arguments: str) -> int:
         """`jlab-node VERB` there, its stdout shown as it comes; the exit code."""
         remote = ssh.remote_command("jlab-node", [verb, *arguments], alias=self.alias)
-        command = ssh.command(self.paths, self.alias, remote, share=self.share)
+        command = self._command(remote)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         assert process.stdout is not None  # noqa: S101
         try:
@@ -89,6 +89,11 @@ class Login:
         finally:
             process.terminate()
             process.wait()
+
+    def _command(self, remote: str, *, batch: bool = False) -> list[str]:
+        if self.share:
+            masters.forget_silent(self.paths)
+        return ssh.command(self.paths, self.alias, remote, share=self.share, batch=batch)
 
     def end_shared(self) -> bool:
         """End the shared connection and all that rides on it; whether there was one of ours."""
@@ -102,6 +107,7 @@ class Login:
         control_path = self.paths.control_path() if self.share else None
         if control_path is None:
             return False
+        masters.forget_silent(self.paths)
         return ssh_succeeds(ssh.tell_master(word, self.paths, self.alias, control_path))
 
 
@@ -162,7 +168,7 @@ def parse(output: str, *, alias: str) -> dict[str, Any]:
             continue
         try:
             answer: dict[str, Any] = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         version = answer["format"]
         if type(version) is not int or version < 1:

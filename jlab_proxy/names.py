@@ -39,7 +39,7 @@ def _file(paths: Paths) -> str:
 
 def seen(paths: Paths) -> dict[str, list[str]]:
     """The names of the sessions last seen, by alias."""
-    with contextlib.suppress(JlabError, ValueError):
+    with contextlib.suppress(JlabError, ValueError, RecursionError):
         found = json.loads(sshconfig.read(_file(paths)) or "{}")
         if isinstance(found, dict):
             return {

@@ -26,7 +26,7 @@ class Paths:
         """ControlPath of shared login connections; None where ssh could not make the socket."""
         longest = 107 if platform == "linux" else 103  # of a socket's path: macOS, BSD
         too_long = len(os.fsencode(self.directory)) + _ADDED > longest
-        if too_long or '"' in self.directory or not os.path.isdir(self.directory):  # noqa: PTH112
+        if too_long or '"' in self.directory or not os.access(f"{self.directory}/", os.W_OK):
             return None
         return '"' + self.directory.replace("%", "%%") + '/login-%C"'
 

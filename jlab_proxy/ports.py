@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 import psutil
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .target import Target
 
 FIRST_EXTRA = 8787  # what Dask's dashboard has where it is free
+_PATIENCE = 8.0  # seconds that an ssh has to end
+_NAMES = ("jlab-proxy", "jlab_proxy", "jlab-proxy.exe")
 
 
 def lead(paths: Paths, target: Target) -> tuple[int, list[str]]:
@@ -82,10 +84,14 @@ def _free_from(first: int, taken: Iterable[int]) -> int:
 
 
 def check_free(port: int, target: Target) -> None:
-    """Raises JlabError, which says who has the port."""
+    """Raises JlabError, which says who has the port. What an `open` that was killed left goes."""
     if connect.is_free(port):
         return
     found = next(holders(port), None)
+    if found and _is_left_behind(found):
+        end([found])
+        if connect.is_free(port):
+            return
     if found is None:
         raise JlabError(
             f"localhost:{port} is taken by a program of another user: choose another port with "
@@ -98,6 +104,32 @@ def check_free(port: int, target: Target) -> None:
     if tunnel_words(found):
         remedy = f"jlab-proxy close {target.alias} ends it"
     raise JlabError(f"localhost:{port} is taken by process {found.pid} ({command}): {remedy}")
+
+
+def _is_left_behind(process: psutil.Process) -> bool:
+    """Whether that is the ssh of a `jlab-proxy open` which could not end it."""
+    with contextlib.suppress(psutil.Error):
+        ours = bool(tunnel_words(process)) and connect.OPEN in process.environ()
+        return ours and keeper(process) is None
+    return False
+
+
+def keeper(process: psutil.Process) -> psutil.Process | None:
+    """The `jlab-proxy open` that has started this ssh; None: somebody else has."""
+    with contextlib.suppress(psutil.Error):
+        parent = process.parent()
+        words = parent.cmdline() if parent else []
+        if "open" in words and any(PurePath(each).name in _NAMES for each in words):
+            return parent
+    return None
+
+
+def end(processes: Sequence[psutil.Process]) -> None:
+    """SIGTERM, and some patience."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    psutil.wait_procs(processes, timeout=_PATIENCE)
 
 
 def holders(port: int) -> Iterator[psutil.Process]:

@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,9 +14,19 @@ if TYPE_CHECKING:
 
 _CLEAR = "\r\x1b[K"
 # Control characters, halves of surrogate pairs, and what turns the direction of writing.
-_OBEYED = r"[^\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+_OBEYED = (
+    r"[^\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]"
+    r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 _COLOURS = re.compile(r"(\x1b\[[0-9;]{0,16}m)")
 _CONTROLS = r"[^\t\x20-\x7e\u00a1-\U0010ffff]"
+
+
+def take_any_text() -> None:
+    """What is no text in the user's locale is no error: read as it is, and shown as "?"."""
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def printable(text: str) -> str:

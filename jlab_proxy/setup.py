@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -10,20 +11,24 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import click
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from . import connect, identity, login, sshconfig
+from . import connect, identity, launcher, login, sshconfig
 from .errors import USAGE, JlabError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Callable
+
     from .login import Login
     from .paths import Paths
     from .target import Target
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?")
+_PATIENCE = 10.0  # seconds for another setup to write
 _SOCKET_DIR = re.compile(r"/[A-Za-z0-9._/-]{1,70}")
 
 
@@ -41,27 +46,24 @@ class Answers:
 def setup(paths: Paths, target: Target, answers: Answers) -> None:
     """Make `ssh jlab+ALIAS` work; raises JlabError, and then nothing is half written."""
     before = sshconfig.read(paths.config)
-    port = answers.port or sshconfig.unused_port(before, target.host, is_free=connect.is_free)
-    for host, taken in sshconfig.forwards(before).items():
-        if taken.port == port and host != target.host:
-            raise JlabError(f"port {port} is {host}'s already: choose another with --port")
+    _port(before, target, answers)  # says at once if it is another's
     cluster = login.find(paths, target.alias)
     if not answers.dry_run:
         identity.make_directory(paths)  # the connection is shared through it
     about = _checked(cluster.ask("setup", "--dry-run"))
     _report(target, about)
-    block = sshconfig.Block(
-        target=target,
-        user=about["user"],
-        port=port,
-        socket=f"{about['socket_dir']}/{target.session or 'lab'}.sock",
-        proxy=ourselves(),
-        paths=paths,
-        share=cluster.share,
-        mux=answers.mux,
-    )
 
     def merge(text: str) -> str:
+        block = sshconfig.Block(
+            target=target,
+            user=about["user"],
+            port=_port(text, target, answers),
+            socket=f"{about['socket_dir']}/{target.session or 'lab'}.sock",
+            proxy=launcher.words(paths, ourselves()),
+            paths=paths,
+            share=cluster.share,
+            mux=answers.mux,
+        )
         return sshconfig.merge(text, block)
 
     if not _agreed(paths, answers, merge(before), before):
@@ -69,12 +71,28 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
     cluster.ask("setup", "--authorize", stdin=identity.public_key(paths))
     if answers.submit is not None:
         _set_submit(cluster, target, answers.submit)
-    with _lock(paths):
-        identity.save_pin(paths, target, about["host_key"])
-        _write(paths, merge)
+    save(paths, target, about["host_key"], merge)
+    port = sshconfig.ports(sshconfig.read(paths.config)).get(target.host)
     option = "" if paths.is_default else f" -F {shlex.quote(paths.config)}"
     print(f"jlab-proxy open{option} {target.name}   opens JupyterLab in your browser (port {port})")
     print(f"ssh{option} {target.host}   opens a shell in your session")
+
+
+def save(paths: Paths, target: Target, host_key: str, merge: Callable[[str], str]) -> None:
+    """Pin the key and write the block: into the files as they are by now. Raises JlabError."""
+    with _lock(paths):
+        identity.save_pin(paths, target, host_key)
+        launcher.write(paths, ourselves())
+        sshconfig.edit(paths.config, merge)
+
+
+def _port(text: str, target: Target, answers: Answers) -> int:
+    """The local port of this host, by the text of the config file; raises JlabError."""
+    port = answers.port or sshconfig.unused_port(text, target.host, is_free=connect.is_free)
+    for host, taken in sshconfig.ports(text).items():
+        if taken == port and host != target.host:
+            raise JlabError(f"port {port} is {host}'s already: choose another with --port")
+    return port
 
 
 def _set_submit(cluster: Login, target: Target, command: str) -> None:
@@ -107,7 +125,7 @@ def remove(paths: Paths, target: Target, answers: Answers) -> None:
         return
     identity.make_directory(paths)  # the lock is in it
     with _lock(paths):
-        _write(paths, without)
+        sshconfig.edit(paths.config, without)
         left = sshconfig.hosts(sshconfig.read(paths.config))
         if any(host.split("+")[1] == target.alias for host in left):
             return
@@ -167,17 +185,23 @@ def _agreed(paths: Paths, answers: Answers, after: str, before: str) -> bool:
     return False
 
 
-def _lock(paths: Paths) -> FileLock:
-    """One setup at a time."""
-    return FileLock(f"{paths.directory}/lock", mode=0o600)
-
-
-def _write(paths: Paths, edit: Callable[[str], str]) -> None:
-    """Edit the file as it is now: another setup may have written while this one asked."""
-    before = sshconfig.read(paths.config)
-    after = edit(before)
-    if after != before:
-        sshconfig.write(paths.config, after)
+@contextlib.contextmanager
+def _lock(paths: Paths) -> Iterator[None]:
+    """One setup at a time, as far as the file system knows locks; raises JlabError."""
+    lock = FileLock(f"{paths.directory}/lock", mode=0o600, timeout=_PATIENCE)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise JlabError(
+            f"another jlab-proxy setup has held {lock.lock_file} for {_PATIENCE:.0f} s: "
+            "is one suspended?"
+        ) from None
+    except (OSError, NotImplementedError):  # a full file system, or one without locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _diff(before: str, after: str, path: str) -> list[str]:

@@ -49,17 +49,22 @@ def remote_command(file: str, arguments: Sequence[str], *, alias: str) -> str:
     """Run `~/.jlab/FILE` on the cluster, whatever the login shell there is.
 
     bash, dash, zsh, ksh, tcsh and fish read single quotes alike as long as nothing in them is a
-    newline, "!", a backslash or a single quote. `arguments` are plain words.
+    newline, "!", a backslash or a single quote. `arguments` are plain words; the number of a job
+    may have brackets, which some shells would take for a pattern. What is not the user's own is not
+    run: where others can write a home, they may have put it there.
     """
     missing = (
         f"jlab-node is not set up on {alias}: log in there and type "
         "pip install jlab-remote && jlab-node setup"
     )
+    foreign = f"~/.jlab on {alias} belongs to another user: look at what is in it, and remove it"
     path = f".jlab/{file}"
     script = (
-        f'cd || exit 69; test -r {path} && exec bash {path} "$@"; echo "{missing}" >&2; exit 69'
+        f'cd || exit 69; test -O .jlab && test -O {path} && exec bash {path} "$@"; '
+        f'test -e {path} && echo "{foreign}" >&2 || echo "{missing}" >&2; exit 69'
     )
-    return " ".join([f"exec sh -c '{script}' jlab", *arguments])
+    words = [f"'{each}'" if "[" in each else each for each in arguments]
+    return " ".join([f"exec sh -c '{script}' jlab", *words])
 
 
 def tell_master(word: str, paths: Paths, host: str, control_path: str = "") -> list[str]:

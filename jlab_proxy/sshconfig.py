@@ -12,6 +12,7 @@ import re
 import shlex
 import stat
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .target import Target
 
 FIRST_PORT = 8888
+_MAX_PORT = 65535
+_ATTEMPTS = 20
+_SETTLING = 0.1  # seconds: an editor that has emptied the file has written it again by then
 
 # Whether nothing listens on the port, without a word. ssh asks at each start, so no Python here.
 _FREE = "bash -c 'exec 2>/dev/null; : </dev/tcp/127.0.0.1/{port} && exit 1; exit 0'"
@@ -115,7 +119,7 @@ def _windows_command(words: Sequence[str]) -> str:
 
 
 def _command(words: Sequence[str]) -> str:
-    text = " ".join(word if word == "%h" else shlex.quote(word) for word in words)
+    text = shlex.join(words)
     if not _QUOTABLE.fullmatch(text):
         raise JlabError(f"ssh's config file cannot hold this path: {text!r}")
     return text
@@ -125,9 +129,7 @@ def _path(paths: Paths, name: str) -> str:
     if paths.is_default:
         return f"~/.ssh/jlab/{name}"
     directory = paths.directory.replace("%", "%%")
-    if not _QUOTABLE.fullmatch(directory):
-        raise JlabError(f"ssh's config file cannot hold this path: {directory!r}")
-    return f'"{directory}/{name}"'
+    return f'"{directory}/{name}"'  # what could not be quoted has been refused in a command
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,8 @@ def merge(text: str, block: Block) -> str:
         top = region.stop
         if region.host.startswith(f"{host}+"):
             place = top
+    if place and not lines[place - 1].endswith("\n"):
+        lines[place - 1] += newline
     return "".join([*lines[:place], *new, *lines[place:]])
 
 
@@ -232,7 +236,7 @@ def forwards(text: str) -> dict[str, Forward]:
     found = {}
     for region in _regions(lines):
         forward = _FORWARD.search("".join(lines[region.start : region.stop]).replace("\r\n", "\n"))
-        if forward:
+        if forward and 1 <= int(forward[1]) <= _MAX_PORT:
             found[region.host] = Forward(int(forward[1]), forward[2])
     return found
 
@@ -273,7 +277,7 @@ def unused_port(text: str, host: str, *, is_free: Callable[[int], bool]) -> int:
     taken = ports(text)
     if host in taken:
         return taken[host]
-    others = (port for port in range(FIRST_PORT, 65536) if port not in taken.values())
+    others = (port for port in range(FIRST_PORT, _MAX_PORT + 1) if port not in taken.values())
     return next(port for port in others if is_free(port))
 
 
@@ -294,24 +298,58 @@ def check_writable(path: str) -> None:
         raise JlabError(f"{path} is read-only: `chmod u+w {path}`, then try again")
 
 
-def write(path: str, text: str) -> None:
-    """Replace the file in one step, through links, keeping its mode; raises JlabError."""
+def edit(path: str, change: Callable[[str], str]) -> None:
+    """Let the file be what `change` makes of its text; raises JlabError.
+
+    Nothing that somebody else writes meanwhile is lost: then `change` is asked again.
+    """
+    for _ in range(_ATTEMPTS):
+        before = read(path)
+        after = change(before)
+        if after == before or write(path, after, instead_of=before):
+            return
+    raise JlabError(f"another program keeps changing {path}: try again when it has ended")
+
+
+def write(path: str, text: str, *, instead_of: str | None = None) -> bool:
+    """Replace the file in one step, through links, keeping its mode; raises JlabError.
+
+    `instead_of`: only if that is its text still; whether it was.
+    """
     check_writable(path)
     target = Path(os.path.realpath(path))
     try:
-        mode = target.stat().st_mode & 0o7777 if target.exists() else 0o600
-        descriptor, temporary = tempfile.mkstemp(prefix=".jlab-", dir=target.parent)
+        temporary = _written_beside(target, text)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text.encode("utf-8", errors="surrogateescape"))
-                file.flush()
-                os.fsync(file.fileno())
-                if hasattr(os, "fchmod"):  # not on Windows
-                    os.fchmod(file.fileno(), mode)
+            if instead_of is not None:
+                time.sleep(_SETTLING)
+                if read(path) != instead_of:
+                    return False
             os.replace(temporary, target)  # noqa: PTH105
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
-            raise
+        finally:
+            _unlink(temporary)
     except OSError as error:
         raise JlabError(f"cannot write {path}: {error.strerror}") from error
+    return True
+
+
+def _written_beside(target: Path, text: str) -> str:
+    """A file in the same directory with this text and the mode of `target`; raises OSError."""
+    mode = target.stat().st_mode & 0o7777 if target.exists() else 0o600
+    descriptor, temporary = tempfile.mkstemp(prefix=".jlab-", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", errors="surrogateescape"))
+            file.flush()
+            os.fsync(file.fileno())
+            if hasattr(os, "fchmod"):  # not on Windows
+                os.fchmod(file.fileno(), mode)
+    except BaseException:
+        _unlink(temporary)
+        raise
+    return temporary
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)  # noqa: PTH108

@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+
+# What makes a Python measure itself under scripts/coverage, where that runs.
+MEASURED = {
+    name: os.environ[name]
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_FILE")
+    if name in os.environ
+}
 
 _SSHD = """\
 ListenAddress 127.0.0.1:{port}
@@ -35,7 +42,7 @@ StrictModes no
 PidFile none
 PrintMotd no
 Subsystem sftp internal-sftp
-SetEnv HOME={home} JLAB_TMPDIR={root}/tmp "PATH={path}"
+SetEnv HOME={home} JLAB_TMPDIR={root}/tmp "PATH={path}"{measured}
 {extra}
 """
 
@@ -51,6 +58,8 @@ Host {alias}
 """
 
 
+NOBODY = 65534  # the number of a user who may do nothing
+
 # Prints the number of the shell's process and of each one above it.
 ANCESTORS = 'p=$$; while test $p -gt 1; do echo $p; p=$(cut -d" " -f4 /proc/$p/stat); done'
 
@@ -65,6 +74,24 @@ def wait_until(condition: object, what: str, *, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def finished(
+    command: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with nobody there to answer it; what it says is captured."""
+    return subprocess.run(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
 def free_port() -> int:
     """A port that nothing has at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -77,11 +104,21 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def jupyterlab_of(session: int) -> psutil.Process:
+    """The JupyterLab, or what stands for it, of the `jlab-node run` of this number."""
+    for each in psutil.Process(session).children():
+        with contextlib.suppress(psutil.Error):  # another child has just ended
+            if "--no-browser" in each.cmdline():
+                return each
+    raise AssertionError("it has none")
+
+
 class Loopback:
     """A context manager: a login node `alias` and a laptop that knows it."""
 
     def __init__(self, alias: str = "demo", *, sshd_options: Iterable[str] = ()) -> None:
         self.alias = alias
+        self.node_python = self.proxy_python = sys.executable  # each side may be another version
         self._sshd_options = sshd_options
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -133,6 +170,7 @@ class Loopback:
                 root=self.root,
                 home=self.home,
                 path=os.environ["PATH"],
+                measured="".join(f" {name}={value}" for name, value in MEASURED.items()),
                 extra="\n".join(self._sshd_options),
             )
         )
@@ -170,7 +208,7 @@ class Loopback:
 
     def node(self, *arguments: str) -> list[str]:
         """Command line of jlab-node; to be run with `self.env`."""
-        return [sys.executable, "-m", "jlab_node", *arguments]
+        return [self.node_python, "-m", "jlab_node", *arguments]
 
     def start_session(
         self, *arguments: str, log: Path | None = None, env: dict[str, str] | None = None
@@ -187,6 +225,18 @@ class Loopback:
                 start_new_session=True,
             )
         self._processes.append(process)
+        return process
+
+    def start_process(self, command: list[str]) -> subprocess.Popen[bytes]:
+        """Another way to start jlab-node; nobody reads what it says."""
+        process = subprocess.Popen(
+            command,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.add_process(process)
         return process
 
     def add_process(self, process: subprocess.Popen[bytes]) -> None:
@@ -213,7 +263,7 @@ class Loopback:
 
     def proxy(self, command: str, *arguments: str) -> list[str]:
         """Command line of the laptop's jlab-proxy."""
-        program = Path(sys.executable).with_name("jlab-proxy")
+        program = Path(self.proxy_python).with_name("jlab-proxy")
         return [str(program), command, "-F", str(self.config), *arguments]
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from loopback import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NOBODY = 65534
 
 # Programs that tests start obey signals, also where the tests run under nohup or a shell's "&".
 for _number, _handler in (

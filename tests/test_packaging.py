@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted([*ROOT.glob("jlab_*/**/*.py"), *ROOT.glob("scripts/*.py")])
+SOURCES = sorted([*ROOT.glob("jlab_*/**/*.py"), *ROOT.glob("scripts/**/*.py")])
 
 
 @pytest.fixture(scope="module")

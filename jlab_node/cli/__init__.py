@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from importlib.metadata import version
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
 from jlab_node.errors import FAILED, JlabError
-from jlab_node.screen import printable
+from jlab_node.screen import printable, take_any_text
+from jlab_node.version import VERSION
 
-from . import inside, looking, serving, writing
-
+# Which module has a command. Only the one that is wanted is imported: a session starts sooner and
+# is smaller for its whole life.
+_COMMANDS = {
+    "run": "inside",
+    "expose": "inside",
+    "ls": "looking",
+    "status": "looking",
+    "url": "looking",
+    "logs": "looking",
+    "stop": "looking",
+    "submit": "looking",
+    "setup": "serving",
+    "connect": "serving",
+    "doctor": "serving",
+    "script": "writing",
+}
 _RESUBMIT = 99  # to OAR this exit status means: run the job again
 
 
 def main() -> NoReturn:
     """Run the command; an expected failure is one sentence and its exit code, no traceback."""
+    take_any_text()
     try:
         code = cli(prog_name="jlab-node", standalone_mode=False)
+        print(end="", flush=True)  # a disk that is full is told of here, not at the very end
     except JlabError as error:
         _fail(str(error), error.code)
     except OSError as error:  # a full disk, a home that is gone: nothing that we foresaw here
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left would be tried again at the end
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", FAILED)
     except click.ClickException as error:
         error.show()
@@ -42,27 +61,28 @@ def _exit_code(code: int) -> int:
     return FAILED if code == _RESUBMIT else code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("jlab-remote"), prog_name="jlab-node")
+class _Commands(click.Group):
+    """The commands of the modules beside this."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f".{_COMMANDS[cmd_name]}", __package__)
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="jlab-node")
 def cli() -> None:
     """JupyterLab inside a batch job, and the way to it from a laptop.
 
     In the job:  jlab-node run.  On the laptop:  ssh jlab+ALIAS.
     """
-
-
-for _command in (
-    inside.run,
-    inside.expose,
-    looking.ls,
-    looking.status,
-    looking.url,
-    looking.logs,
-    looking.stop,
-    looking.submit,
-    serving.setup,
-    serving.connect,
-    serving.doctor,
-    writing.script,
-):
-    cli.add_command(_command)

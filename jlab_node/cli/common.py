@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from typing import Any
 
 import click
 
 from jlab_node.record import is_id, is_name
+from jlab_node.version import VERSION
 
 JSON_FORMAT = 1
 
@@ -37,4 +37,4 @@ def session_id(_: click.Context, __: click.Parameter, value: str | None) -> str 
 
 def print_json(value: dict[str, Any]) -> None:
     # One line, so that a reader can tell it from what a noisy .bashrc says.
-    print(json.dumps({"format": JSON_FORMAT, "version": version("jlab-remote"), **value}))
+    print(json.dumps({"format": JSON_FORMAT, "version": VERSION, **value}))

@@ -35,7 +35,7 @@ def ls(*, as_json: bool) -> None:
 
     Example:  jlab-node ls
     """
-    directory = home.locate()
+    directory = home.find()
     _, unreadable = sessions.read_all(directory.sessions)
     published = standing.living(directory, user=home.user())
     upcoming = _upcoming(directory, None)
@@ -123,7 +123,7 @@ def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
 
     Example:  jlab-node url gpu
     """
-    directory, user = home.locate(), home.user()
+    directory, user = home.find(), home.user()
     published = standing.living(directory, user=user, unchecked=unchecked)
     starting = sockets.starting(sockets.base_path(os.environ, user))
     if starting and not published:
@@ -153,7 +153,7 @@ def status(name: str | None, *, after: str | None, as_json: bool) -> int:
 
     Example:  jlab-node status gpu
     """
-    directory, user = home.locate(), home.user()
+    directory, user = home.find(), home.user()
     found = standing.look(
         directory,
         _upcoming(directory, name),
@@ -186,7 +186,7 @@ def logs(name: str | None, *, follow: bool, lines: int) -> None:
 
     Example:  jlab-node logs -f gpu
     """
-    path = logging.find(home.locate(), name)
+    path = logging.find(home.find(), name)
     logging.show(
         path, lines=lines, follow=follow, reader_is_gone=lambda: laptop_is_gone(descriptors=(1,))
     )
@@ -200,7 +200,7 @@ def stop(name: str, *, as_json: bool) -> None:
 
     Example:  jlab-node stop gpu
     """
-    directory = home.locate()
+    directory = home.find()
     published = standing.living(directory, user=home.user())
     site = jobs.site()
     queued = [each.job_id for each in _upcoming(directory, None).jobs(max_age=standing.MAX_AGE)]
@@ -227,7 +227,7 @@ def submit(name: str | None, *, as_json: bool) -> None:
 
     Example:  echo sbatch jlab.sh | jlab-node submit
     """
-    directory, user = home.locate(), home.user()
+    directory, user = home.find(), home.user()
     upcoming = _upcoming(directory, name)
     typed = sys.stdin.readline().strip()
     submitting.check(typed)

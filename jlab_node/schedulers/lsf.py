@@ -62,7 +62,7 @@ def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
 
 def _job_id(number: str, index: str) -> str:
     number = number.partition("[")[0]
-    return f"{number}[{index}]" if index.isdecimal() and int(index) else number
+    return f"{number}[{index}]" if text.number(index) else number
 
 
 def cluster_command() -> list[str]:
@@ -103,7 +103,7 @@ def _parse(printed: str) -> list[Status] | None:
     try:
         found = json.JSONDecoder(strict=False).raw_decode(printed, max(start, 0))[0]["RECORDS"]
         return [_status(job) for job in found if "ERROR" not in job]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

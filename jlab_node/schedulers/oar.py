@@ -71,7 +71,7 @@ def _parse(printed: str) -> list[Status] | None:
     try:
         found = json.loads(printed)
         return [_status(str(job_id), job) for job_id, job in found.items()]
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -134,10 +134,7 @@ def _command(command: str, directory: str) -> str:
 
 
 def _number(value: object) -> int | None:
-    try:
-        return int(str(value)) or None
-    except ValueError:
-        return None
+    return text.number(str(value)) or None
 
 
 def step(job_id: str, node: str, command: list[str]) -> list[str]:

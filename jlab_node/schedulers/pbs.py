@@ -92,7 +92,7 @@ def _parse(printed: str) -> list[Status] | None:
     try:
         jobs = _json(printed) if printed.startswith("{") else _text(printed)
         return [_status(job_id.partition(".")[0], job) for job_id, job in jobs.items()]
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -177,7 +177,7 @@ def _moment(value: object) -> int | None:
 
 
 def _number(value: object) -> int | None:
-    return int(str(value)) if re.fullmatch(r"-?[0-9]{1,12}", str(value)) else None
+    return text.number(str(value))
 
 
 def step(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 from . import text
 from .job import Answer, Job, Machine, Request, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from xml.etree import ElementTree
 
 NAME = "sge"
 TITLE = "Grid Engine"
@@ -80,6 +80,8 @@ def parse_one(job_id: str, answer: Answer) -> Status | None:
 
 def _parse(printed: str) -> list[Status] | None:
     """Job by job: one whose name makes no XML does not hide the others."""
+    from xml.etree import ElementTree  # every session would carry it, for Grid Engine's alone
+
     if "<job_info" not in printed or "<!" in printed:
         return None
     printed = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "?", printed)
@@ -87,7 +89,7 @@ def _parse(printed: str) -> list[Status] | None:
     for each in re.findall(r"<job_list\b.*?</job_list>", printed, re.DOTALL):
         try:
             job = ElementTree.fromstring(each)  # noqa: S314 (no entities: see above)
-        except ElementTree.ParseError:
+        except (ElementTree.ParseError, ValueError):
             continue
         found.append(_status(job))
     return found
@@ -101,7 +103,7 @@ def _status(job: ElementTree.Element) -> Status:
     state, why = _state(word)
     # Newer ones add fractions of a second.
     starts_at = text.moment(value("JAT_start_time")[:19], "%Y-%m-%dT%H:%M:%S")
-    limit = next((each.text for each in job.findall("hard_request[@name='h_rt']")), None) or ""
+    limit = text.number(job.findtext("hard_request[@name='h_rt']") or "")
     return Status(
         job_id=_job_id(value("JB_job_number"), value("tasks")),
         state=state,
@@ -110,7 +112,7 @@ def _status(job: ElementTree.Element) -> Status:
         name=value("full_job_name") or value("JB_name"),
         node=value("queue_name").partition("@")[2],
         starts_at=starts_at,
-        ends_at=starts_at + int(limit) if starts_at and limit.isdecimal() else None,
+        ends_at=starts_at + limit if starts_at and limit else None,
     )
 
 

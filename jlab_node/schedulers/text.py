@@ -20,6 +20,11 @@ def seconds(text: str) -> int | None:
     return ((days * 24 + hours) * 60 + minutes) * 60 + rest
 
 
+def number(text: str) -> int | None:
+    """A number of at most twelve digits, so that as a time it is one that can be shown."""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,12}", text) else None
+
+
 def moment(text: str, form: str) -> int | None:
     """Unix time of a local date in the given strptime form; None: not one."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from .hosts import ROOT, Host, say
@@ -79,7 +80,8 @@ def copy_product() -> None:
             new.replace(target)  # in one step: programs may be running from here
     for package in (each for each in PRODUCT if (copy / each).is_dir()):
         for path in (copy / package).rglob("*"):
-            if path.is_file() and path.relative_to(copy) not in wanted:
+            is_cache = "__pycache__" in path.parts
+            if path.is_file() and not is_cache and path.relative_to(copy) not in wanted:
                 path.unlink()
 
 
@@ -93,11 +95,22 @@ def sync() -> None:
             _install_product()
         finally:
             _IMAGE.kill()
+    _compile()
+
+
+def _compile() -> None:
+    """As pip does: the users of the hosts cannot write there, and would compile at each start."""
+    python = ROOT / "opt/jlab/bin/python"
+    if python.exists():
+        place = [str(ROOT / "opt/jlab-remote" / each) for each in PRODUCT if "." not in each]
+        seen_as = ["-s", str(ROOT / "opt"), "-p", "/opt"]
+        subprocess.run([python, "-m", "compileall", "-q", *seen_as, *place], check=False)
 
 
 def _install_product() -> None:
     editable = ["--config-settings", "editable_mode=compat", "-e", "/opt/jlab-remote"]
     _run([*_PIP, *editable])
+    _compile()
     shutil.copy(ROOT / "opt/jlab-remote/pyproject.toml", _INSTALLED)
 
 

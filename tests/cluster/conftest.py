@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import pty
 import re
-import select
-import struct
 import subprocess
-import termios
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import wait_until
 from testcluster import Cluster
+
+from tests.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,59 +77,6 @@ def site(request: pytest.FixtureRequest, cluster: Cluster) -> Site:
 
 
 WAYS = ("", "-jump", "-noforward")  # endings of the aliases of a login node
-
-
-class Terminal:
-    """A command on a pseudo-terminal."""
-
-    def __init__(self, command: list[str]) -> None:
-        self.text = ""
-        self._pid, self._descriptor = pty.fork()
-        if not self._pid:
-            os.execvp(command[0], command)
-
-    def resize(self, rows: int, columns: int) -> None:
-        size = struct.pack("4H", rows, columns, 0, 0)
-        fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, size)
-
-    def type(self, text: str) -> None:
-        os.write(self._descriptor, text.encode())
-
-    def read_until(self, pattern: str, *, seconds: float = 60) -> str:
-        """What it has shown once that matches; raises TimeoutError."""
-        deadline = time.monotonic() + seconds
-        while not re.search(pattern, self.text):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no {pattern!r} within {seconds:.0f} s in {self.text!r}")
-            if not self._read():
-                assert re.search(pattern, self.text), f"no {pattern!r} in {self.text!r}"
-        return self.text
-
-    def _read(self) -> bool:
-        if not select.select([self._descriptor], [], [], 0.2)[0]:
-            return True
-        with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
-            data = os.read(self._descriptor, 65536)
-            self.text += data.decode(errors="replace")
-            return bool(data)
-        return False
-
-    def wait(self, *, seconds: float = 60) -> int:
-        """Its exit code."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self._read()
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            if pid:
-                os.close(self._descriptor)
-                return os.waitstatus_to_exitcode(status)
-        raise TimeoutError(f"it has not ended: {self.text!r}")
-
-    def end(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)  # a hang-up
-        with contextlib.suppress(ChildProcessError, TimeoutError):
-            wait_until(lambda: os.waitpid(self._pid, os.WNOHANG)[0], "it ends", seconds=20)
 
 
 @dataclass

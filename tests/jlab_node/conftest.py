@@ -9,22 +9,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from loopback import wait_until
+from loopback import MEASURED, NOBODY, wait_until
 
 from jlab_node import home, jobs, sessions
 from jlab_node.home import Home
+from jlab_node.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Callable
-
-    from jlab_node.record import Record
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def on_stdin(tmp_path: Path) -> Iterator[Path]:
     os.close(before)
 
 
-NOBODY, ANOTHER = 65534, 65533
+ANOTHER = 65533  # another user than that
 
 
 class Unkillable:
@@ -134,6 +134,58 @@ def unkillable() -> Iterator[Unkillable]:
         shutil.rmtree(directory)
 
 
+@dataclass(frozen=True)
+class Job:
+    """A job as squeue lists it; its times are seconds from the moment that it is listed."""
+
+    job_id: str = "12"
+    word: str = "PENDING"
+    reason: str = "None"
+    start: int | None = None
+    end: int | None = None
+    node: str = "n1"
+    name: str = "jlab"
+    command: str = "(null)"
+
+    def __str__(self) -> str:
+        now = int(time.time())
+        times = ["N/A" if each is None else str(now + each) for each in (self.start, self.end)]
+        own = (self.job_id, self.word, self.reason, *times, self.node, self.name, self.command)
+        return "\x1f".join(own)
+
+
+@pytest.fixture
+def session() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks like a `jlab-node run` of this machine."""
+    code = "import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, "jlab-node", "run"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """A user's directory on a node: its path is short, as sockets are made in it."""
+    made = Path(tempfile.mkdtemp(prefix="jl-", dir="/tmp"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def record() -> Record:
+    """Of a session in Slurm job 12, which has run for a while."""
+    return Record(
+        name="lab",
+        node="n1",
+        port=1,
+        token="ab" * 32,
+        scheduler="slurm",
+        job_id="12",
+        cluster="cal1",
+        started=int(time.time()) - 100,
+    )
+
+
 class Commands:
     """The only programs on PATH, beside `env`; each notes its arguments."""
 
@@ -157,9 +209,9 @@ class Commands:
         """A program that prints this."""
         self.put(name, f"/bin/cat <<'END'\n{text}\nEND")
 
-    def slurm(self, *lines: str, cluster: str = "cal1") -> None:
+    def slurm(self, *lines: Job | str, cluster: str = "cal1") -> None:
         """A Slurm whose squeue prints these lines, whatever it is asked."""
-        self.prints("squeue", "\n".join(lines))
+        self.prints("squeue", "\n".join(map(str, lines)))
         self.prints("scontrol", f"ClusterName             = {cluster}")
 
     def oar(self, job_id: str, **job: object) -> None:
@@ -201,12 +253,13 @@ class Login:
             "PATH": str(commands.directory),
             "TZ": "UTC",
             "JLAB_TMPDIR": "/nowhere",  # no session is being started on this machine
+            **MEASURED,
         }
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """`jlab-node` with these arguments; whoever has called it holds its stdin."""
+    def start(self, *words: str, by: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """`jlab-node` with these arguments, by this command; the caller holds its stdin."""
         return subprocess.Popen(
-            [sys.executable, "-m", "jlab_node", *words],
+            [*by, sys.executable, "-m", "jlab_node", *words],
             env=self.env,
             cwd=self.directory,
             stdin=subprocess.PIPE,

@@ -4,43 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from jlab_node import logs, submit
-from jlab_node.record import Record
+from tests.jlab_node.conftest import Job
 
 if TYPE_CHECKING:
-    import subprocess
-    from pathlib import Path
-
+    from jlab_node.record import Record
     from tests.jlab_node.conftest import Commands, Login
 
-NOW = int(time.time())
 TOKEN = "ab" * 32
-RECORD = Record(
-    name="gpu",
-    node="n1",
-    port=1,
-    token=TOKEN,
-    scheduler="slurm",
-    job_id="12",
-    cluster="cal1",
-    started=NOW - 100,
-)
 FAILS = "echo down >&2; exit 1"
 WAITS = "job 13 (jlab) is queued, its start is not known yet: PENDING, Priority"
 
 
-def job(job_id: str, word: str, *, name: str = "jlab", start: int | None = None) -> str:
-    times = [str(start or "N/A"), "N/A"]
-    return "\x1f".join([job_id, word, "Priority", *times, "n1", name, "(null)"])
+RUNS, QUEUED = Job("12", "RUNNING", start=-5000), Job("13", "PENDING", "Priority")
 
 
-RUNS, QUEUED = job("12", "RUNNING", start=NOW - 5000), job("13", "PENDING")
+@pytest.fixture
+def record(record: Record) -> Record:
+    return replace(record, name="gpu", token=TOKEN)
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -67,7 +58,7 @@ def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
             id="there is none",
         ),
         pytest.param(
-            [job("12", "TIMEOUT", start=NOW).replace("N/A", "1795468275")],
+            [Job("12", "TIMEOUT", start=-200, end=0)],
             ["gpu", "--after=slurm-12-gpu"],
             "over",
             "session gpu is over: Slurm job 12 reached its time limit at ",
@@ -78,14 +69,15 @@ def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_status(
     login: Login,
     commands: Commands,
+    record: Record,
     *,
-    lines: list[str],
+    lines: list[Job],
     arguments: list[str],
     state: str,
     text: str,
 ) -> None:
     commands.slurm(*lines)
-    login.publish(RECORD)
+    login.publish(record)
     done = login.run("status", *arguments)
     assert (done.returncode, done.stderr) == (69 if state in ("none", "over") else 0, "")
     assert done.stdout.startswith(text)
@@ -118,11 +110,11 @@ def test_status_of_what_is_no_session(login: Login, arguments: list[str]) -> Non
     assert "\x1b" not in done.stderr
 
 
-def test_ls(login: Login, commands: Commands) -> None:
-    commands.slurm(RUNS, QUEUED, job("14", "PENDING", name="other"))
-    login.publish(RECORD)
-    login.publish(replace(RECORD, name="old", job_id="9"))
-    since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(NOW - 100))
+def test_ls(login: Login, commands: Commands, record: Record) -> None:
+    commands.slurm(RUNS, QUEUED, Job("14", "PENDING", name="other"))
+    login.publish(record)
+    login.publish(replace(record, name="old", job_id="9"))
+    since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.started))
     done = login.run("ls")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [f"gpu  n1  slurm 12  since {since}", WAITS]
@@ -151,7 +143,7 @@ def test_ls_of_nothing(login: Login, commands: Commands) -> None:
 def test_what_a_terminal_would_obey_is_not_printed(
     login: Login, commands: Commands, verb: str
 ) -> None:
-    commands.slurm(job("13", "PENDING", name="jlab\x1b]0;PWNED\x07\x9b"))
+    commands.slurm(Job("13", "PENDING", name="jlab\x1b]0;PWNED\x07\x9b"))
     done = login.run(verb)
     assert done.returncode == 0
     assert "job 13 (jlab?]0;PWNED??) is queued" in done.stdout
@@ -164,6 +156,33 @@ def test_nor_in_an_error(login: Login, commands: Commands) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "failed: no ?]0;PWNED?" in done.stderr
     assert not re.search(r"[^\n\x20-\x7e]", done.stderr)
+
+
+def test_output_that_cannot_be_written(login: Login) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "jlab_node", "script", "environment"],
+            env=login.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "jlab-node: input or output: No space left on device\n"
+
+
+def test_ctrl_c(login: Login, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("a\n")
+    logs.remember(login.home, "lab", str(path))
+    with login.start("logs", "-f") as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "a\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read().strip() == ""
 
 
 def test_logs(login: Login, tmp_path: Path) -> None:
@@ -209,8 +228,8 @@ def slurm(commands: Commands) -> Commands:
     return commands
 
 
-def test_stop_a_job_in_the_queue(login: Login, slurm: Commands) -> None:
-    login.publish(RECORD)
+def test_stop_a_job_in_the_queue(login: Login, slurm: Commands, record: Record) -> None:
+    login.publish(record)
     done = login.run("stop", "13")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "Slurm job 13 is cancelled\n"
@@ -219,17 +238,17 @@ def test_stop_a_job_in_the_queue(login: Login, slurm: Commands) -> None:
     assert login.records == ["slurm-12-gpu"]
 
 
-def test_stop_a_session(login: Login, slurm: Commands, tmp_path: Path) -> None:
+def test_stop_a_session(login: Login, slurm: Commands, record: Record, tmp_path: Path) -> None:
     """And wait until its job has ended: it takes a moment."""
     ended = tmp_path / "ended"
     slurm.put("scancel", f">'{ended}'")
-    over = job("12", "CANCELLED", start=NOW - 5000)
+    over = Job("12", "CANCELLED", start=-5000)
     slurm.put(
         "squeue",
         f"if [ ! -e '{ended}' ]; then echo '{RUNS}'; else "
         f"case \"$*\" in *--jobs=12*) echo '{over}' ;; esac; fi",
     )
-    login.publish(RECORD)
+    login.publish(record)
     (login.home.path / "submitted").write_text("12")
     done = login.run("stop", "gpu")
     assert (done.returncode, done.stderr) == (0, "")
@@ -240,8 +259,8 @@ def test_stop_a_session(login: Login, slurm: Commands, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["12", "14", "lab", "jlab", "1"])
-def test_stop_what_is_neither(login: Login, slurm: Commands, name: str) -> None:
-    login.publish(RECORD)
+def test_stop_what_is_neither(login: Login, slurm: Commands, record: Record, name: str) -> None:
+    login.publish(record)
     done = login.run("stop", name)
     assert (done.returncode, done.stdout) == (69, "")
     assert f"no session is called '{name}'" in done.stderr
@@ -267,14 +286,20 @@ def test_stop_that_is_refused(login: Login, slurm: Commands) -> None:
         pytest.param(["gpu"], [RUNS], "session gpu runs on n1", id="that one runs"),
         pytest.param(["lab"], [RUNS], "", id="another runs"),
         pytest.param([], [QUEUED], "job 13 (jlab) is queued", id="a job will be one"),
-        pytest.param([], [job("14", "PENDING", name="other")], "", id="a job will be none"),
+        pytest.param([], [Job("14", "PENDING", name="other")], "", id="a job will be none"),
     ],
 )
 def test_submit(
-    login: Login, slurm: Commands, name: list[str], lines: list[str], there: str
+    login: Login,
+    slurm: Commands,
+    record: Record,
+    *,
+    name: list[str],
+    lines: list[Job],
+    there: str,
 ) -> None:
     slurm.slurm(*lines)
-    login.publish(RECORD)
+    login.publish(record)
     (login.home.path / "submitted").write_text("9")  # just now; but this one was typed
     done = login.run("submit", *name, stdin="sbatch jlab.sh\n")
     assert (done.returncode, done.stderr) == (0, "")

@@ -108,7 +108,7 @@ def test_every_way_is_tried(
     )
     connection, _ = listener.accept()
     with connection:
-        connection.sendall(f"jlab {record.nonce}\r\n".encode())
+        connection.sendall(f"jlab {record.nonce}\r\nSSH-2.0-test\r\n".encode())
         output, _ = process.communicate()
     (check,) = (each for each in json.loads(output)["checks"] if each["check"] == "node")
     assert check["state"] == "ok"

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from filelock import Timeout
+from loopback import NOBODY, wait_until
 
 from jlab_node import files
 from jlab_node.errors import JlabError
-
-NOBODY = 65534
 
 # Replaces the file argv[1] when no file may become longer than 4 kB: a full disk, for us.
 REPLACE_ON_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from jlab_node import files
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
 try:
     files.replace(Path(sys.argv[1]), "new" * 4096)
 except OSError as error:
     sys.exit(f"refused: {error.strerror}")
+finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 """
 
 
@@ -70,6 +76,43 @@ def test_directory_that_others_can_write_is_refused_and_left_alone(
     with pytest.raises(JlabError, match=f"can be written by other users: .*`chmod 700 {path}`"):
         files.private_directory(path)
     assert mode(path) == found
+
+
+@pytest.mark.parametrize(
+    ("found", "who"), [(0o755, ""), (0o702, "everybody"), (0o777, "everybody")], ids=str
+)
+def test_who_else_can_write(tmp_path: Path, found: int, who: str) -> None:
+    tmp_path.chmod(found)
+    assert files.other_writers(tmp_path) == who
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory any group")
+def test_which_group_can_write(tmp_path: Path) -> None:
+    tmp_path.chmod(0o775)
+    assert files.other_writers(tmp_path) == "", "root's own group"
+    os.chown(tmp_path, -1, grp.getgrnam("mail").gr_gid)
+    assert files.other_writers(tmp_path) == "group mail"
+    os.chown(tmp_path, -1, 54321)
+    assert files.other_writers(tmp_path) == "group 54321"
+
+
+def test_others_of_a_group_that_may_not_write_are_no_matter(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(tmp_path, -1, 54321)
+    assert files.other_writers(tmp_path) == ""
+
+
+def test_what_may_be_another_users_is_refused(tmp_path: Path) -> None:
+    files.check_ours(tmp_path / "gone")
+    path = tmp_path / "open"
+    path.mkdir()
+    path.chmod(0o755)
+    files.check_ours(path)
+    assert mode(path) == 0o755, "looking changes nothing"
+    path.chmod(0o770)
+    with pytest.raises(JlabError, match="can be written by other users"):
+        files.check_ours(path)
 
 
 @pytest.mark.parametrize("kind", ["file", "link to a directory", "link to nothing", "fifo"])
@@ -118,6 +161,33 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
         files.private_directory(path, if_foreign=": go away")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to a nobody")
+def test_directory_of_a_user_without_a_name_is_refused(tmp_path: Path) -> None:
+    os.chown(tmp_path, 54321, -1)
+    with pytest.raises(JlabError, match=r"belongs to another user \(uid 54321\), not to you"):
+        files.check_ours(tmp_path)
+
+
+@pytest.mark.parametrize("found", [0o700, 0o500, 0o710, 0o701, 0o750, 0o777], ids=oct)
+def test_is_private(tmp_path: Path, found: int) -> None:
+    path, link = tmp_path / "directory", tmp_path / "link"
+    path.mkdir()
+    link.symlink_to(path)
+    path.chmod(found)
+    assert files.is_private(path) is (not found & 0o077)
+    assert not files.is_private(link)
+
+
+def test_what_is_no_directory_of_ours_is_not_private(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(mode=0o600)
+    assert not files.is_private(tmp_path / "file")
+    assert not files.is_private(tmp_path / "gone")
+    if os.geteuid() == 0:
+        (tmp_path / "theirs").mkdir(mode=0o700)
+        os.chown(tmp_path / "theirs", NOBODY, -1)
+        assert not files.is_private(tmp_path / "theirs")
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [(0o600, True), (0o644, True), (0o400, True), (0o620, False), (0o602, False), (0o666, False)],
@@ -149,6 +219,34 @@ def test_replace_makes_a_private_file(tmp_path: Path) -> None:
     assert path.read_bytes() == "tête\n".encode()
     assert mode(path) == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_replace_writes_any_bytes_beside_the_file_and_as_of_any_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it, since nothing can be moved to another file system in one step."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    path = files.replace(tmp_path / "file", "\udcff\n", modified=1_700_000_000.25)
+    assert path.read_bytes() == b"\xff\n"
+    assert path.stat().st_mtime == 1_700_000_000.25
+
+
+def test_replace_shows_what_is_being_written_to_nobody(tmp_path: Path) -> None:
+    """Those names are passed over, and swept."""
+    seen: set[str] = set()
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.is_set():
+            seen.update(os.listdir(tmp_path))  # noqa: PTH208
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    for _ in range(100):
+        files.replace(tmp_path / "file", "text")
+    is_over.set()
+    looker.join()
+    assert all(name.startswith(files.NEW) for name in seen - {"file"})
 
 
 def test_replace_leaves_readers_of_the_old_file_what_they_have(tmp_path: Path) -> None:
@@ -222,3 +320,35 @@ def test_replace_what_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -
     with pytest.raises(OSError, match="Is a directory"):
         files.replace(path, "new")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_was_writing_is_swept_when_it_is_old(tmp_path: Path) -> None:
+    kept = files.replace(tmp_path / "kept", "text")
+    (tmp_path / "inner").mkdir()
+    for path in (tmp_path / ".new-1", tmp_path / "inner" / ".new-2"):
+        path.write_text("half")
+        os.utime(path, (1, 1))  # a file may be made with a time of long ago
+    (tmp_path / ".new-3").mkdir()
+    (tmp_path / ".new-3" / "key").write_text("half")
+    (tmp_path / ".new-4").symlink_to(tmp_path / "inner")
+    files.sweep(tmp_path)
+    assert len(list(tmp_path.rglob(".new-*"))) == 4
+    files.sweep(tmp_path, now=time.time() + 3700)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "inner", kept]
+    assert list((tmp_path / "inner").iterdir()) == []
+
+
+def test_nothing_younger_is_swept(tmp_path: Path) -> None:
+    old, young = ([tmp_path / f".new-{age}-{n}" for n in range(8)] for age in ("old", "young"))
+    for path in old:
+        path.touch()
+    last = max(path.stat().st_ctime for path in old)
+    for path in young:
+        wait_until(lambda path=path: _is_younger(path, than=last + 0.01), "the clock has moved")
+    files.sweep(tmp_path, now=last + 3600.001)
+    assert sorted(tmp_path.iterdir()) == young
+
+
+def _is_younger(path: Path, *, than: float) -> bool:
+    path.touch()
+    return path.stat().st_ctime > than

@@ -20,11 +20,9 @@ ECDSA = (
     "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABB" + "Q/9x" * 16 + "="
 )
 
-# Waits for a line, so that several start at the same moment; prints the key it then finds.
+# Prints the key that it then finds.
 PREPARE = """
-import sys
 from jlab_node import home
-sys.stdin.readline()
 print(home.prepare().host_key.read_text() + home.locate().public_host_key.read_text())
 """
 
@@ -115,24 +113,29 @@ def test_lost_public_half_is_made_again_from_the_same_key(user: Path) -> None:
     assert made.public_host_key.read_text().split()[:2] == public.split()[:2]
 
 
-def test_several_at_once_make_one_host_key(user: Path) -> None:
+def at_once(*scripts: str) -> list[str]:
+    """What each of these programs prints, all of which wait for a line first."""
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", PREPARE],
+            [sys.executable, "-c", f"import sys; sys.stdin.readline()\n{script}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(4)
+        for script in scripts
     ]
     for process in started:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
     ended = [(*process.communicate(), process.returncode) for process in started]
-    assert [(stderr, code) for _, stderr, code in ended] == [("", 0)] * 4
-    assert len({stdout for stdout, _, _ in ended}) == 1
+    assert [(stderr, code) for _, stderr, code in ended] == [("", 0)] * len(scripts)
+    return [stdout for stdout, _, _ in ended]
+
+
+def test_several_at_once_make_one_host_key(user: Path) -> None:
+    assert len(set(at_once(*[PREPARE] * 4))) == 1
     assert sorted(path.name for path in (user / ".jlab").iterdir()) == [
         "authorized_keys",
         "connect",
@@ -171,6 +174,26 @@ def test_home_that_is_not_there(user: Path) -> None:
     user.rmdir()
     with pytest.raises(JlabError, match=r"^cannot write .*/\.jlab: No such file or directory$"):
         home.prepare()
+
+
+def test_several_at_once_lose_no_key(user: Path) -> None:
+    made = home.prepare()
+    add = """
+from jlab_node import home
+for number in range(25):
+    home.authorize(home.locate(), f"{key} {who}-{{number}}")
+"""
+    at_once(*(add.format(key=ED25519, who=who) for who in "abcd"))
+    added = {line.split()[2] for line in made.authorized_keys.read_text().splitlines()}
+    assert added == {f"{who}-{number}" for who in "abcd" for number in range(25)}
+
+
+def test_what_others_can_write_is_not_taken(user: Path) -> None:
+    made = home.prepare()
+    assert home.find() == made
+    made.path.chmod(0o770)
+    with pytest.raises(JlabError, match="can be written by other users"):
+        home.find()
 
 
 def test_no_ssh_keygen(user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

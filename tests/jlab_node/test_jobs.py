@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +21,7 @@ from jlab_node.schedulers.job import Answer, State, Status
 from jlab_node.sessions import Published
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import subprocess
 
     from tests.jlab_node.conftest import Commands, Unkillable
 
@@ -32,15 +30,6 @@ RECORD = Record(
 )
 SQUEUE = "{}\x1f{}\x1fNone\x1f1800000000\x1f{}\x1fn1\x1fjlab\x1f/home/u/jlab.sh"
 FAILS = "echo down >&2; exit 1"
-
-
-@pytest.fixture
-def session() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that looks like a `jlab-node run` of this machine."""
-    code = "import time; time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code, "jlab-node", "run"]) as process:
-        yield process
-        process.kill()
 
 
 def squeue(job_id: str, word: str = "RUNNING", end: str = "1800007200") -> str:
@@ -80,7 +69,7 @@ def test_ask_one_that_does_not_answer(commands: Commands) -> None:
     before = psutil.Process().children()
     began = time.monotonic()
     assert jobs.ask(["squeue"], timeout=0.2) == Answer(124, "", "no answer within 0 s")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert psutil.Process().children() == before
 
 
@@ -288,20 +277,22 @@ def test_is_here(node: str, *, here: bool) -> None:
     assert jobs.is_here(node) is here
 
 
-def test_detect_asks_for_an_end_that_the_environment_does_not_tell(commands: Commands) -> None:
+def test_ends_at_asks_for_what_the_environment_does_not_tell(commands: Commands) -> None:
     commands.slurm(squeue("12"))
     env = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE}
     found = jobs.detect(env)
     assert (found.scheduler, found.job_id, found.node) == ("slurm", "12", HERE)
-    assert found.ends_at == 1800007200
+    assert commands.asked == []
+    assert jobs.ends_at(found) == 1800007200
     assert commands.names == ["squeue"]
-    assert jobs.detect({**env, "SLURM_JOB_END_TIME": "1800000001"}).ends_at == 1800000001
+    told = jobs.detect({**env, "SLURM_JOB_END_TIME": "1800000001"})
+    assert jobs.ends_at(told) == 1800000001
     assert commands.names == ["squeue"]
 
 
-def test_detect_where_the_scheduler_does_not_answer(commands: Commands) -> None:
+def test_ends_at_where_the_scheduler_does_not_answer(commands: Commands) -> None:
     found = jobs.detect({"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE})
-    assert (found.job_id, found.ends_at) == ("12", None)
+    assert (found.job_id, jobs.ends_at(found)) == ("12", None)
 
 
 def test_detect_outside_of_a_job(commands: Commands) -> None:
@@ -309,6 +300,7 @@ def test_detect_outside_of_a_job(commands: Commands) -> None:
     for env in ({}, {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": "192.0.2.1"}):
         found = jobs.detect(env)
         assert (found.scheduler, found.job_id) == ("local", str(os.getpid()))
+        assert jobs.ends_at(found) is None
     assert commands.asked == []
 
 
@@ -316,7 +308,8 @@ def test_detect_reads_the_list_of_nodes(commands: Commands, tmp_path: Path) -> N
     (tmp_path / "nodes").write_text(f"192.0.2.1\n{HERE}\n{HERE}\n")
     commands.oar("7", state="Running", startTime=1800000000, walltime=3600)
     found = jobs.detect({"OAR_JOB_ID": "7", "OAR_NODEFILE": str(tmp_path / "nodes")})
-    assert (found.scheduler, found.node, found.ends_at) == ("oar", HERE, 1800003600)
+    assert (found.scheduler, found.node) == ("oar", HERE)
+    assert jobs.ends_at(found) == 1800003600
 
 
 def test_look_asks_on_only_where_it_knows_too_little(commands: Commands) -> None:
@@ -471,7 +464,7 @@ def test_living_on_a_plain_server(session: subprocess.Popen[bytes]) -> None:
     alive = replace(here, job_id=str(session.pid))
     dead = replace(here, job_id=str(os.getpid()), name="dead")  # no `jlab-node run`
     mine = published(alive, dead)
-    assert jobs.living(mine, "u1") == mine[:1]
+    assert jobs.living(mine, home.user()) == mine[:1]
 
 
 def test_cancel(commands: Commands) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import socket
+import struct
 import sys
 import threading
 import time
@@ -48,16 +49,21 @@ def server() -> Iterator[Callable[[bytes | None], Record]]:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
 
         def accept() -> None:
-            connection, _ = listener.accept()
-            if said is None:
-                stack.enter_context(connection)
-            else:
-                connection.sendall(said)
-                connection.close()
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                if said is None:
+                    stack.enter_context(connection)
+                else:
+                    connection.sendall(said)
+                    connection.close()
 
         thread = threading.Thread(target=accept)
         thread.start()
         stack.callback(thread.join)
+        stack.callback(listener.shutdown, socket.SHUT_RDWR)
         port = listener.getsockname()[1]
         return replace(RECORD, node="127.0.0.1", ssh_port=port)
 
@@ -66,18 +72,19 @@ def server() -> Iterator[Callable[[bytes | None], Record]]:
 
 
 def test_tcp(server: Callable[[bytes | None], Record]) -> None:
-    way = ladder.tcp(server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER))
+    way = ladder.tcp(server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER + b"more"))
     with way.connection as connection:
-        assert way.first_line == b""
+        assert way.first_line == BANNER
         connection.settimeout(5)
-        assert connection.recv(100) == BANNER, "what follows is ssh's"
+        assert connection.recv(100) == b"more", "what follows is ssh's"
 
 
 def test_tcp_to_a_session_of_this_machine(server: Callable[[bytes | None], Record]) -> None:
     """It listens on the loopback alone."""
-    record = server(b"jlab " + NONCE.encode() + b"\r\n")
+    record = server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER)
     way = ladder.tcp(replace(record, scheduler="local", node="no-such-host.invalid"))
-    way.connection.close()
+    with way.connection as connection:
+        assert connection.getpeername() == ("127.0.0.1", record.ssh_port)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +106,69 @@ def test_tcp_to_another_program(server: Callable[[bytes | None], Record], said: 
     assert str(caught.value) == f"127.0.0.1:{record.ssh_port} belongs to another program now"
 
 
-def test_tcp_to_one_that_hangs_up(server: Callable[[bytes | None], Record]) -> None:
-    """A forwarder whose other end is gone, perhaps: that tells nothing of the session."""
+@pytest.mark.parametrize(
+    "said", [b"", b"jlab " + NONCE.encode() + b"\r\n"], ids=["nothing", "greets"]
+)
+def test_tcp_to_one_that_hangs_up(server: Callable[[bytes | None], Record], said: bytes) -> None:
+    """A forwarder whose other end is gone, or a crowd: that tells nothing of the session."""
     with pytest.raises(ladder.Closed, match=r"^it hangs up at once$"):
-        ladder.tcp(server(b""))
+        ladder.tcp(server(said))
+
+
+def test_tcp_to_one_that_resets_the_connection() -> None:
+    """As a kernel does when its program leaves what was sent unread."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(3):
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = listener.getsockname()[1]
+        with pytest.raises(ladder.Closed, match=r"^it hangs up at once$"):
+            ladder.tcp(replace(RECORD, node="127.0.0.1", ssh_port=port))
+        thread.join()
+
+
+def test_tcp_to_one_that_accepts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue is full, and so it looks like a node behind a firewall."""
+    monkeypatch.setattr(ladder, "TCP_TIMEOUT", 0.3)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        began = time.monotonic()
+        with pytest.raises(ladder.Closed, match=r"^timed out$"):
+            ladder.tcp(replace(RECORD, node="127.0.0.1", ssh_port=listener.getsockname()[1]))
+        assert time.monotonic() - began < 30
+
+
+def test_tcp_to_one_that_hangs_up_at_first() -> None:
+    """It hears the knock, and lets us in when there is room."""
+    record = replace(RECORD, node="127.0.0.1", knock="1e" * 16)
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for answer in (b"", b"", BANNER):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(b"jlab " + NONCE.encode() + b"\r\n")
+                    heard.append(connection.recv(100))
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        way = ladder.tcp(replace(record, ssh_port=listener.getsockname()[1]))
+        way.connection.close()
+        thread.join()
+    assert way.first_line == BANNER
+    assert heard == [b"jlab " + b"1e" * 16 + b"\r\n"] * 3
 
 
 def test_tcp_to_one_that_is_silent(
@@ -112,7 +178,7 @@ def test_tcp_to_one_that_is_silent(
     began = time.monotonic()
     with pytest.raises(ladder.Closed, match=r"^timed out$"):
         ladder.tcp(server(None))
-    assert 0.2 < time.monotonic() - began < 2
+    assert 0.2 < time.monotonic() - began < 20
     gc.collect()  # what was left open would complain
 
 
@@ -215,7 +281,7 @@ def through() -> Iterator[Callable[..., ladder.Way]]:
 
         yield go
     for child in psutil.Process().children():
-        child.wait(timeout=5)
+        child.wait(timeout=60)
 
 
 still_running = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -279,7 +345,7 @@ def test_the_command_hears_when_its_other_end_is_gone(
     way = through(sh(f"{GREET}; cat >/dev/null; echo over >'{tmp_path}/said'"))
     (child,) = psutil.Process().children()
     way.connection.close()
-    child.wait(timeout=5)
+    child.wait(timeout=60)
     assert (tmp_path / "said").read_text() == "over\n"
 
 
@@ -301,6 +367,7 @@ def test_what_it_says_much_later_blocks_nobody(through: Callable[..., ladder.Way
             "srun: Job 12 is over",
             id="with a reason",
         ),
+        pytest.param("echo $LC_ALL >&2; exit 1", "C", id="in English"),
         pytest.param("printf 'caf\\303 \\377' >&2; exit 1", "caf\ufffd \ufffd", id="not text"),
         pytest.param("echo no >&2; exec 0<&- 1>&-; sleep 0.2", "no", id="it hangs up, then ends"),
         pytest.param("exit 127", "it ended at once", id="127"),
@@ -368,7 +435,7 @@ def test_a_command_that_says_nothing_in_time(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(ladder.Closed, match=r"^timed out$"):
         ladder.through(sh(f"{NAP} & echo noise; {NAP}; exit 1"), timeout=0.3)
-    assert 0.2 < time.monotonic() - began < 2
+    assert 0.2 < time.monotonic() - began < 20
     assert sleeping() == []
 
 
@@ -381,7 +448,7 @@ def test_a_command_that_does_not_want_to_end() -> None:
     began = time.monotonic()
     with pytest.raises(ladder.Closed, match=r"^timed out$"):
         ladder.through(sh(f"trap : TERM; while :; do {NAP}; done"), timeout=0.3)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     assert psutil.Process().children() == []
     assert sleeping() == []
 
@@ -391,7 +458,7 @@ def test_one_that_chats_without_end_is_out_of_time_too() -> None:
     began = time.monotonic()
     with pytest.raises(ladder.Closed, match=r"^timed out$"):
         ladder.through(sh("while :; do echo wait; sleep 0.1; done"), timeout=0.5)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 def test_what_outlives_its_command_is_ended_too() -> None:

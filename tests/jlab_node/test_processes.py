@@ -1,9 +1,11 @@
-"""Child processes that cannot be killed. The rest is seen in the life of a session."""
+"""Children that cannot be killed, or whose parent is; the rest is seen in the life of a session."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import psutil
@@ -43,3 +45,35 @@ def test_a_way_through_a_command_that_is_another_users(unkillable: Unkillable) -
     assert unkillable.is_it(left.pid)
     unkillable.end()
     left.wait()
+
+
+# A child whose parent dies between fork and prctl: no signal would come any more.
+ORPHAN_AT_BIRTH = """
+import asyncio, os, signal, sys
+from jlab_node.processes import Children
+
+async def main():
+    children = Children(grace=1)
+    prctl = children._prctl
+    def too_late(*arguments):
+        os.kill(os.getppid(), signal.SIGKILL)
+        while os.getppid() == parent:
+            pass
+        return prctl(*arguments)
+    parent, children._prctl = os.getpid(), too_late
+    children.start(["sleep", sys.argv[1]])
+
+asyncio.run(main())
+"""
+
+
+def test_a_child_of_one_who_has_just_died() -> None:
+    nap = f"61.{os.getpid()}"
+    done = subprocess.run([sys.executable, "-c", ORPHAN_AT_BIRTH, nap], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+    def is_left() -> bool:
+        lines = (each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"]))
+        return any(nap in line for line in lines)
+
+    wait_until(lambda: not is_left(), "it has ended as well", seconds=20)

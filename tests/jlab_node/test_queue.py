@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from loopback import wait_until
 
 from jlab_node.queue import Queue
 from jlab_node.schedulers import TABLE
@@ -86,7 +87,7 @@ def aged(path: Path, seconds: float) -> None:
 def test_it_asks_for_the_jobs_of_the_user(squeue: Squeue, tmp_path: Path) -> None:
     queue = squeue.queue()
     before = time.time()
-    assert queue.asked_at == 0
+    assert (queue.asked_at, queue.problem, queue.jobs) == (0, "", [])
     assert queue.look(max_age=60)
     assert ids(queue) == ["12"]
     assert queue.problem == ""
@@ -227,6 +228,7 @@ def test_a_directory_that_cannot_be_made(squeue: Squeue) -> None:
         pytest.param(b"{}", id="nothing in it"),
         pytest.param(b'{"code": 0}', id="half of it"),
         pytest.param(b'{"code": {}, "stdout": null, "stderr": 7}', id="of other types"),
+        pytest.param(b'{"code": Infinity, "stdout": "", "stderr": ""}', id="a number of no end"),
     ],
 )
 def test_a_kept_file_with_garbage(squeue: Squeue, content: bytes) -> None:
@@ -315,14 +317,12 @@ def test_who_wants_it_now_does_not_take_anothers_answer(squeue: Squeue) -> None:
 
 
 def test_one_that_died_while_it_asked_is_in_nobodys_way(squeue: Squeue) -> None:
-    squeue.says("", takes=0.8)
+    squeue.says("", takes=20)
     dying = looking(squeue, 60)
     assert dying.stdin is not None
     dying.stdin.write("\n")
     dying.stdin.flush()
-    deadline = time.monotonic() + 10
-    while not squeue.asked and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: squeue.asked, "it asks")
     dying.kill()
     dying.communicate()
     squeue.says(JOB.format("12", "PENDING", "N/A"))
@@ -330,4 +330,4 @@ def test_one_that_died_while_it_asked_is_in_nobodys_way(squeue: Squeue) -> None:
     began = time.monotonic()
     assert queue.look(max_age=60)
     assert ids(queue) == ["12"]
-    assert time.monotonic() - began < 0.7
+    assert time.monotonic() - began < 15, "nobody waits for what it asked"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jlab_node.record import Record, RecordError, is_name, parse, render
+from jlab_node.record import Record, RecordError, is_id, is_name, parse, render
 
 SAMPLES = Path(__file__).with_name("samples")
 TOKEN = "ab" * 32
@@ -25,6 +25,7 @@ FULL = Record(
     ssh_port=40123,
     sshd_config="/tmp/jlab-alice/x7k2m9qa/sshd_config",
     nonce=NONCE,
+    knock="1e" * 16,
     scheme="https",
     base_url="/user/alice/",
     exposed="dask,bokeh",
@@ -61,6 +62,7 @@ BAD = {
     "ssh_port": ["0", "022", "65536", "99999", "100000", "-1", "+22", "22 ", "0x16", "2_2", "٢٢"],
     "sshd_config": ["tmp/x", "~/x", "/a\tb", "/a\x9bb", "/a\x85b", "/" + "a" * 1024],
     "nonce": ["0f" * 15, "0f" * 17, "0F" * 16, "0g" * 16, NONCE + " "],
+    "knock": ["1e" * 15, "1e" * 17, "1E" * 16, "1g" * 16, "1e" * 16 + " "],
     "port": ["0", "08888", "65536", "99999", "100000", "-1", "8888.0", "1e3", "88 88", "٨٨٨٨"],
     "base_url": ["lab/", "/lab", "//", "/a b/", "/a?b/", "/a#b/", "/é/", '/"/'],
     "scheme": ["HTTPS", "ftp", "https:", "javascript", "http "],
@@ -105,9 +107,10 @@ def test_every_key_of_a_full_record_is_written() -> None:
 @pytest.mark.parametrize(
     ("sample", "expected"),
     [
-        ("format-1-full", replace(FULL, scheme="http", exposed="")),
+        ("format-1-full", replace(FULL, scheme="http", exposed="", knock="")),
         ("format-1-minimal", MINIMAL),
-        ("format-1-exposed", FULL),
+        ("format-1-exposed", replace(FULL, knock="")),
+        ("format-1-knock", FULL),
     ],
 )
 def test_released_sample(sample: str, expected: Record) -> None:
@@ -243,6 +246,7 @@ def test_text_that_is_no_record(text: str, says: str) -> None:
         pytest.param(replace(FULL, log="/log\nnode=evil"), "log", id="newline in a path"),
         pytest.param(replace(FULL, log="/log\x9b2J"), "log", id="C1 control character"),
         pytest.param(replace(FULL, sshd_config="/a\x1b[2J"), "sshd_config", id="escape sequence"),
+        pytest.param(replace(FULL, log="/log\udcff"), "log", id="bytes that are no UTF-8"),
         pytest.param(replace(FULL, port=0), "port", id="port 0"),
         pytest.param(replace(FULL, port=65536), "port", id="port 65536"),
         pytest.param(replace(FULL, ssh_port=-1), "ssh_port", id="negative port"),
@@ -269,3 +273,42 @@ def test_error_and_repr_keep_the_token_to_themselves() -> None:
 )
 def test_is_name(text: str, *, expected: bool) -> None:
     assert is_name(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (FULL.id, True),
+        (MINIMAL.id, True),
+        ("pbs-12[3].server-a-b", True),
+        ("slurm-12", False),
+        ("slurm--lab", False),
+        ("-12-lab", False),
+        ("slurm-12-", False),
+        ("slurm12lab", False),
+        ("Slurm-12-lab", False),
+        ("slurm-1~2-lab", False),
+        ("slurm-12-Lab", False),
+        ("slurm-12-lab\n", False),
+        ("../slurm-12-lab", False),
+        ("", False),
+    ],
+)
+def test_is_id(text: str, *, expected: bool) -> None:
+    assert is_id(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("own", "scheduler", "cluster", "expected"),
+    [
+        pytest.param("gricad", "slurm", "gricad", True, id="that one"),
+        pytest.param("gricad", "slurm", "cal1", False, id="another"),
+        pytest.param("gricad", "oar", "gricad", False, id="another scheduler"),
+        pytest.param("gricad", "slurm", "", True, id="one without a name"),
+        pytest.param("gricad", "oar", "", False, id="one without a name, of another scheduler"),
+        pytest.param("", "slurm", "gricad", True, id="the record has none"),
+        pytest.param("", "oar", "gricad", False, id="the record has none, another scheduler"),
+    ],
+)
+def test_is_of(own: str, scheduler: str, cluster: str, *, expected: bool) -> None:
+    assert replace(FULL, cluster=own).is_of(scheduler, cluster) is expected

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from jlab_node.screen import Screen, printable
@@ -125,3 +129,15 @@ def test_nothing_that_a_terminal_obeys(
     assert err(capsys) == f"jlab-node: {shown}\n" * 2
     Screen(80).status(text, waited=1)
     assert err(capsys) == f"{BACK}jlab-node [0:01]: {shown}"
+
+
+def test_what_the_locale_lacks_is_no_traceback() -> None:
+    said = "from jlab_node.screen import *; take_any_text(); print(ascii(sys.stdin.read()), 'é')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {said}"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        input=b"\xff",
+        capture_output=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (b"'\\udcff' ?\n", b"")

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from loopback import NOBODY
 
 from jlab_node import sessions
 from jlab_node.errors import JlabError
 from jlab_node.record import Record, render
+from jlab_node.roll import Roll
 
 LAB = Record(name="lab", node="n1", port=8888, token="ab" * 32, job_id="11")
 GPU = Record(name="gpu", node="n2", port=8889, token="cd" * 32, scheduler="slurm", job_id="12")
@@ -344,6 +346,9 @@ def test_burying_where_nothing_can_be_changed(bound_by_modes: Path) -> None:
     [
         pytest.param(b"", "it is cut short", id="empty"),
         pytest.param(render(LAB).encode()[:-1], "it is cut short", id="cut short"),
+        pytest.param(
+            render(LAB).encode().replace(b"\n", b"\r\n"), "it has no format number", id="CRLF"
+        ),
         pytest.param(b"\xff\xfe\n", "it cannot be read: it is not text", id="not text"),
         pytest.param(
             render(LAB).replace("node=n1", "node=$(reboot)").encode(),
@@ -372,6 +377,14 @@ def test_directory_among_the_records_is_reported(tmp_path: Path) -> None:
     assert [each.why for each in unreadable] == ["it cannot be read: Is a directory"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_file_of_another_user_is_reported(tmp_path: Path) -> None:
+    planted, good = publish(tmp_path, LAB, at=2), publish(tmp_path, GPU, at=1)
+    os.chown(planted.path, NOBODY, NOBODY)
+    why = "it is another user's"
+    assert sessions.read_all(tmp_path) == ([good], [sessions.Unreadable(planted.path, why)])
+
+
 def test_file_that_may_not_be_read_is_reported(bound_by_modes: Path) -> None:
     sessions.publish(bound_by_modes, LAB).path.chmod(0)
     _, unreadable = sessions.read_all(bound_by_modes)
@@ -382,7 +395,7 @@ def test_file_that_vanished_since_it_was_listed_is_not_mentioned(tmp_path: Path)
     good = sessions.publish(tmp_path, GPU)
     # To a reader, a link to nothing is a file that is listed and then cannot be opened.
     (tmp_path / LAB.id).symlink_to(tmp_path / "gone")
-    assert sessions.read_all(tmp_path) == ([good], [])
+    assert list(sessions.Shelf(tmp_path).look()) == [good]
 
 
 def test_dot_files_are_not_records(tmp_path: Path) -> None:
@@ -405,3 +418,64 @@ def test_dot_files_are_not_records(tmp_path: Path) -> None:
 )
 def test_printable(name: str, shown: str) -> None:
     assert sessions.printable(Path("/x", name)) == shown
+
+
+def test_a_shelf_opens_no_more_than_is_asked_for(tmp_path: Path) -> None:
+    """Whoever opened one of the older ones would wait for ever: it is a pipe."""
+    newest = publish(tmp_path, GPU, at=3 * 10**9)
+    for number in range(3):
+        os.mkfifo(tmp_path / f"slurm-{number}-old")
+    shelf = sessions.Shelf(tmp_path)
+    assert next(shelf.look()) == newest
+    assert list(shelf.look(name="gpu")) == [newest]
+    assert list(shelf.look(jobs={"12"})) == [newest]
+    assert list(shelf.look(name="lab")) == list(shelf.look(jobs={"1x"})) == []
+
+
+def test_a_shelf_knows_names_with_dashes(tmp_path: Path) -> None:
+    dashed = publish(tmp_path, replace(GPU, name="gpu-2-lab"), at=100)
+    shelf = sessions.Shelf(tmp_path)
+    assert list(shelf.look(name="gpu-2-lab")) == list(shelf.look(jobs={"12"})) == [dashed]
+    for part in ("gpu", "2-lab", "lab"):
+        assert list(shelf.look(name=part)) == []
+
+
+def test_a_shelf_reads_again_what_has_changed_and_only_that(tmp_path: Path) -> None:
+    for record in (LAB, GPU):
+        publish(tmp_path, record, at=100)
+    shelf = sessions.Shelf(tmp_path)
+    before = {each.path: each for each in shelf.look()}
+    amended = replace(GPU, ends_at=5)
+    sessions.publish(tmp_path, amended, as_of=100)  # no newer for that
+    after = {each.path: each for each in shelf.look()}
+    assert after[tmp_path / LAB.id] is before[tmp_path / LAB.id]
+    assert after[tmp_path / GPU.id] == sessions.Published(tmp_path / GPU.id, amended)
+    (tmp_path / GPU.id).unlink()
+    assert [each.path.name for each in shelf.look()] == [LAB.id]
+    sessions.publish(tmp_path, GPU)
+    assert [each.path.name for each in shelf.look()] == [GPU.id, LAB.id]
+
+
+def test_names_that_are_no_ids_are_of_no_job(tmp_path: Path) -> None:
+    for name in ("slurm", "slurm-12", "12"):
+        (tmp_path / name).write_text("x")
+    shelf = sessions.Shelf(tmp_path)
+    assert len(list(shelf.look())) == 3
+    assert list(shelf.look(jobs={"12"})) == []
+
+
+def test_what_killed_sessions_left_is_swept(tmp_path: Path) -> None:
+    """Not the newest of a name: how that ended is told to whoever comes."""
+    old = replace(GPU, cluster="cal1", started=100)
+    for at, job_id in enumerate(("12", "13", "14", "15")):
+        publish(tmp_path, replace(old, job_id=job_id), at=1000 + at)
+    publish(tmp_path, replace(old, name="other"), at=900)
+    published, _ = sessions.read_all(tmp_path)
+    sessions.sweep(published, [])
+    assert len(list(tmp_path.iterdir())) == 5, "nobody can tell"
+    sessions.sweep(published, [Roll("slurm", "cal1", frozenset({"13"}), 5000)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "slurm-12-other",
+        "slurm-13-gpu",
+        "slurm-15-gpu",
+    ]

@@ -15,30 +15,16 @@ from filelock import FileLock
 from jlab_node import home as homes
 from jlab_node import jobs, sessions, status
 from jlab_node.home import Home
-from jlab_node.record import Record
 from jlab_node.status import Standing
 from jlab_node.upcoming import Upcoming
+from tests.jlab_node.conftest import Job
 
 if TYPE_CHECKING:
+    from jlab_node.record import Record
     from tests.jlab_node.conftest import Commands
 
-NOW = int(time.time())
 USER = homes.user()
-RECORD = Record(
-    name="lab",
-    node="n1",
-    port=1,
-    token="ab" * 32,
-    scheduler="slurm",
-    job_id="12",
-    cluster="cal1",
-    started=NOW - 100,
-)
 FAILS = "echo down >&2; exit 1"
-
-
-def job(job_id: str, word: str, *, name: str = "jlab", start: int = NOW - 200) -> str:
-    return "\x1f".join([job_id, word, "None", str(start), "N/A", "n1", name, "(null)"])
 
 
 @pytest.fixture
@@ -73,10 +59,12 @@ def look(
         pytest.param("slurm-12-lab", "12", id="by its id"),
     ],
 )
-def test_running(home: Home, commands: Commands, wanted: str | None, job_id: str) -> None:
-    commands.slurm(job("12", "RUNNING"), job("13", "RUNNING"))
-    sessions.publish(home.sessions, RECORD, as_of=NOW - 10)
-    sessions.publish(home.sessions, replace(RECORD, name="gpu", job_id="13"))
+def test_running(
+    home: Home, commands: Commands, record: Record, wanted: str | None, job_id: str
+) -> None:
+    commands.slurm(Job("12", "RUNNING", start=-200), Job("13", "RUNNING", start=-200))
+    sessions.publish(home.sessions, record, as_of=time.time() - 10)
+    sessions.publish(home.sessions, replace(record, name="gpu", job_id="13"))
     found = look(home, wanted)
     assert (found.state, found.job_id) == ("running", None)
     assert found.record is not None
@@ -84,22 +72,24 @@ def test_running(home: Home, commands: Commands, wanted: str | None, job_id: str
     assert found.text == f"session {found.record.name} runs on n1 in Slurm job {job_id}"
 
 
-def test_a_session_whose_job_has_ended_does_not_run(home: Home, commands: Commands) -> None:
+def test_a_session_whose_job_has_ended_does_not_run(
+    home: Home, commands: Commands, record: Record
+) -> None:
     commands.slurm()
-    path = sessions.publish(home.sessions, RECORD).path
+    path = sessions.publish(home.sessions, record).path
     assert look(home).state == "none"
     assert path.exists(), "connect tells how it ended"
 
 
 def test_one_of_this_cluster_comes_before_a_newer_one_of_another(
-    home: Home, commands: Commands
+    home: Home, commands: Commands, record: Record
 ) -> None:
-    commands.slurm(job("12", "RUNNING"))
-    sessions.publish(home.sessions, RECORD, as_of=NOW - 10)
-    other = replace(RECORD, name="far", cluster="cal2")
+    commands.slurm(Job("12", "RUNNING", start=-200))
+    sessions.publish(home.sessions, record, as_of=time.time() - 10)
+    other = replace(record, name="far", cluster="cal2")
     sessions.publish(home.sessions, other)
     found = look(home)
-    assert found.record == RECORD
+    assert found.record == record
     assert look(home, "far").record == other
 
 
@@ -107,20 +97,20 @@ def test_one_of_this_cluster_comes_before_a_newer_one_of_another(
     ("line", "wanted", "text"),
     [
         pytest.param(
-            job("14", "PENDING"),
+            Job("14", "PENDING", start=-200),
             None,
             "job 14 (jlab) is queued, starts any moment: PENDING",
             id="queued",
         ),
         pytest.param(
-            job("14", "RUNNING"),
+            Job("14", "RUNNING", start=-200),
             "gpu",
             "job 14 (jlab) runs on n1; JupyterLab is starting",
             id="its job runs, and is perhaps of that name",
         ),
     ],
 )
-def test_queued(home: Home, commands: Commands, line: str, wanted: str | None, text: str) -> None:
+def test_queued(home: Home, commands: Commands, line: Job, wanted: str | None, text: str) -> None:
     commands.slurm(line)
     assert look(home, wanted) == Standing("queued", text, job_id="14")
 
@@ -147,9 +137,9 @@ def test_unknown(home: Home, commands: Commands, after: str | None) -> None:
     assert look(home, after=after) == Standing("unknown", "Slurm does not answer (down)")
 
 
-def test_none(home: Home, commands: Commands) -> None:
-    commands.slurm(job("12", "RUNNING"), job("13", "PENDING", name="other"))
-    sessions.publish(home.sessions, RECORD)
+def test_none(home: Home, commands: Commands, record: Record) -> None:
+    commands.slurm(Job("12", "RUNNING", start=-200), Job("13", "PENDING", name="other"))
+    sessions.publish(home.sessions, record)
     found = look(home, "gpu")
     assert found.state == "none"
     assert found.text.startswith(
@@ -161,10 +151,12 @@ def test_none(home: Home, commands: Commands) -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        pytest.param(job("12", "TIMEOUT"), "Slurm job 12 reached its time limit", id="it ended"),
-        pytest.param(job("13", "RUNNING"), None, id="it is not known"),
         pytest.param(
-            job("12", "RUNNING", start=NOW - 5000),
+            Job("12", "TIMEOUT", start=-200), "Slurm job 12 reached its time limit", id="it ended"
+        ),
+        pytest.param(Job("13", "RUNNING", start=-200), None, id="it is not known"),
+        pytest.param(
+            Job("12", "RUNNING", start=-5000),
             "its jlab-node has ended, although Slurm job 12 still runs",
             id="the job lives on",
         ),
@@ -174,11 +166,11 @@ def test_over(
     home: Home,
     commands: Commands,
     monkeypatch: pytest.MonkeyPatch,
-    line: str,
+    line: Job,
     text: str | None,
 ) -> None:
     monkeypatch.setattr(status, "_PATIENCE", 0)
-    commands.slurm(line.replace("jlab", "work"))
+    commands.slurm(replace(line, name="work"))
     why = f": {text}" if text else ""
     assert look(home, after="slurm-12-lab") == Standing("over", f"session lab is over{why}")
 
@@ -189,7 +181,7 @@ def test_a_job_takes_a_moment_to_end_after_its_session(
     monkeypatch.setattr(status, "_POLL", 0.01)
     monkeypatch.setattr(status, "_PATIENCE", 60)
     asked = tmp_path / "asked"
-    running, ended = job("12", "RUNNING"), job("12", "COMPLETED").replace("N/A", "1795468275")
+    running, ended = Job("12", "RUNNING", start=-200), Job("12", "COMPLETED", start=-200, end=0)
     commands.put("squeue", f"[ -e '{asked}' ] && echo '{ended}' || echo '{running}'; >'{asked}'")
     assert status.fate("slurm-12-lab").startswith("session lab is over: Slurm job 12 has finished")
     assert commands.names == ["squeue"] * 2

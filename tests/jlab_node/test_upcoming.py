@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,28 +14,16 @@ import pytest
 from jlab_node import home as homes
 from jlab_node import jobs, sessions, submit
 from jlab_node.home import Home
-from jlab_node.record import Record
 from jlab_node.upcoming import Upcoming
+from tests.jlab_node.conftest import Job
 
 if TYPE_CHECKING:
+    import subprocess
+
+    from jlab_node.record import Record
     from tests.jlab_node.conftest import Commands
 
-NOW = int(time.time())
 USER = homes.user()
-RECORD = Record(
-    name="lab",
-    node="n1",
-    port=1,
-    token="ab" * 32,
-    scheduler="slurm",
-    job_id="12",
-    cluster="cal1",
-    started=NOW - 100,
-)
-
-
-def job(job_id: str, word: str, *, name: str = "jlab", start: int = NOW - 200) -> str:
-    return "\x1f".join([job_id, word, "None", str(start), "N/A", "n1", name, "(null)"])
 
 
 @pytest.fixture
@@ -47,20 +37,22 @@ def upcoming(home: Home, wanted: str | None = None) -> Upcoming:
     return Upcoming(home, jobs.site(), user=USER, wanted=wanted)
 
 
-def test_the_jobs_that_are_ahead(home: Home, commands: Commands) -> None:
+def test_the_jobs_that_are_ahead(home: Home, commands: Commands, record: Record) -> None:
     """The nearest first; not those that have a session, had one, or will not be one."""
     commands.slurm(
-        job("11", "PENDING", start=NOW + 9000),
-        job("12", "RUNNING"),
-        job("13", "RUNNING"),
-        job("14", "RUNNING"),
-        job("15", "PENDING", start=NOW + 100),
-        job("16", "PENDING", name="other", start=NOW + 9999),
-        job("17", "COMPLETING"),
-        job("18", "RUNNING", start=NOW - 6000),
+        Job("11", "PENDING", start=9000),
+        Job("12", "RUNNING", start=-200),
+        Job("13", "RUNNING", start=-200),
+        Job("14", "RUNNING", start=-200),
+        Job("15", "PENDING", start=100),
+        Job("16", "PENDING", name="other", start=9999),
+        Job("17", "COMPLETING", start=-200),
+        Job("18", "RUNNING", start=-6000),
     )
-    sessions.publish(home.sessions, RECORD)
-    sessions.bury(sessions.publish(home.sessions, replace(RECORD, job_id="13")))
+    sessions.publish(home.sessions, record)
+    sessions.bury(sessions.publish(home.sessions, replace(record, job_id="13")))
+    (home.sessions / "slurm-14-lab").write_text("no record")
+    os.mkfifo(home.sessions / "slurm-19-lab")  # whoever opened that would wait for ever
     ahead = upcoming(home)
     assert [each.job_id for each in ahead.jobs(max_age=0)] == ["14", "15", "11"]
     ahead.forget("14")
@@ -77,17 +69,101 @@ def test_a_job_that_is_called_so_on_a_plain_server(home: Home, commands: Command
     assert "start one there with `jlab-node run`" in ahead.nothing(names=[])
 
 
+def test_one_that_ran_a_moment_ago_may_have_been_cancelled_since(
+    home: Home, commands: Commands
+) -> None:
+    """So an answer that another connection was given does for what is queued alone."""
+    commands.slurm(Job("11", "PENDING"), Job("12", "RUNNING", start=-200))
+    upcoming(home).jobs(max_age=0)
+    ahead = upcoming(home)
+    assert [each.job_id for each in ahead.jobs(max_age=3600)] == ["11"]
+    assert not ahead.is_known
+    assert [each.job_id for each in ahead.jobs(max_age=0)] == ["12", "11"]
+    assert ahead.is_known
+
+
+def test_a_job_that_was_waited_for_has_or_had_a_session(
+    home: Home, commands: Commands, record: Record
+) -> None:
+    commands.slurm(*(Job(job_id, "RUNNING", start=-200) for job_id in ("11", "12", "13")))
+    ahead = upcoming(home)
+    found = ahead.jobs(max_age=0)
+    sessions.publish(home.sessions, replace(record, job_id="12"))
+    sessions.bury(sessions.publish(home.sessions, replace(record, job_id="13")))
+    assert [each.job_id for each in found if ahead.has_session(each)] == ["12", "13"]
+
+
+def test_no_answer_leaves_the_graves(home: Home, commands: Commands, record: Record) -> None:
+    commands.slurm()
+    commands.put("squeue", "echo down >&2; exit 1")
+    sessions.bury(sessions.publish(home.sessions, record))
+    ahead = upcoming(home)
+    assert (ahead.jobs(max_age=0), ahead.problem) == ([], "Slurm does not answer (down)")
+    assert sessions.is_buried(home.sessions, "slurm", "12")
+    commands.slurm()
+    assert (ahead.jobs(max_age=0), ahead.problem) == ([], "")
+    assert not sessions.is_buried(home.sessions, "slurm", "12")
+
+
+def test_a_dead_session_hides_its_job_whenever_that_was_started(
+    home: Home, commands: Commands, record: Record
+) -> None:
+    commands.slurm(Job("12", "RUNNING"))
+    sessions.bury(sessions.publish(home.sessions, record))
+    assert upcoming(home).jobs(max_age=0) == []
+
+
+def test_a_session_of_this_machine_that_is_over(
+    home: Home, commands: Commands, record: Record, session: subprocess.Popen[bytes]
+) -> None:
+    """What ps lists tells."""
+    commands.link("ps")
+    alive = replace(record, scheduler="local", node=socket.gethostname(), job_id=str(session.pid))
+    over = replace(alive, job_id=str(os.getpid()))
+    ahead = upcoming(home)
+    assert [ahead.is_over(each) for each in (alive, over)] == [False, True]
+
+
 @pytest.mark.parametrize(
-    ("published", "hidden"),
+    ("age", "hidden"),
     [
-        pytest.param(NOW - 30, True, id="in this run of the job"),
-        pytest.param(NOW - 230, True, id="by a clock that is a bit behind"),
-        pytest.param(NOW - 4000, False, id="before it was started again"),
+        pytest.param(30, True, id="in this run of the job"),
+        pytest.param(230, True, id="by a clock that is a bit behind"),
+        pytest.param(4000, False, id="before it was started again"),
     ],
 )
 def test_a_dead_session_hides_its_job(
-    home: Home, commands: Commands, published: int, *, hidden: bool
+    home: Home, commands: Commands, record: Record, age: int, *, hidden: bool
 ) -> None:
-    commands.slurm(job("12", "RUNNING", start=NOW - 200))
-    sessions.bury(sessions.publish(home.sessions, RECORD, as_of=published))
+    commands.slurm(Job("12", "RUNNING", start=-200))
+    sessions.bury(sessions.publish(home.sessions, record, as_of=time.time() - age))
     assert (upcoming(home).jobs(max_age=0) == []) is hidden
+
+
+def test_what_the_list_says_of_records(home: Home, commands: Commands, record: Record) -> None:
+    """Without another question; a job that has ended since is told as such."""
+    commands.slurm(Job("11", "RUNNING", start=-200), Job("12", "COMPLETING", start=-200))
+    ahead = upcoming(home)
+    alive = replace(record, job_id="11")
+    assert not ahead.is_over(record), "nobody was asked yet"
+    ahead.jobs(max_age=0)
+    asked = len(commands.asked)
+    assert [ahead.is_over(each) for each in (alive, record)] == [False, True]
+    assert not ahead.is_over(replace(record, scheduler="local", node="n9"))
+    assert len(commands.asked) == asked
+    commands.put("squeue", "exit 1")
+    ahead.jobs(max_age=0)
+    assert not ahead.is_over(record), "no answer is never the end"
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600], ids=["back", "forward"])
+def test_the_clock_is_set_while_one_waits(
+    home: Home, commands: Commands, monkeypatch: pytest.MonkeyPatch, jump: int
+) -> None:
+    """Otherwise nothing is known of the queue until the clock is where it was before."""
+    commands.slurm()
+    waited_for = upcoming(home)
+    now = time.time() + jump
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert waited_for.jobs(max_age=15) == []
+    assert waited_for.is_known

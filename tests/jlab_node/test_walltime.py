@@ -33,6 +33,7 @@ class Life:
     asked: list[float] = field(default_factory=list)
     said: list[tuple[float, str]] = field(default_factory=list)
     moved: list[tuple[float, float]] = field(default_factory=list)
+    is_told: bool = True
 
     def time(self) -> float:
         return NOW + self.seconds
@@ -63,10 +64,15 @@ class Life:
     ) -> Life:
         """Follow the end, which is in the record as `ends`."""
         end = None if ends is None else round(NOW + ends * MINUTE)
+
+        async def moved(at: int) -> bool:
+            self.moved.append((self.minute, (at - NOW) / MINUTE))
+            return self.is_told
+
         following = walltime.follow(
             replace(RECORD, scheduler=scheduler, ends_at=end),
             ask=self.ask,
-            moved=lambda at: self.moved.append((self.minute, (at - NOW) / MINUTE)),
+            moved=moved,
             say=lambda text: self.said.append((self.minute, text)),
         )
 
@@ -222,10 +228,13 @@ def test_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask(command: list[str]) -> Answer:
         return Answer(1, "")
 
+    async def moved(_: int) -> bool:
+        return True
+
     async def session() -> None:
         record = replace(RECORD, ends_at=round(time.time()) + 2)
         following = asyncio.ensure_future(
-            walltime.follow(record, ask=ask, moved=lambda _: None, say=said.append)
+            walltime.follow(record, ask=ask, moved=moved, say=said.append)
         )
         await asyncio.sleep(2.2)
         assert not following.done()
@@ -234,3 +243,10 @@ def test_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
     asyncio.run(session())
     assert [text.split(",")[0] for text in said] == ["Slurm ends this job in 0 minutes"]
+
+
+def test_an_end_that_could_not_be_published_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk was full, or the home away."""
+    life = Life(end=120, lasts=50, moves={15: 180}, is_told=False).run(monkeypatch, ends=120)
+    assert [minute for minute, _ in life.moved] == [20, 30, 40, 50]
+    assert {end for _, end in life.moved} == {180}

@@ -64,7 +64,7 @@ def test_what_is_no_session(raw: object) -> None:
 
 
 def test_sessions_and_jobs() -> None:
-    answer = {"sessions": [SESSION], "jobs": [{"job_id": "13", "text": "job 13 is\nqueued"}]}
+    answer = {"sessions": [SESSION], "jobs": [{"job_id": "13", "text": "job 13 is\nqueued"}, 5]}
     assert answers.parse_sessions(answer) == ([PARSED], [Queued("13", "job 13 is?queued")])
     assert answers.parse_sessions({"sessions": []}) == ([], []), "an older cluster"
 

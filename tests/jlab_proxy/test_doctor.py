@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from loopback import NOBODY
 
 from jlab_proxy import doctor_here, doctor_there, doctor_tunnel, identity, sshconfig, target
 from jlab_proxy.check import Check, parse, render
@@ -12,6 +14,9 @@ from jlab_proxy.doctor_there import Said
 from jlab_proxy.errors import JlabError
 from jlab_proxy.login import Login
 from jlab_proxy.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DENIED = "me@gricad: Permission denied"
 LOGIN = Login(Paths("/home/me/.ssh/config", is_default=True), "gricad", share=True)
@@ -38,6 +43,23 @@ def test_versions_of_ssh(text: str, state: str) -> None:
     check = doctor_here.parse_version(text)
     assert check.state == state
     assert "\x1b" not in check.found
+
+
+def test_a_config_that_cannot_be_looked_at(bound_by_modes: Path) -> None:
+    closed = bound_by_modes / "closed"
+    closed.mkdir(mode=0)
+    check = doctor_here.permissions(Paths(f"{closed}/.ssh/config", is_default=False))
+    assert (check.state, check.found) == ("failure", f"{closed}/.ssh: Permission denied")
+    assert check.remedy == f"chmod u+rwx {closed}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_config_of_another_user(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.touch()
+    os.chown(config, NOBODY, NOBODY)
+    check = doctor_here.permissions(Paths(str(config), is_default=False))
+    assert (check.state, check.found) == ("failure", f"{config} belongs to another user")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,15 @@ sys.stdin.readline()
 print(identity.public_key(paths.Paths(sys.argv[1], is_default=False)))
 """
 
+# As on a file system without hard links.
+NO_LINKS = """
+import errno, os, sys
+def refuse(event, arguments):
+    if event == "os.link":
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+sys.addaudithook(refuse)
+"""
+
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
@@ -92,6 +101,19 @@ def test_several_at_once_make_one_key(paths: Paths) -> None:
     assert files(paths) == ["id"]
 
 
+def test_key_where_there_are_no_hard_links(paths: Paths) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_LINKS + PUBLIC_KEY, paths.config],
+        input="go\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (f"{identity.public_key(paths)}\n", "")
+    assert mode(paths.key) == 0o600
+    assert files(paths) == ["id"]
+
+
 def test_key_with_a_passphrase_is_told_and_not_asked_for(paths: Paths) -> None:
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ecdsa", "-m", "PEM", "-N", "secret", "-f", paths.key],
@@ -146,6 +168,15 @@ def test_sessions_of_an_alias_have_one_key() -> None:
 
 
 @pytest.mark.parametrize(
+    ("known_hosts", "found"),
+    [("", None), (THEIRS, None), (THEIRS + OURS, KEY), (OLD, OTHER_KEY)],
+    ids=["nothing", "another cluster's", "ours", "an old one"],
+)
+def test_pinned(known_hosts: str, found: str | None) -> None:
+    assert identity.pinned(known_hosts, GRICAD) == found
+
+
+@pytest.mark.parametrize(
     ("host", "found"),
     [
         ("jlab+gricad", True),
@@ -174,6 +205,24 @@ def test_save_pin_writes_a_private_file_and_keeps_other_bytes(paths: Paths) -> N
     known_hosts.write_bytes(b"# caf\xe9\n" + OLD.encode())
     identity.save_pin(paths, GRICAD, KEY)
     assert known_hosts.read_bytes() == b"# caf\xe9\n" + OURS.encode()
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "is_told"),
+    [
+        pytest.param(OLD, KEY, True, id="another key"),
+        pytest.param(THEIRS, KEY, False, id="the first"),
+        pytest.param(OURS, KEY, False, id="the same"),
+        pytest.param(OLD, None, False, id="it is forgotten"),
+    ],
+)
+def test_a_new_host_key_is_told(
+    paths: Paths, capsys: pytest.CaptureFixture[str], *, before: str, key: str | None, is_told: bool
+) -> None:
+    """It is what somebody in between would have, too."""
+    Path(paths.known_hosts).write_text(before)
+    identity.save_pin(paths, GRICAD, key)
+    assert ("the sessions of gricad have a new host key" in capsys.readouterr().out) is is_told
 
 
 def test_save_pin_leaves_a_file_alone_that_says_so_already(paths: Paths) -> None:

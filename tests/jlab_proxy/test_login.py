@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from jlab_proxy import login
 from jlab_proxy.errors import JlabError
+from jlab_proxy.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ANSWER = {"format": 1, "version": "0.1.0", "user": "alice"}
 LINE = json.dumps(ANSWER)
@@ -63,3 +68,10 @@ def test_newer_cluster_says_to_upgrade_here(version: int) -> None:
 def test_format_that_never_was_says_to_upgrade_there(version: object) -> None:
     with pytest.raises(JlabError, match="jlab-remote on gricad is older than here: log in there"):
         login.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")
+
+
+def test_a_host_needs_no_entry_where_its_name_is_known(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.touch()
+    found = login.find(Paths(str(config), is_default=False), "localhost")
+    assert (found.alias, found.share) == ("localhost", True)

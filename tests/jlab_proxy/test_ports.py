@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from loopback import NOBODY
 
-from jlab_proxy import ports
+from jlab_proxy import doctor_here, ports
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
 from jlab_proxy.target import Target
@@ -79,6 +80,33 @@ def test_a_port_that_another_program_of_ours_has(tmp_path: Path) -> None:
             ports.lead(paths_with(tmp_path, cal1=port), Target("cal1"))
         assert [each.pid for each in ports.holders(port)] == [os.getpid()]
     assert not list(ports.holders(port))
+
+
+OTHERS = """\
+import os, socket, sys
+os.setuid(int(sys.argv[1]))
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_port_that_another_user_has(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHERS, str(NOBODY)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        made = paths_with(tmp_path, cal1=port)
+        with pytest.raises(JlabError, match=rf":{port} is taken by a program of another user: "):
+            ports.lead(made, Target("cal1"))
+        check = doctor_here.local_port(made, Target("cal1"))
+        assert check.found == f"{port} is taken by a program of another user"
+        process.communicate()
 
 
 def test_tunnels_are_told_from_shells() -> None:

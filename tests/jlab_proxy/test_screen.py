@@ -30,9 +30,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         patch.setattr(sys, "stderr", stream)
         patch.setenv("COLUMNS", "40")
         yield shown
+        stream.write("\0")  # the end: a terminal may take several reads
         stream.flush()
-        if select.select([ours], [], [], 5)[0]:
-            shown.append(os.read(ours, 10000).decode())
+        text = ""
+        while not text.endswith("\0") and select.select([ours], [], [], 5)[0]:
+            text += os.read(ours, 10000).decode()
+        shown += filter(None, [text.rstrip("\0")])
     os.close(ours)
 
 
@@ -75,6 +78,18 @@ def test_a_page_for_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert path.stat().st_mode & 0o777 == 0o600
         assert 'content="0; url=http://localhost:1/lab?token=x"' in path.read_text()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_was_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one that was killed: its token may still be good. Another's that is open stays."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    old, new = tmp_path / "jlab-open-old.html", tmp_path / "jlab-open-new.html"
+    for each in (old, new):
+        each.touch()
+    os.utime(old, (1, 1))
+    with browser.page("http://localhost:1/lab?token=x"):
+        assert not old.exists()
+    assert list(tmp_path.iterdir()) == [new]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from loopback import NOBODY
 
 from jlab_proxy import ssh
 from jlab_proxy.paths import Paths
@@ -164,8 +166,13 @@ def test_nothing_in_the_remote_command_that_a_shell_might_read_otherwise() -> No
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--session=gpu", "--port=8888", "--terminal"], ["url", "--port=1", "a.b_c-d", "--json"]],
-    ids=["none", "options", "words"],
+    [
+        [],
+        ["--session=gpu", "--port=8888", "--terminal"],
+        ["url", "--port=1", "a.b_c-d", "--json"],
+        ["stop", "pbs-12[3]-lab", "--after=pbs-12[]-lab"],
+    ],
+    ids=["none", "options", "words", "brackets"],
 )
 def test_login_shell_passes_words_and_bytes(
     tmp_path: Path, shell: str, arguments: list[str]
@@ -188,6 +195,25 @@ def test_login_shell_says_what_is_missing(tmp_path: Path, shell: str) -> None:
     assert done.stderr == (
         "jlab-node is not set up on gricad: log in there and type "
         "pip install jlab-remote && jlab-node setup\n"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize("planted", [".jlab", ".jlab/connect"])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_login_shell_runs_nothing_of_another_users(
+    tmp_path: Path, shell: str, planted: str
+) -> None:
+    """As where others can write a home."""
+    (tmp_path / ".jlab").mkdir()
+    (tmp_path / ".jlab/connect").write_text(SCRIPT)
+    remote = ssh.remote_command("connect", [], alias="gricad")
+    assert in_shell(shell, tmp_path, remote).returncode == 7
+    os.chown(tmp_path / planted, NOBODY, NOBODY)
+    done = in_shell(shell, tmp_path, remote)
+    assert (done.stdout, done.returncode) == ("", 69)
+    assert done.stderr == (
+        "~/.jlab on gricad belongs to another user: look at what is in it, and remove it\n"
     )
 
 

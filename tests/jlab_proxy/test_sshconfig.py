@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +16,11 @@ import pytest
 from jlab_proxy import sshconfig, target
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
+from jlab_proxy.sshconfig import Forward
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Callable
 
 # Files as people have them. @DIR@ is the directory of the file, where `included` is.
 FILES = {
@@ -72,11 +76,14 @@ each_file = pytest.mark.parametrize("content", FILES.values(), ids=FILES.keys())
 WRITE_ON_A_FULL_DISK = """
 import resource, sys
 from jlab_proxy import errors, sshconfig
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
 try:
     sshconfig.write(sys.argv[1], "new" * 4096)
 except errors.JlabError as error:
     sys.exit(str(error))
+finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 """
 
 # A ProxyCommand that only tells how it was started.
@@ -277,10 +284,60 @@ def test_block_of_a_session_comes_before_the_one_of_its_alias(
     port_of = {f"jlab+{where}": 20001 + number for number, where in enumerate(sorted(set(steps)))}
     for where in steps:
         text = sshconfig.merge(text, block(tmp_path, where, port=port_of[f"jlab+{where}"]))
+    assert sorted(re.findall(r"(?m)^# >>> (\S+)", text)) == sorted(port_of), "each once"
+    assert re.findall(r"(?m)^Host gric.*", text) == ["Host gricad"]
     path = config_file(tmp_path, text.encode())
     for host, port in port_of.items():
         proxy = as_ssh_reads(path, host)["proxycommand"][0]
         assert f" --port {port} " in proxy
+
+
+def test_block_of_a_session_whose_last_newline_is_gone(tmp_path: Path) -> None:
+    """As some editors leave a file."""
+    gpu = sshconfig.merge("", block(tmp_path, "demo+gpu", port=8889)).rstrip("\n")
+    text = sshconfig.merge(gpu, block(tmp_path))
+    assert text.startswith(f"{gpu}\n")
+    assert sshconfig.ports(text) == {"jlab+demo": 8888, "jlab+demo+gpu": 8889}
+    assert sshconfig.remove(text, "jlab+demo") == f"{gpu}\n"
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        pytest.param(["demo2"], id="a name that begins so"),
+        pytest.param(["other", "Host x", "demo+gpu"], id="a session that is not at the top"),
+        pytest.param(["Host x", "demo+gpu"], id="nothing of ours at the top"),
+    ],
+)
+def test_block_goes_to_the_very_top(tmp_path: Path, below: list[str]) -> None:
+    """No session's block of the same cluster stands there."""
+    parts = [
+        f"{each}\n" if " " in each else sshconfig.render(block(tmp_path, each)) + "\n"
+        for each in below
+    ]
+    mine = sshconfig.render(block(tmp_path))
+    assert sshconfig.merge("".join(parts), block(tmp_path)) == "".join([mine, "\n", *parts])
+
+
+@pytest.mark.parametrize(
+    ("parts", "at_top"),
+    [
+        pytest.param(["demo", "Host x"], True, id="it is"),
+        pytest.param(["other", "demo+gpu", "demo"], True, id="below others of ours"),
+        pytest.param(["demo", "demo2"], True, id="above a name that begins so"),
+        pytest.param(["Host x", "demo"], False, id="below a host"),
+        pytest.param(["other", "Host x", "demo"], False, id="below a host below ours"),
+        pytest.param(["demo", "demo+gpu"], False, id="above its own session"),
+        pytest.param(["demo", "Host x", "demo+gpu"], False, id="far above its own session"),
+        pytest.param(["other"], False, id="it is not there"),
+        pytest.param([], False, id="nothing is there"),
+    ],
+)
+def test_is_at_top(tmp_path: Path, parts: list[str], *, at_top: bool) -> None:
+    blocks = {each: sshconfig.render(block(tmp_path, each)) for each in parts if " " not in each}
+    text = "".join(blocks.get(each, f"{each}\n") for each in parts)
+    assert sshconfig.is_at_top(text, "jlab+demo") is at_top
+    assert sshconfig.block_of(text, "jlab+demo") == blocks.get("demo", "")
 
 
 def test_block_of_a_session_is_for_that_host_alone(tmp_path: Path) -> None:
@@ -292,7 +349,8 @@ def test_block_of_a_session_is_for_that_host_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mux", [False, True])
 def test_mux(tmp_path: Path, *, mux: bool) -> None:
-    path = config_file(tmp_path, FILES["Host * first"])
+    # What the user says of all hosts is not in the way, and helps neither.
+    path = config_file(tmp_path, b"" if mux else FILES["Host * first"])
     merged_into(path, block(tmp_path, mux=mux))
     found = as_ssh_reads(path, "jlab+demo")
     assert found["controlmaster"] == ["auto" if mux else "false"]
@@ -457,6 +515,9 @@ def test_ports(tmp_path: Path) -> None:
         text = sshconfig.merge(text, block(tmp_path, where, port=port))
     text += f"{OPEN}\nHost jlab+demo\n{CLOSE}\n"
     assert sshconfig.ports(text) == {"jlab+a": 8888, "jlab+a+gpu": 9000, "jlab+b": 65535}
+    assert sshconfig.forwards(text)["jlab+a+gpu"] == Forward(9000, "/tmp/jlab-alice/lab.sock")
+    without = text.replace("LocalForward 9000", "# 9000")
+    assert sshconfig.ports(without) == {"jlab+a": 8888, "jlab+b": 65535}
     assert sshconfig.ports(text.replace("\n", "\r\n")) == sshconfig.ports(text)
 
 
@@ -543,6 +604,77 @@ def test_file_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
         sshconfig.read(str(tmp_path))
     with pytest.raises(JlabError, match=r"^cannot write .*/gone/config: No such file or directory"):
         sshconfig.write(str(tmp_path / "gone/config"), "new")
+
+
+def by_rename(path: Path, text: str) -> None:
+    """As most editors save."""
+    beside = path.with_name("beside")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def in_place(path: Path, text: str) -> None:
+    """As others do, and people with `>`."""
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("save", [by_rename, in_place])
+def test_edit_loses_nothing_that_is_saved_meanwhile(
+    tmp_path: Path, save: Callable[[Path, str], None]
+) -> None:
+    path = tmp_path / "config"
+    for turn in range(25):
+        path.write_text("# begin\n")
+        unsaved = [f"# {turn}\n", f"# {turn} and more\n"]
+
+        def change(text: str, unsaved: list[str] = unsaved) -> str:
+            if unsaved:
+                save(path, unsaved.pop(0))
+            return text + "# ours\n"
+
+        sshconfig.edit(str(path), change)
+        assert path.read_text() == f"# {turn} and more\n# ours\n"
+
+
+def test_edit_of_a_file_that_an_editor_has_emptied_and_not_written_yet(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    for turn in range(20):
+        path.write_text("")
+        editor = threading.Thread(target=write_once_something_is_beside, args=(path, f"# {turn}\n"))
+        editor.start()
+        sshconfig.edit(str(path), lambda text: text + "# ours\n")
+        editor.join()
+        assert path.read_text() == f"# {turn}\n# ours\n"
+
+
+def write_once_something_is_beside(path: Path, text: str) -> None:
+    """That is when the text of the file has been read."""
+    while len(list(path.parent.iterdir())) < 2:
+        pass
+    path.write_text(text)
+
+
+def test_edit_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("as it was\n")
+    before = path.stat().st_ino
+    sshconfig.edit(str(path), lambda text: text)
+    assert path.stat().st_ino == before
+
+
+def test_edit_of_a_file_that_never_rests(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    lines: list[str] = []
+
+    def change(text: str) -> str:
+        lines.append("# busy\n")
+        path.write_text("".join(lines))
+        return text + "# ours\n"
+
+    with pytest.raises(JlabError, match=rf"^another program keeps changing {path}: try again"):
+        sshconfig.edit(str(path), change)
+    assert path.read_text() == "".join(lines)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_file_in_a_read_only_directory(bound_by_modes: Path) -> None:

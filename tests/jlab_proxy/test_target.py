@@ -24,6 +24,7 @@ def test_parse(text: str, alias: str, session: str | None) -> None:
     for found in (target.parse(text), target.parse_host(f"jlab+{text}")):
         assert (found.alias, found.session) == (alias, session)
         assert (found.name, found.host) == (text, f"jlab+{text}")
+        assert found.sessions == ([session] if session else [])
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from loopback import MEASURED
 
-from jlab_proxy import login, setup, sshconfig, target
-from jlab_proxy.errors import JlabError
+from jlab_proxy import launcher, login, setup, sshconfig, target
+from jlab_proxy.errors import USAGE, JlabError
 from jlab_proxy.paths import Paths
 
 if TYPE_CHECKING:
@@ -78,12 +79,15 @@ def test_no_shared_connections() -> None:
     assert login.may_share({}, platform="posix")
     assert not login.may_share({}, platform="nt")
     assert not login.may_share({"controlpath": "~/.ssh/%C"}, platform="posix")
-    with pytest.raises(JlabError, match="leave out --mux"):
+    with pytest.raises(JlabError, match="leave out --mux") as caught:
         sshconfig.render(replace(BLOCK, mux=True))
+    assert caught.value.code == USAGE
 
 
 def test_the_words_that_start_us_again() -> None:
-    assert setup.ourselves("nt") == [sys.executable, "-m", "jlab_proxy"]
+    ourselves = setup.ourselves("nt")
+    assert ourselves == [sys.executable, "-m", "jlab_proxy"]
+    assert launcher.words(BLOCK.paths, ourselves, platform="nt") == ourselves
 
 
 def test_ssh_is_a_child(tmp_path: Path) -> None:
@@ -92,7 +96,7 @@ def test_ssh_is_a_child(tmp_path: Path) -> None:
     stub.chmod(0o755)
     with subprocess.Popen(
         [sys.executable, "-c", CONNECT],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **MEASURED},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -104,7 +108,7 @@ def test_ssh_is_a_child(tmp_path: Path) -> None:
 def test_no_ssh(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CONNECT],
-        env={"PATH": str(tmp_path)},
+        env={"PATH": str(tmp_path), **MEASURED},
         capture_output=True,
         text=True,
         check=False,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from loopback import Loopback, free_port
+from loopback import Loopback, finished, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,23 @@ def site() -> Iterator[Loopback]:
     """A login node and a laptop, with nothing on them."""
     with Loopback() as made:
         yield made
+
+
+@pytest.fixture
+def laptop(site: Loopback) -> Loopback:
+    """A site whose laptop is set up, though no session has been there yet."""
+    subprocess.run(site.node("setup"), env=site.env, check=True, stdout=subprocess.DEVNULL)
+    setup = site.proxy("setup", "demo", "--yes", "--port", str(free_port()))
+    subprocess.run(setup, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return site
+
+
+@pytest.fixture(scope="session")
+def mounts() -> None:
+    """For tests that mount file systems, each in a mount namespace of its own."""
+    tried = finished(["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"])
+    if tried.returncode:
+        pytest.skip(f"no file system can be mounted here: {tried.stderr.strip()}")
 
 
 @pytest.fixture
@@ -49,14 +66,7 @@ class Lab:
 
     def ssh(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run the laptop's ssh to its end, without a terminal."""
-        return subprocess.run(
-            self.site.ssh(*arguments),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        return finished(self.site.ssh(*arguments), timeout=timeout)
 
 
 @pytest.fixture

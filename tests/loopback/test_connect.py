@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from loopback import ANCESTORS, Loopback, free_port, wait_until
+from loopback import ANCESTORS, Loopback, finished, free_port, wait_until
 
 from jlab_node.record import Record, render
 
@@ -26,36 +26,13 @@ if TYPE_CHECKING:
 NONCE = "0123456789abcdef" * 2
 
 
-@pytest.fixture
-def laptop(site: Loopback) -> Loopback:
-    """A site whose laptop is set up, though no session has been there yet."""
-    subprocess.run(site.node("setup"), env=site.env, check=True, stdout=subprocess.DEVNULL)
-    setup = site.proxy("setup", "demo", "--yes", "--port", str(free_port()))
-    subprocess.run(setup, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    return site
-
-
 def connect(site: Loopback, host: str = "jlab+demo") -> subprocess.CompletedProcess[str]:
     """The ProxyCommand as ssh runs it."""
-    return subprocess.run(
-        site.proxy("connect", host),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return finished(site.proxy("connect", host))
 
 
 def ssh(site: Loopback, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        site.ssh(*arguments),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return finished(site.ssh(*arguments))
 
 
 def plant(site: Loopback, record: Record) -> Path:
@@ -308,9 +285,7 @@ def test_a_session_of_a_scheduler_that_is_not_known_here(laptop: Loopback) -> No
     done = connect(laptop)
     assert (done.returncode, done.stdout) == (69, "")
     assert "is a future job, which this jlab-node does not know" in done.stderr
-    stop = subprocess.run(
-        laptop.node("stop", "lab"), env=laptop.env, capture_output=True, text=True, check=False
-    )
+    stop = finished(laptop.node("stop", "lab"), env=laptop.env)
     assert stop.returncode == 1
     assert "is a future job, which this jlab-node does not know" in stop.stderr
 

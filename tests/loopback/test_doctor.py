@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import re
 import shutil
 import signal
@@ -19,9 +17,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from loopback import Loopback, accepts, free_port, stop, wait_until
+from loopback import Loopback, accepts, finished, free_port, stop, wait_until
 
 from jlab_node.record import Record, render
+from tests.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,14 +57,7 @@ class Findings:
     """What doctor found, by the names of the links."""
 
     def __init__(self, site: Loopback) -> None:
-        self.done = subprocess.run(
-            site.proxy("doctor", "demo", "--json"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        self.done = finished(site.proxy("doctor", "demo", "--json"))
         assert self.done.stderr == ""
         answer = json.loads(self.done.stdout)
         assert answer["format"] == 1
@@ -173,9 +165,7 @@ def test_all_is_well(laptop: Loopback, session: subprocess.Popen[bytes]) -> None
 
 
 def test_the_clusters_half_alone(laptop: Loopback) -> None:
-    done = subprocess.run(
-        laptop.node("doctor"), env=laptop.env, capture_output=True, text=True, check=False
-    )
+    done = finished(laptop.node("doctor"), env=laptop.env)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^ok       scheduler ", done.stdout, re.M)
     assert "warning  session      none is running\n" in done.stdout
@@ -243,12 +233,35 @@ def test_a_line_that_ssh_does_not_take(laptop: Loopback) -> None:
     assert found.skipped("block in force", "login node", "way in")
 
 
-def test_jlab_proxy_was_moved(laptop: Loopback) -> None:
-    gone = laptop.config.read_text().replace("bin/jlab-proxy ", "gone/jlab-proxy ")
+def test_its_python_was_moved(laptop: Loopback) -> None:
+    gone = re.sub(r"ProxyCommand \S+", "ProxyCommand /gone/python", laptop.config.read_text())
     laptop.config.write_text(gone)
     found = Findings(laptop)
     assert found.troubles == {"block": "failure", **NO_SESSION}
-    assert "gone/jlab-proxy' is not a program" in found.text("block")
+    assert "'/gone/python' is not a program" in found.text("block")
+
+
+def test_what_ssh_starts_is_gone(laptop: Loopback) -> None:
+    launcher = laptop.laptop / "jlab" / "connect.py"
+    launcher.unlink()
+    found = Findings(laptop)
+    assert found.troubles == {"block": "failure", **NO_SESSION}
+    assert f"names '{launcher}', which is not there" in found.text("block")
+
+
+def test_a_command_that_no_shell_reads(laptop: Loopback) -> None:
+    text = re.sub(r"(ProxyCommand \S+)", r"\1'", laptop.config.read_text())
+    laptop.config.write_text(text)
+    found = Findings(laptop)
+    assert found.troubles["block"] == "failure"
+    assert "is not a program" in found.text("block")
+
+
+def test_a_block_that_forwards_nothing(laptop: Loopback, session: subprocess.Popen[bytes]) -> None:
+    laptop.config.write_text(re.sub(r"\n *LocalForward .*", "", laptop.config.read_text()))
+    found = Findings(laptop)
+    assert found.troubles == {"local port": "failure", "way in": "failure"}
+    assert found.text("way in") == "the block forwards no socket -> jlab-proxy setup demo"
 
 
 def test_the_key_is_open_to_others(laptop: Loopback) -> None:
@@ -380,6 +393,16 @@ def test_the_clusters_python_is_gone(laptop: Loopback) -> None:
         "/gone/python is gone -> install jlab-remote again on this cluster"
     )
     assert found.skipped("way in", "JupyterLab")
+
+
+def test_the_clusters_side_fails(laptop: Loopback) -> None:
+    rewrite_wrapper(laptop, "^python=.*$", "echo out of memory >&2; exit 3")
+    found = Findings(laptop)
+    assert found.troubles == {"cluster side": "failure"}
+    assert found.text("cluster side") == (
+        "jlab-node fails on demo: out of memory -> "
+        "on demo: `sh ~/.jlab/jlab-node doctor` has to work; `jlab-node setup` mends it"
+    )
 
 
 def test_the_cluster_has_no_doctor(laptop: Loopback) -> None:
@@ -582,16 +605,8 @@ def test_jupyterlab_hangs(laptop: Loopback, session: subprocess.Popen[bytes]) ->
 
 
 def test_at_a_terminal_each_line_comes_as_it_is_found(site: Loopback) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        command = site.proxy("doctor", "demo")
-        os.execv(command[0], command)
-    said = b""
-    with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
-        while chunk := os.read(terminal, 4096):
-            said += chunk
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
-    lines = said.decode().split("\r\n")
+    terminal = Terminal(site.proxy("doctor", "demo"))
+    assert terminal.wait() == 1
+    lines = terminal.text.split("\r\n")
     assert lines[0].startswith("         ...\r\x1b[K\x1b[32mok ")
     assert lines[-1] == "         ...\r\x1b[K"

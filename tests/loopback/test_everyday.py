@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from loopback import Loopback, accepts, free_port, wait_until
+from loopback import Loopback, accepts, finished, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,8 +96,9 @@ def test_ls_json(laptop: Loopback) -> None:
     assert "token" not in json.dumps(answer)
 
 
-def test_ls_where_nothing_is_set_up(site: Loopback) -> None:
-    done = proxy(site, "ls")
+@pytest.mark.parametrize("verb", ["ls", "close"])
+def test_where_nothing_is_set_up(site: Loopback, verb: str) -> None:
+    done = proxy(site, verb)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "jlab-proxy: no cluster is set up on this computer: jlab-proxy setup ALIAS\n"
@@ -140,7 +141,7 @@ def test_logs_go_on(laptop: Loopback) -> None:
 
     def left() -> str:
         asked = ["pgrep", "-f", "jlab_node logs --lines=1 --follow"]
-        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+        return finished(asked).stdout
 
     wait_until(lambda: not left(), "nothing of it stays on the cluster")
 
@@ -162,6 +163,15 @@ def test_a_terminal_is_not_at_the_mercy_of_a_log(laptop: Loopback) -> None:
     os.close(ours)
 
 
+def test_an_address_that_no_port_leads_to(laptop: Loopback) -> None:
+    done = proxy(laptop, "url", "demo+gpu")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "jlab-proxy: no port of this computer leads to demo+gpu: "
+        "jlab-proxy setup demo --session gpu\n"
+    )
+
+
 def test_stop_asks_first(laptop: Loopback) -> None:
     done = proxy(laptop, "stop", "demo", text="n\n")
     assert done.returncode == 1
@@ -171,6 +181,10 @@ def test_stop_asks_first(laptop: Loopback) -> None:
     done = proxy(laptop, "stop", "demo+other", "--yes")
     assert done.returncode == 69
     assert "no session called other" in done.stderr
+    done = proxy(laptop, "stop", "demo", text="")
+    assert done.returncode == 1
+    assert done.stderr == "jlab-proxy: nothing was stopped: --yes stops it without a question\n"
+    assert len(laptop.records()) == 1
     done = proxy(laptop, "stop", "demo", text="y\n")
     assert (done.returncode, laptop.records()) == (0, []), done.stderr
     assert done.stdout.endswith("it is stopped\n")
@@ -239,7 +253,7 @@ def test_completion(laptop: Loopback, tmp_path: Path, shell: str) -> None:
             "typed": typed,
         }
         ask = [shell, "-c", PRESS_TAB[shell]]
-        done = subprocess.run(ask, env=env, capture_output=True, text=True, check=False)
+        done = finished(ask, env=env)
         return {re.split("[\t:]", line)[0] for line in done.stdout.splitlines()}
 
     assert {"doctor"} <= press_tab("jlab-proxy do")

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from loopback import wait_until
+from loopback import NOBODY, finished, wait_until
 from notebook import evaluate
 
 from jlab_node.record import parse
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from tests.loopback.conftest import Lab
 
-NOBODY = 65534
 
 # Says its word to whoever connects, until its stdin ends; prints its port.
 SAYS = """
@@ -107,9 +106,7 @@ def start(site: Loopback, name: str) -> subprocess.Popen[bytes]:
 
 
 def node(site: Loopback, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        site.node(*arguments), env=site.env, capture_output=True, text=True, check=False
-    )
+    return finished(site.node(*arguments), env=site.env)
 
 
 def expose(site: Loopback, *arguments: str) -> dict[str, int]:
@@ -230,13 +227,7 @@ def test_two_sessions_expose_the_same_name(site: Loopback) -> None:
 
     def expose_in(session: str, port: int) -> None:
         # From a process of that session: its sshd.
-        done = subprocess.run(
-            site.ssh(f"jlab+demo+{session}", *site.node("expose", "dask", str(port))),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = finished(site.ssh(f"jlab+demo+{session}", *site.node("expose", "dask", str(port))))
         assert (done.returncode, done.stderr) == (0, "")
 
     setup = site.proxy("setup", "demo", "--yes")

@@ -15,7 +15,7 @@ from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING
 
 import pytest
-from loopback import accepts, free_port, wait_until
+from loopback import accepts, finished, free_port, wait_until
 from notebook import evaluate
 
 from jlab_node.record import Record, parse
@@ -66,13 +66,8 @@ def test_https(site: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(cert))
     monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(cert))
     assert evaluate(url, "6*7") == "42"
-    announced = subprocess.run(
-        ["bash", site.home / ".jlab" / "connect", "--columns=80", "--port=8888"],
-        env=site.env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+    announced = finished(
+        ["bash", site.home / ".jlab" / "connect", "--columns=80", "--port=8888"], env=site.env
     )
     assert announced.stderr.endswith(", JupyterLab at https://localhost:8888/\n")
 

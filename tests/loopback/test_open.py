@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from loopback import Loopback, accepts, free_port, stop, wait_until
+from loopback import Loopback, accepts, finished, free_port, stop, wait_until
 
 from jlab_proxy import forward
 
@@ -90,13 +90,12 @@ class Opened:
         before = self.ssh()
         before.kill()
         before.wait(timeout=20)
+        wait_until(lambda: self.has_another_ssh(before), "a new ssh")
 
-        def is_another() -> bool:
-            with contextlib.suppress(ValueError, psutil.Error):
-                return self.ssh().pid != before.pid
-            return False
-
-        wait_until(is_another, "a new ssh")
+    def has_another_ssh(self, before: psutil.Process) -> bool:
+        with contextlib.suppress(ValueError, psutil.Error):
+            return self.ssh().pid != before.pid
+        return False
 
 
 @pytest.fixture
@@ -268,9 +267,7 @@ def test_a_port_that_is_taken(opened: Opened) -> None:
     opened.site.wait_for_session(opened.site.start_session())
     process = opened.start()
     opened.wait_for_url()
-    second = subprocess.run(
-        opened.site.proxy("open", "demo"), capture_output=True, text=True, check=False
-    )
+    second = finished(opened.site.proxy("open", "demo"))
     assert second.returncode == 1
     assert f"localhost:{opened.port} is taken by process {opened.ssh().pid} (ssh " in second.stderr
     assert second.stderr.endswith(": jlab-proxy close demo ends it\n")
@@ -286,9 +283,7 @@ def test_a_port_that_is_taken(opened: Opened) -> None:
     )
     try:
         wait_until(lambda: accepts(opened.port), "the other program listens")
-        third = subprocess.run(
-            opened.site.proxy("open", "demo"), capture_output=True, text=True, check=False
-        )
+        third = finished(opened.site.proxy("open", "demo"))
         assert third.returncode == 1
         assert f"is taken by process {with_other.pid} (" in third.stderr
         assert third.stderr.endswith("jlab-proxy setup demo --port N chooses another port\n")

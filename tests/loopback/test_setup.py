@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import re
 import stat
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from loopback import Loopback, free_port
+from loopback import Loopback, finished, free_port
 
 from tests.jlab_proxy.test_sshconfig import FILES
+from tests.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,6 +132,54 @@ def test_dry_run_writes_nothing_anywhere(ready: Loopback) -> None:
     assert not (ready.laptop / "jlab").exists()
 
 
+def test_dry_run_of_remove(ready: Loopback) -> None:
+    setup(ready, "demo", "--yes")
+    before = state(ready.laptop)
+    done = setup(ready, "demo", "--remove", "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "-Host jlab+demo jlab+demo+*" in done.stdout
+    assert state(ready.laptop) == before
+
+
+def test_a_port_of_another_cluster(ready: Loopback) -> None:
+    ready.add_alias("other", ready.port)
+    port = str(free_port())
+    setup(ready, "demo", "--yes", "--port", port)
+    before = ready.config.read_bytes()
+    done = setup(ready, "other", "--yes", "--port", port)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"jlab-proxy: port {port} is jlab+demo's already: choose another with --port\n"
+    )
+    assert ready.config.read_bytes() == before
+
+
+def test_a_command_that_submits(ready: Loopback) -> None:
+    """It is the cluster that keeps it: for all sessions, or for one."""
+    done = setup(ready, "demo", "--yes", "--submit", "sbatch 'my job.sh' $A")
+    assert "when you connect and have no job, demo runs: sbatch 'my job.sh' $A\n" in done.stdout
+    setup(ready, "demo", "--session", "gpu", "--yes", "--submit", "sbatch gpu.sh")
+    kept = ready.home / ".jlab"
+    assert (kept / "submit").read_text() == "sbatch 'my job.sh' $A\n"
+    assert (kept / "submit-gpu").read_text() == "sbatch gpu.sh\n"
+    assert setup(ready, "demo", "--yes").returncode == 0
+    assert (kept / "submit").exists(), "nothing was said of it"
+    done = setup(ready, "demo", "--yes", "--submit", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (kept / "submit").exists()
+    done = setup(ready, "demo", "--yes", "--submit", "sbatch a\nsbatch b")
+    assert done.returncode == 2
+    assert done.stderr == "jlab-proxy: --submit takes one command line\n"
+
+
+def test_a_file_system_without_locks(ready: Loopback) -> None:
+    """The lock keeps two setups apart; one alone does without."""
+    (ready.laptop / "jlab" / "lock").mkdir(parents=True)
+    done = setup(ready, "demo", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert setting(ready, "jlab+demo", "user") == ready.user
+
+
 def test_without_a_terminal_it_needs_yes(ready: Loopback) -> None:
     before = ready.config.read_bytes()
     done = setup(ready, "demo")
@@ -145,21 +191,11 @@ def test_without_a_terminal_it_needs_yes(ready: Loopback) -> None:
 @pytest.mark.parametrize(("answer", "code"), [("n", 0), ("y", 0), ("\x03", 130)])
 def test_at_a_terminal_it_asks(ready: Loopback, answer: str, code: int) -> None:
     before = ready.config.read_bytes()
-    pid, terminal = pty.fork()
-    if pid == 0:
-        command = ready.proxy("setup", "demo")
-        os.execv(command[0], command)
-    said = b""
-    while b"? [Y/n]: " not in said:
-        said += os.read(terminal, 4096)
-    assert b"+Host jlab+demo jlab+demo+*" in said
-    os.write(terminal, answer.encode() + b"\n")
-    with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
-        while chunk := os.read(terminal, 4096):
-            said += chunk
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
-    assert b"Traceback" not in said
+    terminal = Terminal(ready.proxy("setup", "demo"))
+    assert "+Host jlab+demo jlab+demo+*" in terminal.read_until(r"\? \[Y/n\]: ")
+    terminal.type(f"{answer}\n")
+    assert terminal.wait() == code
+    assert "Traceback" not in terminal.text
     assert (ready.config.read_bytes() == before) is (answer != "y")
     keys = (ready.home / ".jlab" / "authorized_keys").read_text()
     assert bool(keys) is (answer == "y"), "no key is exchanged without consent"
@@ -176,6 +212,9 @@ def test_mux_shares_the_connection_to_the_job(ready: Loopback) -> None:
         parent = done.stdout
     assert parent == done.stdout
     assert len(list(ready.laptop.glob("jlab/job-*"))) == 1
+    close = subprocess.run(ready.proxy("close", "demo"), capture_output=True, text=True, check=True)
+    assert "demo: closed the shared connection to a session\n" in close.stdout
+    assert list(ready.laptop.glob("jlab/job-*")) == []
 
 
 def test_a_control_path_of_the_alias_is_respected(ready: Loopback) -> None:
@@ -195,9 +234,7 @@ def test_global_options_of_the_user_do_not_reach_the_block(ready: Loopback) -> N
     )
     ready.config.write_text(ready.config.read_text() + everywhere)
     assert setup(ready, "demo", "--yes", "--port", str(free_port())).returncode == 0
-    done = subprocess.run(
-        ready.ssh("jlab+demo", "echo here"), capture_output=True, text=True, check=False
-    )
+    done = finished(ready.ssh("jlab+demo", "echo here"))
     assert (done.stdout, done.stderr) == ("here\n", "")
 
 
@@ -327,6 +364,22 @@ def test_a_cluster_side_that_talks_nonsense(ready: Loopback) -> None:
     refuses(ready, 1, "demo did not answer as jlab-node does", "~/.bashrc")
 
 
+ABOUT = {
+    "format": 1,
+    "user": "alice",
+    "socket_dir": "/tmp/jlab-alice",
+    "host_key": "ssh-ed25519 " + "A" * 68,
+}
+
+
+def test_what_sessions_there_will_lack(ready: Loopback) -> None:
+    answer(ready, json.dumps({**ABOUT, "jupyter": None, "sshd": None}))
+    done = setup(ready, "demo", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "note: jupyter-lab is not on the PATH of demo" in done.stdout
+    assert "note: demo has no sshd" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -341,13 +394,7 @@ def test_a_cluster_side_that_talks_nonsense(ready: Loopback) -> None:
 )
 def test_a_hostile_cluster_side(ready: Loopback, key: str, value: object) -> None:
     """What it says would stand in ssh's config and known_hosts."""
-    about = {
-        "format": 1,
-        "user": "alice",
-        "socket_dir": "/tmp/jlab-alice",
-        "host_key": "ssh-ed25519 " + "A" * 68,
-    }
-    answer(ready, json.dumps({**about, key: value}))
+    answer(ready, json.dumps({**ABOUT, key: value}))
     refuses(ready, 1, "jlab-proxy: the cluster's answer is not one that jlab-node gives")
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from loopback import accepts, free_port, wait_until
+from loopback import accepts, finished, free_port, wait_until
 
 from jlab_proxy import sshconfig, target
 from jlab_proxy.paths import Paths
@@ -34,13 +34,7 @@ def test_the_block_leads_into_the_job(lab: Lab) -> None:
     tunnel = subprocess.Popen([*ssh, "-N", "jlab+demo"], stdin=subprocess.DEVNULL)
     try:
         wait_until(lambda: accepts(block.port), "the forward listens")
-        done = subprocess.run(
-            [*ssh, "jlab+demo", "echo $SLURM_JOB_ID; exit 7"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = finished([*ssh, "jlab+demo", "echo $SLURM_JOB_ID; exit 7"])
     finally:
         tunnel.terminate()
         tunnel.wait(timeout=20)

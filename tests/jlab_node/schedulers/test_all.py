@@ -81,9 +81,7 @@ def test_submitted(name: str, printed: str, job_id: str) -> None:
 
 
 @each_batch
-def test_words(scheduler: Scheduler) -> None:
-    assert "jlab.sh" in scheduler.SUBMIT.format("jlab.sh")
-    assert "jlab-node run" in scheduler.INSIDE
+def test_name_is_that_of_an_id(scheduler: Scheduler) -> None:
     assert is_id(f"{scheduler.NAME}-12-lab")
 
 
@@ -94,7 +92,7 @@ def test_each_has_a_program_of_its_own() -> None:
 
 
 @each
-def test_commands(scheduler: Scheduler, least: Request) -> None:
-    commands = [scheduler.mine("u1"), *scheduler.one("12"), scheduler.cancel("12")]
-    assert all(word for command in commands for word in command)
-    assert all("\n" not in line and line.startswith("#") for line in scheduler.directives(least))
+def test_directives_are_comments(scheduler: Scheduler, least: Request) -> None:
+    lines = scheduler.directives(least)
+    assert all("\n" not in line and line.startswith("#") for line in lines)
+    assert bool(lines) is (scheduler.NAME != "local")

@@ -31,10 +31,7 @@ def test_every_process_is_a_job(machine: Callable[..., Machine]) -> None:
 
 def test_mine() -> None:
     found = local.parse_mine(Answer(0, MINE))
-    assert found is not None
-    assert [status.job_id for status in found][:1] == ["4711"]
-    assert all(status.state is State.RUNNING for status in found)
-    assert not {"1", "4713", "4714", "4715", "4716"} & {status.job_id for status in found}
+    assert found == [Status(job_id, State.RUNNING) for job_id in ("4711", "4712")]
     assert local.parse_mine(Answer(127, "", "ps is not on PATH here")) is None
 
 
@@ -42,6 +39,9 @@ def test_mine() -> None:
     ("printed", "state"),
     [
         ("Sl+  /opt/bin/python3 /opt/bin/jlab-node run\n", State.RUNNING),
+        ("Sl+  /opt/bin/python3 /opt/bin/jlab-node status\n", State.ENDED),
+        ("Sl+  /usr/bin/rsync run\n", State.ENDED),
+        ("Zl+  /opt/bin/python3 /opt/bin/jlab-node run\n", State.ENDED),
         ("Z+   [jlab-node] <defunct>\n", State.ENDED),
         ("Ss   -bash\n", State.ENDED),  # the number is another process's now
         ("", State.ENDED),
@@ -49,8 +49,7 @@ def test_mine() -> None:
 )
 def test_one(printed: str, state: State) -> None:
     status = local.parse_one("4711", Answer(0 if printed else 1, printed))
-    assert status is not None
-    assert (status.job_id, status.state) == ("4711", state)
+    assert status == Status("4711", state, why="has ended" if state is State.ENDED else "")
 
 
 def test_no_ps() -> None:
@@ -58,8 +57,6 @@ def test_no_ps() -> None:
     assert local.parse_one("4711", Answer(1, "", "error: unknown option\n")) is None
 
 
-def test_commands(least: Request) -> None:
-    assert local.cancel("4711") == ["kill", "4711"]
+def test_nothing_is_asked_for(least: Request) -> None:
     assert local.directives(least) == []
-    assert local.step("4711", "m1", ["true"]) == []
-    assert Status("1", State.RUNNING).word == ""
+    assert local.parse_cluster(Answer(0, "x")) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,6 +89,14 @@ def record(**fields: str) -> Answer:
         (ENV, "n2", Job("lsf", "12", "prod", "n2")),
         ({**ENV, "LSB_HOSTS": ""}, "n2", Job("lsf", "12", "prod", "n2")),
         ({**ENV, "LSB_JOBINDEX": "4"}, "n1", Job("lsf", "12[4]", "prod", "n1")),
+        (
+            {**ENV, "LSB_JOBID": "12[4]", "LSB_JOBINDEX": "4"},
+            "n1",
+            Job("lsf", "12[4]", "prod", "n1"),
+        ),
+        ({**ENV, "LSB_JOBINDEX": "four"}, "n1", Job("lsf", "12", "prod", "n1")),
+        ({"LSB_JOBID": "12", "LSB_HOSTS": "n1"}, "n1", Job("lsf", "12", "", "n1")),
+        ({"LSB_JOBID": "12", "LSB_MCPU_HOSTS": "n1 2"}, "2", None),  # that is no host
         (ENV, "login", None),
         ({}, "n1", None),
         ({"LSB_HOSTS": "n1"}, "n1", None),
@@ -127,6 +136,12 @@ def test_cancelled_and_a_slow_daemon() -> None:
             "TERM_ADMIN: job killed by root or LSF administrator",
             "was cancelled by an administrator",
         ),
+        ("TERM_DEADLINE: job killed after deadline expires", "reached its deadline"),
+        ("TERM_SWAP: job killed after reaching LSF swap usage limit", "ran out of memory"),
+        ("TERM_PREEMPT: job killed after preemption", "was preempted"),
+        ("TERM_FORCE_OWNER: job killed by owner without time for cleanup", "was cancelled"),
+        ("TERM_FORCE_ADMIN: job killed by root", "was cancelled by an administrator"),
+        (" TERM_OWNER ", "was cancelled"),
         ("TERM_SOMETHING: new", "failed"),
         ("", "failed"),
     ],
@@ -161,6 +176,62 @@ def test_queued() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("word", "state", "why"),
+    [
+        ("PSUSP", State.QUEUED, ""),
+        ("PROV", State.QUEUED, ""),
+        ("WAIT", State.QUEUED, ""),
+        ("RUN", State.RUNNING, ""),
+        ("DONE", State.ENDED, "has finished"),
+        ("ZOMBI", State.ENDED, "failed"),
+    ],
+)
+def test_little_is_known(word: str, state: State, why: str) -> None:
+    expected = Status("12", state, word=word, why=why)
+    assert lsf.parse_one("12", record(JOBID="12", STAT=word)) == expected
+    assert lsf.parse_one("12", record(JOBID="12", STAT=word, EXEC_HOST="")) == expected
+    assert lsf.parse_one("13", record(JOBID="12", STAT=word)) is None
+
+
+def test_control_characters() -> None:
+    """bjobs writes them as they are, which JSON forbids."""
+    printed = record(JOBID="12", STAT="RUN", JOB_NAME="a|b").stdout.replace("|", "\t")
+    status = lsf.parse_one("12", Answer(0, printed))
+    assert status is not None
+    assert status.name == "a\tb"
+
+
+@pytest.mark.parametrize(
+    ("printed", "moment"),
+    [
+        ("Sep 30 20:32:15 2026", 1790793135),
+        ("Oct  4 17:52 2026 E", 1791129120),
+        ("Oct 14 17:52 2026 X", 1791993120),
+        (" Oct 14 17:52 2026 L ", 1791993120),
+        ("Oct 14 17:52 2026 Q", None),
+        ("Oct 14 17:52 2026 L, or so", None),
+        ("Feb 30 17:52 2026", None),
+        ("Foo 14 17:52", None),
+        ("-", None),
+    ],
+)
+def test_times(printed: str, moment: int | None) -> None:
+    status = lsf.parse_one("12", record(JOBID="12", STAT="RUN", FINISH_TIME=printed))
+    assert status is not None
+    assert status.ends_at == moment
+
+
+@pytest.mark.parametrize("days", [-150, -1, 0, 1, 150])
+def test_times_without_a_year(days: int) -> None:
+    """The nearest: at the turn of the year that is another."""
+    then = (int(time.time()) // 86400 + days) * 86400 + 43200  # no clock is set back at noon
+    printed = time.strftime("%b %d %H:%M L", time.localtime(then))
+    status = lsf.parse_one("12", record(JOBID="12", STAT="RUN", FINISH_TIME=printed))
+    assert status is not None
+    assert status.ends_at == then
+
+
 @pytest.mark.parametrize("word", ["RUN", "USUSP", "SSUSP", "UNKWN"])
 def test_running(word: str) -> None:
     status = lsf.parse_one(
@@ -188,12 +259,15 @@ def test_running(word: str) -> None:
 def test_unknown() -> None:
     expected = Status("12", State.ENDED, why="has ended")
     assert lsf.parse_one("12", Answer(0, UNKNOWN)) == expected
+    assert lsf.parse_mine(Answer(0, UNKNOWN)) == []
+    assert lsf.parse_one("12", Answer(255, "Job <12> is not found\n")) == expected
     assert lsf.parse_one("12", Answer(255, "", "Job <12> is not found\n")) == expected
     assert lsf.parse_one("1", Answer(255, "", "Job <12> is not found\n")) is None
 
 
 def test_none() -> None:
     assert lsf.parse_mine(Answer(255, "", "No unfinished job found\n")) == []
+    assert lsf.parse_mine(Answer(255, "No job found\n", "")) == []
     assert lsf.parse_mine(Answer(0, '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}')) == []
 
 
@@ -228,4 +302,11 @@ def test_directives(everything: Request, least: Request) -> None:
         "#BSUB -q long",
         "#BSUB -o /home/u/jlab-logs/jlab-gpu-%J.log",
     ]
-    assert "#BSUB -W 1:30" in lsf.directives(least)
+    assert lsf.directives(least) == [
+        "#BSUB -J jlab",
+        "#BSUB -n 1",
+        '#BSUB -R "span[hosts=1]"',
+        "#BSUB -W 1:30",
+        "#BSUB -o /home/u/jlab-logs/jlab-%J.log",
+    ]
+    assert "#BSUB -W 1:31" in lsf.directives(replace(least, walltime=5401))

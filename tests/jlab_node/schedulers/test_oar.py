@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from jlab_node.errors import JlabError
 from jlab_node.schedulers import oar
-from jlab_node.schedulers.job import Answer, Job, Request, State
+from jlab_node.schedulers.job import Answer, Job, Request, State, Status
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -333,6 +334,7 @@ ENV = {"OAR_JOB_ID": "5", "OAR_NODEFILE": "/var/lib/oar/5", "OAR_ARRAY_INDEX": "
         (ENV, "d1", {}, None),
         ({}, "d1", FILES, None),
         ({"OAR_JOB_ID": "5"}, "d1", FILES, None),
+        ({**ENV, "OAR_JOB_ID": ""}, "d1", FILES, None),
     ],
 )
 def test_detect(
@@ -384,9 +386,72 @@ def test_ended_how() -> None:
     walltime = oar.parse_one("7", Answer(0, WALLTIME))
     assert walltime is not None
     assert (walltime.why, walltime.ends_at) == ("reached its walltime", 1795468096)
+    failed = oar.parse_one("6", Answer(0, TERMINATED_EXIT3))
+    assert failed is not None
+    assert failed.why == "failed with exit code 3"
     short = oar.parse_one("5", Answer(0, TERMINATED))
     assert short is not None
     assert short.ends_at == 1795468066
+
+
+def changed(**values: object) -> Status:
+    """What is read of the running job if oarstat said these values."""
+    jobs = json.loads(RUNNING)
+    jobs["8"].update(values)
+    status = oar.parse_one("8", Answer(0, json.dumps(jobs)))
+    assert status is not None
+    return status
+
+
+@pytest.mark.parametrize(
+    ("word", "state", "why"),
+    [
+        ("toLaunch", State.QUEUED, "R=1"),
+        ("Launching", State.QUEUED, "R=1"),
+        ("toAckReservation", State.QUEUED, "R=1"),
+        ("Suspended", State.RUNNING, "is suspended"),
+        ("Resuming", State.RUNNING, "is suspended"),
+        ("Finishing", State.ENDED, "has finished"),
+        ("toError", State.ENDED, "has finished"),
+        ("OfTheFuture", State.RUNNING, ""),
+    ],
+)
+def test_rare_states(word: str, state: State, why: str) -> None:
+    status = changed(state=word, message="R=1", exit_code=None)
+    assert (status.word, status.state, status.why) == (word, state, why)
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "why"),
+    [
+        ("Terminated", 0, "has finished"),
+        ("Terminated", 3 * 256, "failed with exit code 3"),
+        ("Terminated", 255 * 256, "failed with exit code 255"),
+        ("Terminated", 9, "failed"),
+        ("Error", None, "failed"),
+        ("Error", 256, "failed with exit code 1"),
+    ],
+)
+def test_ended_by_itself(word: str, code: int | None, why: str) -> None:
+    assert changed(state=word, exit_code=code).why == why
+
+
+@pytest.mark.parametrize("word", ["Running", "Terminated", "Waiting"])
+def test_what_oarstat_does_not_say(word: str) -> None:
+    absent = ("message", "events", "exit_code", "stopTime", "scheduledStart", "walltime", "owner")
+    others = ("name", "command", "launchingDirectory", "assigned_network_address", "startTime")
+    status = changed(state=word, **dict.fromkeys((*absent, *others)))
+    ended = word == "Terminated"
+    expected = Status("8", status.state, word=word, why="has finished" if ended else "")
+    assert status == expected
+    assert changed(state=None).word == ""
+
+
+def test_owner_and_nodes() -> None:
+    status = changed(assigned_network_address=["d2", "d1"], owner="u2", events=[7, None])
+    assert (status.owner, status.node, status.nodes) == ("u2", "d2", ("d2", "d1"))
+    assert changed(walltime=0).ends_at is None
+    assert changed(startTime=0).ends_at is None
 
 
 def test_deleted_after_oarwalltime() -> None:
@@ -411,14 +476,19 @@ def test_hostile_name() -> None:
 
 
 def test_directives(everything: Request, least: Request) -> None:
-    asked = oar.directives(replace(everything, memory=None))
-    assert {
+    assert oar.directives(replace(everything, memory=None)) == [
         "#OAR -n jlab-gpu",
         "#OAR -l /nodes=1/gpu=1,walltime=36:00:00",
         "#OAR --project ml",
         "#OAR -q long",
         "#OAR -O /home/u/jlab-logs/jlab-gpu-%jobid%.log",
-    } <= set(asked)
-    assert "#OAR -l /nodes=1/core=1,walltime=1:30:00" in oar.directives(least)
+        "#OAR -E /home/u/jlab-logs/jlab-gpu-%jobid%.log",
+    ]
+    assert oar.directives(least) == [
+        "#OAR -n jlab",
+        "#OAR -l /nodes=1/core=1,walltime=1:30:00",
+        "#OAR -O /home/u/jlab-logs/jlab-%jobid%.log",
+        "#OAR -E /home/u/jlab-logs/jlab-%jobid%.log",
+    ]
     with pytest.raises(JlabError, match="leave --mem out"):
         oar.directives(everything)

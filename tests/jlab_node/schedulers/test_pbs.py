@@ -128,6 +128,11 @@ def test_in_a_job(machine: Callable[..., Machine]) -> None:
     array = {**ENV, "PBS_JOBID": "12[3].pbs-1.example.org"}
     assert pbs.detect(array, machine("n1", FILE)) == Job("pbs", "12[3]", "pbs-1", "n1.example.org")
 
+    named = {**ENV, "PBS_JOBID": "12", "PBS_SERVER": "pbs-2.example.org"}
+    assert pbs.detect(named, machine("n1", FILE)) == Job("pbs", "12", "pbs-2", "n1.example.org")
+    unnamed = {**ENV, "PBS_JOBID": "12"}
+    assert pbs.detect(unnamed, machine("n1", FILE)) == Job("pbs", "12", "", "n1.example.org")
+
 
 @pytest.mark.parametrize(
     ("env", "host", "files"),
@@ -159,6 +164,8 @@ def test_running() -> None:
     assert pbs.parse_mine(Answer(0, RUNNING)) == [expected]
     assert pbs.parse_one("12860476", Answer(0, RUNNING)) == expected
     assert pbs.parse_one("12860477", Answer(0, RUNNING)) is None
+    another_is_unknown = Answer(153, RUNNING, "qstat: Unknown Job Id 13.pbs\n")
+    assert pbs.parse_one("12860476", another_is_unknown) == expected
 
 
 def test_finished() -> None:
@@ -184,6 +191,54 @@ def test_torque() -> None:
     ]
 
 
+def test_torque_finished() -> None:
+    done = TORQUE.replace(
+        "job_state = R", "job_state = C\n    comp_time = Fri Oct 12 07:51:12 2012"
+    )
+    status = pbs.parse_one("1701", Answer(0, done))
+    assert status is not None
+    assert (status.state, status.ends_at) == (State.ENDED, 1350021072)
+
+
+def test_what_only_looks_like_torque() -> None:
+    """Nothing outside of a job is of the job."""
+    noise = "job_state = R\n    a note\n  Job_Name = x\n"
+    status = pbs.parse_one("12", Answer(0, f"Job Id: 12.head\n{noise}    job_state = Q\n"))
+    assert status == Status("12", State.QUEUED, word="Q")
+    assert pbs.parse_mine(Answer(0, f"a note\n{TORQUE}")) is None
+
+
+@pytest.mark.parametrize(
+    ("job", "status"),
+    [
+        ({"job_state": "R"}, Status("12", State.RUNNING, word="R")),
+        ({"job_state": "Q"}, Status("12", State.QUEUED, word="Q")),
+        ({"job_state": "F"}, Status("12", State.ENDED, word="F", why="has ended")),
+        ({"job_state": "S"}, Status("12", State.RUNNING, word="S", why="is suspended")),
+        (
+            {"job_state": "R", "stime": "Tue Oct  4 21:23:33 2022"},
+            Status("12", State.RUNNING, word="R", starts_at=1664911413),
+        ),
+        (
+            {"job_state": "R", "Resource_List": {"walltime": "01:00:00"}},
+            Status("12", State.RUNNING, word="R"),
+        ),
+        (
+            {"job_state": "R", "Job_Name": "a\tb"},
+            Status("12", State.RUNNING, word="R", name="a\tb"),
+        ),
+    ],
+)
+def test_little_is_known(job: dict[str, Any], status: Status) -> None:
+    """PBS also writes control characters into strings, which JSON forbids."""
+    printed = as_json(**job).stdout.replace("\\t", "\t")
+    assert pbs.parse_one("12", Answer(0, printed)) == status
+
+
+def test_a_job_that_qstat_could_not_ask_for() -> None:
+    assert pbs.parse_mine(as_json(Error="cannot connect")) == []
+
+
 def test_queued() -> None:
     comment = "Not Running: Insufficient amount of resource: ncpus (R: 4 A: 0 T: 8)"
     start = {"exec_vnode": "(n1:ncpus=4)", "start_time": "Tue Oct  4 21:23:33 2022"}
@@ -200,6 +255,30 @@ def test_queued() -> None:
     ]
 
 
+def used(walltime: str, limit: str) -> dict[str, Any]:
+    """A job that was killed after that time."""
+    times = {"resources_used": {"walltime": walltime}, "Resource_List": {"walltime": limit}}
+    return {"Exit_status": 271, **times}
+
+
+@pytest.mark.parametrize(
+    ("submitted", "command"),
+    [
+        ("-I -l walltime=1:00:00", "-I -l walltime=1:00:00"),
+        ("-l ncpus=1 -- /bin/sleep 9", "-l ncpus=1 -- /bin/sleep 9"),
+        ("-q workq job.sh", "/home/u1/job.sh"),
+        ("-q workq /tmp/job.sh", "/tmp/job.sh"),
+        ("", ""),
+    ],
+)
+def test_what_was_submitted(submitted: str, command: str) -> None:
+    variables = {"PBS_O_WORKDIR": "/home/u1"}
+    job = as_json(job_state="R", Submit_arguments=submitted, Variable_List=variables)
+    status = pbs.parse_one("12", job)
+    assert status is not None
+    assert status.command == command
+
+
 @pytest.mark.parametrize(
     ("job", "why"),
     [
@@ -207,18 +286,19 @@ def test_queued() -> None:
         ({"Exit_status": 1}, "failed"),
         ({"Exit_status": 271}, "was killed"),
         ({"Exit_status": 265}, "was killed"),
+        ({"Exit_status": 257}, "was killed"),
+        ({"Exit_status": 256}, "failed"),
+        ({"Exit_status": -26}, "ran out of memory"),
+        ({"Exit_status": -28}, "failed"),
         ({"Exit_status": -29}, "reached its walltime"),
         ({"Exit_status": -27}, "ran out of memory"),
         ({"exit_status": "1"}, "failed"),
         ({}, "has ended"),
-        (
-            {
-                "Exit_status": 271,
-                "resources_used": {"walltime": "01:00:07"},
-                "Resource_List": {"walltime": "01:00:00"},
-            },
-            "reached its walltime",
-        ),
+        (used("01:00:07", "01:00:00"), "reached its walltime"),
+        (used("01:00:00", "01:00:00"), "reached its walltime"),
+        (used("00:59:59", "01:00:00"), "was killed"),
+        (used("00:59:59", ""), "was killed"),
+        (used("", "01:00:00"), "was killed"),
     ],
 )
 def test_ended(job: dict[str, Any], why: str) -> None:

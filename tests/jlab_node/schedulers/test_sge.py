@@ -77,7 +77,12 @@ ENV = {
     "HOSTNAME": "n1.local",
 }
 NAME = {"/opt/sge/prod/common/cluster_name": "p6444\n"}
-HOSTS = {**NAME, "/spool/12.1/pe_hostfile": "n2.local 4 all.q@n2.local <NULL>\nn3 4 a UNDEFINED\n"}
+HOSTS = {
+    **NAME,
+    "/opt/sge/default/common/cluster_name": "p6444d\n",
+    "/spool/12.1/pe_hostfile": "n2.local 4 all.q@n2.local <NULL>\nn3 4 a UNDEFINED\n",
+    "/spool/blank": "\n \nn3 4 a UNDEFINED\n",
+}
 PARALLEL = {**ENV, "PE_HOSTFILE": "/spool/12.1/pe_hostfile"}
 
 
@@ -97,6 +102,14 @@ def job(state: str, name: str = "lab") -> Answer:
         (PARALLEL, "n2", Job("sge", "12", "p6444", "n2.local")),
         (PARALLEL, "n3", Job("sge", "12", "p6444", "n3")),
         (PARALLEL, "n1", None),  # HOSTNAME does not count where there is a list
+        ({**PARALLEL, "PE_HOSTFILE": "/spool/blank"}, "n3", Job("sge", "12", "p6444", "n3")),
+        (
+            {key: value for key, value in ENV.items() if key != "SGE_CELL"},
+            "n1",
+            Job("sge", "12", "p6444d", "n1.local"),
+        ),
+        ({**ENV, "SGE_ROOT": ""}, "n1", None),
+        ({key: value for key, value in ENV.items() if key != "HOSTNAME"}, "", None),
         (ENV, "login", None),
         ({}, "n1", None),
         ({"JOB_ID": "12", "HOSTNAME": "n1"}, "n1", None),  # somebody's own variable
@@ -133,6 +146,30 @@ def test_mine() -> None:
         Status("1337", State.QUEUED, word="qw", name="q2019-06-23T13:24:83#00001"),
     ]
     assert sge.parse_mine(Answer(0, NONE)) == []
+    assert sge.parse_mine(job("z")) == []
+    assert sge.parse_mine(job("dr")) == []
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "<job_list></job_list>",
+        job("r").stdout.replace("<job_info>", "<!DOCTYPE a><job_info>", 1),
+        "error: no such thing\n",
+    ],
+)
+def test_what_is_not_qstats(printed: str) -> None:
+    assert sge.parse_mine(Answer(0, printed)) is None
+
+
+def test_control_characters() -> None:
+    (status,) = sge.parse_mine(job("r", "a\x00b\x1bc")) or []
+    assert status.name == "a?b?c"
+
+
+def test_cluster() -> None:
+    assert sge.parse_cluster(Answer(0, "p6444\n")) == "p6444"
+    assert sge.parse_cluster(Answer(1, "p6444\n", "cat: No such file or directory")) == ""
 
 
 @pytest.mark.parametrize(
@@ -193,8 +230,7 @@ def test_names_do_not_hide_other_jobs(name: str) -> None:
     assert {"666", "389524", "610584.4", "1337"} >= {status.job_id for status in found}
 
 
-def test_commands() -> None:
-    assert sge.cancel("12") == ["qdel", "12"]
+def test_a_task_of_an_array() -> None:
     assert sge.cancel("12.3") == ["qdel", "12", "-t", "3"]
     assert sge.one("12.3")[1] == ["qstat", "-j", "12"]
 

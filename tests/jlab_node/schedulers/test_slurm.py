@@ -42,6 +42,12 @@ BATCH = {
         ),
         (BATCH, "login", None),
         ({}, "n1", None),
+        ({**BATCH, "SLURM_JOB_ID": ""}, "n1", None),
+        (
+            {"SLURM_JOB_ID": "16", "SLURMD_NODENAME": "n1", "SLURM_JOB_END_TIME": "0"},
+            "n1",
+            Job("slurm", "16", "", "n1"),
+        ),
         ({"SLURM_JOB_ID": "16", "SLURM_CLUSTER_NAME": "cal1"}, "login", None),  # salloc
     ],
 )
@@ -90,6 +96,58 @@ def test_ended(line: str, why: str) -> None:
     assert why in status.why
 
 
+def squeue(word: str = "RUNNING", node: str = "n2", end: str = "N/A", command: str = "") -> Answer:
+    """It knows job 20; job 19 is another of the user's."""
+    fields = ["20", word, "None", "1795468262", end, node, "wrap", command]
+    other = ["19", "RUNNING", *fields[2:]]
+    return Answer(0, "".join("\x1f".join(each) + "\n" for each in (other, fields)))
+
+
+@pytest.mark.parametrize(
+    ("word", "state", "why"),
+    [
+        ("BOOT_FAIL", State.ENDED, "could not start its node"),
+        ("DEADLINE", State.ENDED, "reached its deadline"),
+        ("PREEMPTED", State.ENDED, "was preempted"),
+        ("REVOKED", State.ENDED, "was revoked"),
+        ("SPECIAL_EXIT", State.ENDED, "failed"),
+        ("CONFIGURING", State.QUEUED, ""),
+        ("REQUEUED", State.QUEUED, ""),
+        ("REQUEUE_HOLD", State.QUEUED, ""),
+        ("REQUEUE_FED", State.QUEUED, ""),
+        ("RESV_DEL_HOLD", State.QUEUED, ""),
+        ("OF_THE_FUTURE", State.RUNNING, ""),
+    ],
+)
+def test_rare_words(word: str, state: State, why: str) -> None:
+    status = slurm.parse_one("20", squeue(word))
+    assert status is not None
+    assert (status.job_id, status.state, status.why) == ("20", state, why)
+
+
+@pytest.mark.parametrize("nothing", ["n/a", "N/A", "(null)", ""])
+def test_what_squeue_does_not_know(nothing: str) -> None:
+    status = slurm.parse_one("20", squeue(node=nothing, command="(null)"))
+    assert status is not None
+    assert (status.node, status.command, status.ends_at) == ("", "", None)
+    queued = Answer(0, squeue("PENDING").stdout.replace("None", "(null)"))
+    assert [each.why for each in slurm.parse_mine(queued) or []] == ["", ""]
+    known = slurm.parse_one("20", squeue(command="/home/u1/jlab.sh"))
+    assert known is not None
+    assert known.command == "/home/u1/jlab.sh"
+
+
+@pytest.mark.parametrize(
+    ("printed", "moment"),
+    [("1795475462", 1795475462), ("2026-11-24T20:51:02", 1795549862), ("0", None), ("NONE", None)],
+)
+def test_times(printed: str, moment: int | None) -> None:
+    """Old ones print local dates, whatever they are asked for."""
+    status = slurm.parse_one("20", squeue(end=printed))
+    assert status is not None
+    assert status.ends_at == moment
+
+
 @pytest.mark.parametrize(
     ("reason", "why"),
     [
@@ -132,6 +190,9 @@ def test_forgotten() -> None:
     assert sacct == Status(
         "7", State.ENDED, word="CANCELLED", why="was cancelled", ends_at=1795468275
     )
+    noise = Answer(0, "sacct: a note\n8|FAILED|1795468275\n7|RUNNING|Unknown\n")
+    assert slurm.parse_one("7", noise) == Status("7", State.RUNNING, word="RUNNING")
+    assert slurm.parse_one("9", noise) is None
 
 
 @pytest.mark.parametrize(
@@ -154,9 +215,10 @@ def test_cluster() -> None:
 
 
 def test_directives(everything: Request, least: Request) -> None:
-    asked = slurm.directives(everything)
-    assert {
+    assert slurm.directives(everything) == [
         "#SBATCH --job-name=jlab-gpu",
+        "#SBATCH --nodes=1",
+        "#SBATCH --ntasks=1",
         "#SBATCH --cpus-per-task=4",
         "#SBATCH --gpus=1",
         "#SBATCH --mem=16384M",
@@ -164,6 +226,12 @@ def test_directives(everything: Request, least: Request) -> None:
         "#SBATCH --account=ml",
         "#SBATCH --partition=long",
         "#SBATCH --output=/home/u/jlab-logs/jlab-gpu-%j.log",
-    } <= set(asked)
-    assert "#SBATCH --time=1:30:00" in slurm.directives(least)
-    assert not any("mem" in line or "gpus" in line for line in slurm.directives(least))
+    ]
+    assert slurm.directives(least) == [
+        "#SBATCH --job-name=jlab",
+        "#SBATCH --nodes=1",
+        "#SBATCH --ntasks=1",
+        "#SBATCH --cpus-per-task=1",
+        "#SBATCH --time=1:30:00",
+        "#SBATCH --output=/home/u/jlab-logs/jlab-%j.log",
+    ]

@@ -1,0 +1,32 @@
+"""The job log: what a session says of itself, which nothing that befalls the log may stop."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+
+from .aside import Aside
+
+_TIMEOUT = 2.0  # seconds for the last lines
+
+_log = Aside()  # it may be in a home that does not answer
+
+
+def say(text: str) -> None:
+    """One line in the job log."""
+    _log.do(functools.partial(_write, text))
+
+
+def _write(text: str) -> None:
+    if sys.stderr is None:  # and descriptor 2 may be anything
+        return
+    # Not through Python's buffer: whoever holds its lock for ever lets no interpreter end.
+    with contextlib.suppress(OSError):  # a full disk or a closed terminal ends no session
+        os.write(2, f"jlab-node: {text}\n".encode(errors="backslashreplace"))
+
+
+def settle() -> None:
+    """Before the end: let the last lines get there, if they do so soon."""
+    _log.settle(timeout=_TIMEOUT)

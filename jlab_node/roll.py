@@ -1,0 +1,47 @@
+"""A scheduler's list of my jobs, and what it says of many records at once. Pure.
+
+Records stay behind where jobs are killed without a warning. One question tells of all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .schedulers import local
+
+if TYPE_CHECKING:
+    from .record import Record
+
+SKEW = 60  # seconds by which the clocks of two machines may differ
+_DAY = 86400  # seconds
+
+
+@dataclass(frozen=True)
+class Roll:
+    """All the jobs of mine that have not ended, as one cluster had them at a moment."""
+
+    scheduler: str
+    cluster: str  # of local: the machine; "" where the scheduler has no name for it
+    job_ids: frozenset[str]
+    asked_at: float  # Unix time
+
+    def lists(self, record: Record) -> bool | None:
+        """Whether the record's job is among them; None: it is none of this cluster's."""
+        return record.job_id in self.job_ids if self._is_of(record) else None
+
+    def _is_of(self, record: Record) -> bool:
+        if self.scheduler == local.NAME:
+            return record.scheduler == local.NAME and record.node == self.cluster
+        return record.is_of(self.scheduler, self.cluster)
+
+    def is_over(self, record: Record) -> bool:
+        """Whether the record's job has surely ended: enough to remove the record."""
+        if self.lists(record) is not False or record.started is None:
+            return False
+        if record.started > self.asked_at - SKEW:
+            return False  # it may have been submitted since
+        if self.scheduler == local.NAME or (self.cluster and record.cluster):
+            return True
+        # A job that is not listed may be that of another cluster which has this home.
+        return record.ends_at is not None and record.ends_at < self.asked_at - _DAY

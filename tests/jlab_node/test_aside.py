@@ -1,0 +1,89 @@
+"""Calls that a file system holds up: those behind them wait, whoever made them need not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_node.aside import Aside
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_one_after_the_other() -> None:
+    aside, gate = Aside(), threading.Event()
+    made: list[int] = []
+    aside.do(gate.wait)
+    futures = [aside.do(partial(made.append, number)) for number in range(5)]
+    assert made == []
+    gate.set()
+    aside.settle(timeout=60)
+    assert made == list(range(5))
+    assert all(each.done() for each in futures)
+
+
+def test_what_it_returns_and_raises() -> None:
+    aside = Aside()
+
+    def fails() -> None:
+        raise FileNotFoundError("gone")
+
+    async def both() -> None:
+        assert await aside.done(lambda: 42, timeout=60) == 42
+        with pytest.raises(FileNotFoundError, match="gone"):
+            await aside.done(fails, timeout=60)
+
+    asyncio.run(both())
+
+
+def test_who_has_given_up_waiting_is_not_served() -> None:
+    """What has begun cannot be undone; what has not is not begun any more."""
+    aside, gate = Aside(), threading.Event()
+    made: list[str] = []
+    aside.do(gate.wait)
+
+    async def too_long() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await aside.done(lambda: made.append("late"), timeout=0.1)
+
+    asyncio.run(too_long())
+    gate.set()
+    aside.settle(timeout=60)
+    assert made == []
+
+
+STUCK = """
+import asyncio, os, sys
+from jlab_node.aside import Aside
+aside = Aside()
+
+async def session():
+    try:
+        await aside.done(lambda: open(sys.argv[1]), timeout=0.5)
+    except asyncio.TimeoutError:
+        return 3
+
+code = asyncio.run(session())
+aside.settle(timeout=0.5)
+sys.exit(code)
+"""
+
+
+def test_a_process_ends_with_a_call_that_never_does(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK, fifo], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert time.monotonic() - began < 30

@@ -1,0 +1,62 @@
+"""What `jlab-node run` makes of the job around it; tests/loopback lets it run."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_node import joblog, run
+from jlab_node.aside import Aside
+from jlab_node.processes import Children
+from jlab_node.record import parse
+from jlab_node.sessions import Publication
+from tests.jlab_node.conftest import Job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jlab_node.record import Record
+    from tests.jlab_node.conftest import Commands, Login
+
+
+async def followed(directory: Path, record: Record) -> Record:
+    """What is published once the record has another end than the one that is near a warning."""
+    async with Children(grace=1) as children:
+        soon = int(time.time()) + 5 * 60 + 3
+        publication = Publication(directory, replace(record, ends_at=soon))
+        with run._walltime(publication, children, Aside()):
+            while publication.record.ends_at == soon:
+                await asyncio.sleep(0.05)
+    return publication.record
+
+
+def test_a_new_end_of_the_job_is_published(
+    commands: Commands, record: Record, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At a warning it asks whether that is still right, and warns of what it is told."""
+    commands.slurm(Job(word="RUNNING", start=-100, end=240))
+    found = asyncio.run(asyncio.wait_for(followed(tmp_path, record), 60))
+    assert parse((tmp_path / record.id).read_text()) == found
+    assert commands.names == ["squeue"]
+    joblog._log.settle(timeout=30)
+    assert "Slurm ends this job in 4 minutes, at " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+def test_outside_of_a_job(login: Login, commands: Commands, *, inherited: bool) -> None:
+    """On a login node, say: sites kill what works there."""
+    commands.slurm()
+    if inherited:
+        login.env["SLURM_JOB_ID"] = "12"
+    done = login.run("run")
+    assert (done.returncode, done.stdout) == (1, "")
+    where = f"jlab-node: {socket.gethostname()} belongs to a Slurm cluster"
+    is_set = " (SLURM_JOB_ID is set, but job 12 does not run here)" if inherited else ""
+    assert done.stderr.startswith(f"{where}, and this is not in a job{is_set}: ")
+    assert "or type `srun --pty jlab-node run`; `jlab-node run --here` starts it" in done.stderr
+    assert login.records == []

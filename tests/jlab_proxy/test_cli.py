@@ -1,0 +1,95 @@
+"""How jlab-proxy ends when something is in the way, or it was typed wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def proxy(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jlab_proxy", *words],
+        env={**os.environ, **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_output_that_cannot_be_written() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "jlab_proxy", "completion", "bash"],
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "jlab-proxy: input or output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["opne", "demo"], "No such command 'opne'"),
+        (["setup", "demo", "--port", "70000"], "70000 is not in the range"),
+        (["open", "demo", "--submit", "a\nb"], "--submit takes one command line"),
+        (["doctor", "demo+gpu"], "doctor looks at all of demo: leave out +gpu"),
+        (["open", "demo", "--with", "A B"], "'A B' cannot be a session's name"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, list) else "",
+)
+def test_what_was_typed_wrong(words: list[str], said: str) -> None:
+    done = proxy(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_ssh(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host demo\n    HostName 127.0.0.1\n")
+    done = proxy("setup", "-F", str(config), "demo", PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == "jlab-proxy: cannot start ssh: No such file or directory\n"
+    done = proxy("doctor", "-F", str(config), "demo", PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "ssh cannot be started: No such file or directory" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+NAMELESS = """\
+import os
+from jlab_proxy import paths
+os.setuid(54321)
+print(paths.locate(None).config)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_without_a_name() -> None:
+    """As in some containers: there is no home but $HOME."""
+    done = subprocess.run(
+        [sys.executable, "-c", NAMELESS],
+        env={**os.environ, "HOME": "/home/alice"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "/home/alice/.ssh/config\n"
+
+
+def test_completion_says_nothing_of_a_config_that_is_broken(tmp_path: Path) -> None:
+    """The command itself does, once it is typed."""
+    config = tmp_path / "config"
+    config.write_text("# >>> jlab+demo >>>\nHost x\n")
+    typed = {"COMP_WORDS": f"jlab-proxy open -F {config} d", "COMP_CWORD": "4"}
+    done = proxy(_JLAB_PROXY_COMPLETE="bash_complete", **typed)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")

@@ -1,0 +1,183 @@
+"""Another user of the node and of the login node, who means harm; tests/cluster has more."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from loopback import NOBODY, Loopback, finished
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOST = "jlab+demo"
+_PATH = {"PATH": "/usr/bin:/bin"}  # where everybody may look
+
+
+@pytest.fixture
+def as_neighbour() -> Iterator[dict[str, object]]:
+    """How to start a program as another user."""
+    if os.getuid():
+        pytest.skip("only root can be another user")
+    yield {"user": NOBODY, "group": NOBODY, "extra_groups": [], "cwd": "/", "env": _PATH}
+
+
+@pytest.fixture
+def open_home(as_neighbour: dict[str, object], laptop: Loopback) -> Loopback:
+    """A laptop that is set up for a login node on which everybody can write the user's home."""
+    site = laptop
+    for directory in (site.root, site.root / "login"):
+        directory.chmod(0o755)
+    site.home.chmod(0o777)
+    return site
+
+
+# Puts a ~/.jlab of its own in the place of the user's, with all that it takes to be believed.
+PLANT = r"""
+cd "$1" && mv .jlab theirs && mkdir -p .jlab/sessions && umask 0 || exit
+echo "touch $1/ran; echo SSH-2.0-planted" | tee .jlab/connect >.jlab/jlab-node
+cp -r theirs/sessions/. .jlab/sessions/ 2>/dev/null
+printf 'format=1\nname=lab\nnode=%s\nport=1\nssh_port=%s\nnonce=%032d\ntoken=%064d\n' \
+    "$(uname -n)" "$2" 0 0 >.jlab/sessions/local-0-lab
+"""
+
+
+def test_a_planted_directory_is_not_used(
+    open_home: Loopback, as_neighbour: dict[str, object]
+) -> None:
+    site = open_home
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.settimeout(0)
+        port = str(trap.getsockname()[1])
+        plant = ["sh", "-c", PLANT, "plant", str(site.home), port]
+        subprocess.run(plant, check=True, **as_neighbour)  # type: ignore[call-overload]
+        assert (site.home / ".jlab").stat().st_uid == NOBODY
+        for command in (
+            site.ssh(HOST, "true"),
+            site.proxy("url", "demo"),
+            site.proxy("ls", "demo"),
+            site.proxy("setup", "demo", "--yes"),
+        ):
+            done = finished(command)
+            assert done.returncode
+            assert "~/.jlab on demo belongs to another user" in done.stderr
+        for verb in (["ls"], ["status"], ["url"], ["connect"], ["run", "--jupyter", "true"]):
+            done = finished(site.node(*verb), env=site.env)
+            assert done.returncode
+            assert f"{site.home}/.jlab belongs to user nobody, not to you" in done.stderr
+        with pytest.raises(BlockingIOError):
+            trap.accept()
+    assert not (site.home / "ran").exists()
+
+
+def test_a_planted_record_is_not_followed(
+    open_home: Loopback, as_neighbour: dict[str, object]
+) -> None:
+    """By whoever could once write ~/.jlab/sessions."""
+    site = open_home
+    sessions = site.home / ".jlab" / "sessions"
+    before = site.home / "before"
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.settimeout(0)
+        before.mkdir(mode=0o777)
+        before.chmod(0o777)
+        plant = ["sh", "-c", PLANT, "plant", str(before), str(trap.getsockname()[1])]
+        (before / ".jlab").mkdir()
+        subprocess.run(plant, check=True, **as_neighbour)  # type: ignore[call-overload]
+        planted = sessions / "local-0-lab"
+        (before / ".jlab/sessions/local-0-lab").rename(planted)
+        assert planted.stat().st_uid == NOBODY
+        done = finished(site.ssh(HOST, "true"))
+        assert done.returncode == 255
+        assert "the record local-0-lab is no use: it is another user's" in done.stderr
+        session = site.start_session()
+        site.wait_for_session(session)
+        os.utime(planted, (time.time() + 60, time.time() + 60))  # it is the newest
+        done = finished(site.ssh(HOST, "echo here"))
+        assert done.stdout == "here\n", done.stderr
+        with pytest.raises(BlockingIOError):
+            trap.accept()
+
+
+def test_the_log_says_that_others_can_write_the_home(open_home: Loopback) -> None:
+    session = open_home.start_session()
+    open_home.wait_for_session(session)
+    log = (open_home.root / "job.log").read_text()
+    assert f"{open_home.home} can be written by everybody" in log
+    assert f"`chmod go-w {open_home.home}`" in log
+    done = finished(open_home.node("doctor"), env=open_home.env)
+    assert f"{open_home.home} can be written by everybody" in done.stdout
+
+
+# Until its standard input ends: has the path as soon as it is free, as a link to a directory
+# that is open to all, or as such a directory, and gives it up again.
+SQUAT = r"""
+import contextlib, os, select, sys
+path, trap = sys.argv[1:]
+os.umask(0)
+had = 0
+print("ready", flush=True)
+while not select.select([0], [], [], 0)[0]:
+    with contextlib.suppress(OSError):
+        os.symlink(trap, path)
+        had += 1
+        os.unlink(path)
+    with contextlib.suppress(OSError):
+        os.mkdir(path, 0o777)
+        had += 1
+        os.rmdir(path)
+print(had)
+"""
+
+# As often as told, a session's directory is made in the path and removed with it: prints how often
+# that was refused, and says of each that was made whether it was ours alone.
+SESSIONS = r"""
+import os, shutil, sys
+from pathlib import Path
+from jlab_node.errors import JlabError
+from jlab_node.sockets import SessionDirectory
+base, rounds, refused, made = Path(sys.argv[1]), int(sys.argv[2]), 0, 0
+for _ in range(rounds):
+    try:
+        with SessionDirectory(base, "lab", "local-1-lab") as place:
+            place.write(place.sshd_config, "secret")
+            for each in (base, *base.rglob("*")):
+                found = each.lstat()
+                assert found.st_uid == os.getuid() and not base.is_symlink(), each
+            made += 1
+        shutil.rmtree(base)
+    except JlabError:
+        refused += 1
+print(refused, made)
+"""
+
+
+def test_races_for_the_directory_in_tmp(as_neighbour: dict[str, object], tmp_path: Path) -> None:
+    """Hundreds of them: it is refused, or ours alone; nothing of it is ever in another's hands."""
+    base = Path(f"/tmp/jlab-race-{os.getpid()}")  # in a directory with the sticky bit
+    trap = Path(f"/tmp/jlab-trap-{os.getpid()}")
+    trap.mkdir()
+    trap.chmod(0o777)
+    with subprocess.Popen(
+        ["python3", "-c", SQUAT, str(base), str(trap)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        **as_neighbour,  # type: ignore[call-overload]
+    ) as squatter:
+        assert squatter.stdout.readline() == "ready\n"
+        done = finished([sys.executable, "-c", SESSIONS, str(base), "600"], timeout=280)
+        had = int(squatter.communicate()[0])
+    assert done.returncode == 0, done.stderr
+    refused, made = map(int, done.stdout.split())
+    assert had > 600, "the other user had it often"
+    assert refused + made == 600
+    assert min(refused, made) > 0, "both came to pass"
+    assert not list(trap.iterdir())
+    trap.rmdir()

@@ -1,0 +1,143 @@
+"""Our block in any ssh config: nobody else's line is touched, and taking it out undoes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from jlab_proxy import sshconfig
+from jlab_proxy.errors import JlabError
+from tests.jlab_proxy.test_sshconfig import FILES, as_ssh_reads, block
+
+from .strategies import fewer, hostile_bytes, hostile_text, is_shown_safely
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+TARGETS = ["demo", "demo+gpu", "other", "other+a.b"]
+HERE = Path("/home/alice/.ssh")
+BLOCKS = {where: sshconfig.render(block(HERE, where)) for where in TARGETS}
+
+text_of = st.sampled_from(
+    [content.decode("utf-8", "surrogateescape") for content in FILES.values()]
+)
+markers = st.builds(
+    "# {} jlab+{} {}{}".format,
+    st.sampled_from([">>>", "<<<"]),
+    st.sampled_from([*TARGETS, "", ".", "+"]),
+    st.sampled_from([">>>", "<<<"]),
+    st.sampled_from(["", "\n", "\r\n", " mine\n"]),
+)
+ours = st.builds(
+    lambda where, end, blank: BLOCKS[where].replace("\n", end) + blank,
+    st.sampled_from(TARGETS),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["", "\n", "\r\n", " \n", "\x0c\n"]),
+)
+wrong_port = st.sampled_from(["0", "65536", "99999"]).map(
+    lambda port: BLOCKS["demo"].replace("Forward 8888", f"Forward {port}")
+)
+mine = st.one_of(
+    text_of,
+    hostile_text.map(lambda text: text.encode("utf-8", "replace").decode()),
+    hostile_bytes.map(lambda raw: raw.decode("utf-8", "surrogateescape")),
+    st.sampled_from(["\n", "\r\n", "Host gricad\n", "    User alice\r\n", "# x"]),
+)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> str:
+    """A file with anything in it, our own blocks and halves of such."""
+    text = "".join(draw(st.lists(mine | ours | wrong_port | markers, max_size=6)))
+    return text[: len(text) - draw(st.integers(0, 2))]
+
+
+blocks: SearchStrategy[sshconfig.Block] = st.builds(
+    lambda where, port, mux: block(HERE, where, port=port, mux=mux),
+    st.sampled_from(TARGETS),
+    st.integers(1, 65535),
+    st.booleans(),
+)
+
+
+@given(configs(), blocks)
+@example(BLOCKS["demo+gpu"][:-1], block(HERE, "demo"))
+def test_merge_and_remove(text: str, new: sshconfig.Block) -> None:
+    host = new.target.host
+    try:
+        merged = sshconfig.merge(text, new)
+    except JlabError as error:
+        assert is_shown_safely(str(error))
+        with pytest.raises(JlabError, match="half of a pair"):
+            sshconfig.hosts(text)
+        return
+    assert sshconfig.merge(merged, new) == merged
+    assert sshconfig.is_at_top(merged, host)
+    assert sshconfig.hosts(merged) == sshconfig.hosts(text) | {host}
+    assert sshconfig.ports(merged)[host] == new.port
+    before, after = sshconfig.remove(text, host), sshconfig.remove(merged, host)
+    # What ends a file without a newline gets one where our block comes to stand below it.
+    assert after in (before, before + "\n", before + "\r\n")
+    if after != before:
+        assert sshconfig.hosts(before)
+        assert not before.endswith("\n")
+    if host not in sshconfig.hosts(text):
+        assert before == text
+
+
+@given(configs(), st.sampled_from(TARGETS))
+def test_no_other_line_is_changed(text: str, where: str) -> None:
+    try:
+        merged = sshconfig.merge(text, block(HERE, where))
+        removed = sshconfig.remove(text, f"jlab+{where}")
+    except JlabError:
+        return
+    assert "".join(each for each in merged.split("\n") if each).count("\r") >= removed.count("\r")
+    kept = iter(merged.split("\n"))
+    assert all(line in kept for line in removed.split("\n")[:-1]), "in the same order"
+
+
+@given(hostile_bytes)
+def test_any_bytes_survive_the_disk(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = str(tmp_path_factory.getbasetemp() / "bytes")
+    Path(path).write_bytes(content)
+    sshconfig.write(path, sshconfig.read(path))
+    assert Path(path).read_bytes() == content
+
+
+@given(configs())
+def test_whatever_stands_in_it_is_looked_at_without_harm(text: str) -> None:
+    try:
+        for host in sshconfig.hosts(text):
+            assert sshconfig.block_of(text, host)
+            sshconfig.is_at_top(text, host)
+        assert all(1 <= port <= 65535 for port in sshconfig.ports(text).values())
+    except JlabError as error:
+        assert is_shown_safely(str(error))
+
+
+whole = st.lists(text_of | st.sampled_from(list(BLOCKS.values())), max_size=4).map("\n".join)
+
+
+@fewer(100)
+@given(
+    st.lists(text_of | st.sampled_from(list(BLOCKS.values())), max_size=4).map("\n".join), blocks
+)
+def test_real_ssh_reads_the_same_for_other_hosts(
+    tmp_path_factory: pytest.TempPathFactory, text: str, new: sshconfig.Block
+) -> None:
+    directory = tmp_path_factory.getbasetemp()
+    (directory / "included").write_bytes(b"Host gricad\n    User included\n")
+    path = directory / "config"
+    text = text.replace("@DIR@", str(directory))
+    found = []
+    for version in (text, sshconfig.merge(text, new)):
+        path.write_text(version, "utf-8", "surrogateescape", newline="")
+        found.append({host: as_ssh_reads(path, host) for host in ("gricad", "x.example.org")})
+    assert found[0] == found[1]
