@@ -15,15 +15,14 @@ readonly connect_timeout=3 banner_timeout=20 # seconds
 
 relay() { # [BANNER]; ends when either side does
     [[ $1 ]] && printf '%s\n' "$1"
-    cat <&0 >&3 &
-    local to_node=$!
-    cat <&3 &
-    exec <&- >&- 3>&-
-    wait -n
-    exec 2>/dev/null
-    # One that has just been forked has bash's handlers still, and would forget a SIGTERM.
-    kill -KILL "$to_node" $!
-    exit
+    { # not `wait -n` for two: it forgets one that ends just before
+        local parent
+        cat >&3
+        IFS=' ' read -r _ _ _ parent _ </proc/self/stat
+        # Else that one has ended already, and its number may be somebody else's.
+        [[ $parent == "$$" ]] && kill -KILL $$
+    } <&0 >/dev/null 2>&1 &
+    exec cat <&3 3>&-
 }
 
 # Read a record into the variables below; fails unless it is whole and every value fits its pattern,
@@ -74,14 +73,16 @@ open_endpoint() { # HOST PORT NONCE KNOCK
     local watchdog greeting status began=$SECONDS
     trap : USR1 # interrupts connect(2), which would otherwise wait for minutes
     # A read that never gets anything: unlike sleep, it is no process of its own to leave behind.
-    (read -r -t "$connect_timeout" <> <(:) || kill -USR1 $$) </dev/null >/dev/null 2>&1 &
+    # More than once: the first may come while the name is still being looked up.
+    (until read -r -t "$connect_timeout" <> <(:); do kill -USR1 $$ || exit; done) \
+        </dev/null >/dev/null 2>&1 &
     watchdog=$!
     { exec 3<>"/dev/tcp/$1/$2"; } 2>/dev/null
     status=$?
     # TCP_NODELAY, where there is a perl to ask for it: otherwise small packets wait for 40 ms.
     ((status)) || (perl -e 'setsockopt STDIN, 6, 1, 1' <&3 >/dev/null 2>&1 &)
     ((status)) || IFS= read -r -t "$connect_timeout" -n 64 -u 3 greeting
-    { kill -KILL "$watchdog"; wait "$watchdog"; } 2>/dev/null # not SIGTERM: see relay
+    { kill -KILL "$watchdog"; wait "$watchdog"; } 2>/dev/null # it may still have our handler of SIGTERM
     trap - USR1
     silent=$((status && SECONDS - began >= connect_timeout))
     [[ $status == 0 && $greeting == "jlab $3"$'\r' ]] || return

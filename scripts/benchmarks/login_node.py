@@ -35,7 +35,7 @@ def measure(site: Site, effort: Effort) -> Iterator[Row | NotMeasured]:
             "",
             [opened["count"] / count],
             goal=1,
-            note="bash and two cats: with one cat, a killed laptop leaves it until sshd notices",
+            note="two cats and a bash: with one cat, a killed laptop leaves it until sshd notices",
         )
         yield Row("login node: CPU to open one", "", "ms", [1000 * opened["CPU"] / count])
         yield Row(

@@ -74,9 +74,9 @@ def crowd(cluster: Cluster, site: Site) -> Iterator[list[Person]]:
         each.clean_up()
 
 
-def on_node(person: Person, *command: str) -> str:
+def on_node(person: Person, *command: str, check: bool = False) -> str:
     node = person.cluster.host(person.site.nodes[0])
-    return node.run(command, person.user, timeout=240).stdout
+    return node.run(command, person.user, timeout=240, check=check).stdout
 
 
 def end(person: Person, signal: str) -> None:
@@ -119,7 +119,7 @@ def start(person: Person) -> subprocess.Popen[str]:
 
 
 def asked(person: Person) -> dict[str, list[str]]:
-    printed = on_node(person, "/opt/jlab/bin/python", "-c", _ASK)
+    printed = on_node(person, "/opt/jlab/bin/python", "-c", _ASK, check=True)
     return dict(sorted(json.loads(printed).items(), key=lambda item: int(item[0][1:])))
 
 

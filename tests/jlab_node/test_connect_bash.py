@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -43,10 +44,13 @@ class Endpoint:
             while True:
                 connection, _ = self.listener.accept()
                 self.visits += 1
-                with connection, contextlib.suppress(OSError):
-                    connection.sendall(self.greeting.encode())
-                    while not self.hangs_up and (said := connection.recv(4096)):
-                        connection.sendall(said)
+                threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+
+    def _attend(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(self.greeting.encode())
+            while not self.hangs_up and (said := connection.recv(4096)):
+                connection.sendall(said)
 
     def close(self) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)
@@ -134,6 +138,27 @@ def test_it_goes_to_the_session(connect: Connect, session: Record) -> None:
     assert connect.said() == "hello"
     assert connect.said("--session=lab", "--of-the-future=x", "y") == "hello"
     assert connect.stderr == ""
+
+
+def test_it_ends_with_what_it_reads_however_soon_that_is(connect: Connect, session: Record) -> None:
+    """Its two directions may end just as it begins to wait for them."""
+    connect.publish(session)
+
+    def once(_: int) -> bytes:
+        command = ["bash", str(connect.script)]
+        environ = {**os.environ, "HOSTNAME": connect.host}
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            env=environ,
+            check=False,
+        )
+        return done.stdout
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(once, range(500))) == {BANNER.encode()}
 
 
 def test_it_knocks(connect: Connect, session: Record) -> None:

@@ -13,7 +13,7 @@ import pytest
 from loopback import Loopback, accepts, finished, free_port, wait_until
 
 from jlab_proxy import forward
-from tests.loopback.light import without_monitors
+from tests.loopback.light import family, without_monitors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,13 +45,14 @@ class Chain:
             "master": lambda: masters(self._site),
             "sshd": lambda: without_monitors(self._site.connections()),
             "carrier": self.carriers,
+            "relay": self.relay,
             "cat": self.cats,
             "job": lambda: without_monitors(self.in_the_job()),
         }
         return ways[name]()
 
     def carriers(self) -> list[psutil.Process]:
-        """Below the login node's sshd: bash that relays, or Python that waits."""
+        """Below the login node's sshd: a cat that relays, or Python that waits."""
         return [
             each
             for connection in self._site.connections()
@@ -60,8 +61,11 @@ class Chain:
         ]
 
     def cats(self) -> list[psutil.Process]:
-        """What a bash has started to carry bytes each way."""
-        return [cat for each in self.carriers() for cat in each.children()]
+        """What carries bytes each way."""
+        return [each for each in self.relay() if each.name() == "cat"]
+
+    def relay(self) -> list[psutil.Process]:
+        return [process for each in self.carriers() for process in family(each)]
 
     def in_the_job(self) -> list[psutil.Process]:
         """The session's sshd for this connection, and all below it."""
@@ -74,7 +78,7 @@ class Chain:
         ]
 
     def everything(self) -> list[psutil.Process]:
-        names = ("ssh", "proxy", "carrier", "cat", "job")
+        names = ("ssh", "proxy", "relay", "job")
         return [each for name in names for each in self.named(name)]
 
     def goes_on(self) -> bool:
