@@ -15,12 +15,12 @@ readonly connect_timeout=3 banner_timeout=20 # seconds
 
 relay() { # [BANNER]; ends when either side does
     [[ $1 ]] && printf '%s\n' "$1"
-    { # not `wait -n` for two: it forgets one that ends just before
+    # Not two cats and `wait -n`, which forgets one that ends just before it.
+    {
         local parent
         cat >&3
         IFS=' ' read -r _ _ _ parent _ </proc/self/stat
-        # Else that one has ended already, and its number may be somebody else's.
-        [[ $parent == "$$" ]] && kill -KILL $$
+        [[ $parent == "$$" ]] && kill -KILL $$ # else it has ended, and $$ may be somebody else
     } <&0 >/dev/null 2>&1 &
     exec cat <&3 3>&-
 }
@@ -82,7 +82,8 @@ open_endpoint() { # HOST PORT NONCE KNOCK
     # TCP_NODELAY, where there is a perl to ask for it: otherwise small packets wait for 40 ms.
     ((status)) || (perl -e 'setsockopt STDIN, 6, 1, 1' <&3 >/dev/null 2>&1 &)
     ((status)) || IFS= read -r -t "$connect_timeout" -n 64 -u 3 greeting
-    { kill -KILL "$watchdog"; wait "$watchdog"; } 2>/dev/null # it may still have our handler of SIGTERM
+    # One that has just been forked has bash's handlers still, and would forget a SIGTERM.
+    { kill -KILL "$watchdog"; wait "$watchdog"; } 2>/dev/null
     trap - USR1
     silent=$((status && SECONDS - began >= connect_timeout))
     [[ $status == 0 && $greeting == "jlab $3"$'\r' ]] || return

@@ -64,6 +64,13 @@ NOBODY = 65534  # the number of a user who may do nothing
 ANCESTORS = 'p=$$; while test $p -gt 1; do echo $p; p=$(cut -d" " -f4 /proc/$p/stat); done'
 
 
+def name_of(process: psutil.Process) -> str:
+    """Of its program; "" if it has just ended, as what is found below another may have."""
+    with contextlib.suppress(psutil.Error):
+        return process.name()
+    return ""
+
+
 def wait_until(condition: object, what: str, *, seconds: float = 60) -> None:
     """Call `condition` until it is true; raises TimeoutError that says `what` did not happen."""
     assert callable(condition)
@@ -187,13 +194,8 @@ class Loopback:
 
     def connections(self) -> list[psutil.Process]:
         """What the login node's sshd has for each connection; not the sshds of sessions."""
-        with contextlib.suppress(psutil.Error):
-            return [
-                each
-                for each in self.sshd.children(recursive=True)
-                if each.name().startswith("sshd")
-            ]
-        return []
+        below = self.sshd.children(recursive=True)
+        return [each for each in below if name_of(each).startswith("sshd")]
 
     def __exit__(self, *_: object) -> None:
         for master in self.laptop.glob("jlab/*-*"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,9 +56,16 @@ def family(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
+def words(process: psutil.Process) -> list[str]:
+    """Of its command line; none if it has just ended."""
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
 def without_monitors(processes: list[psutil.Process]) -> list[psutil.Process]:
     """An sshd that is not root's has one, and its connections go on when that is killed."""
-    return [each for each in processes if "[priv]" not in " ".join(each.cmdline())]
+    return [each for each in processes if "[priv]" not in " ".join(words(each))]
 
 
 def has_ended(process: psutil.Process) -> bool:

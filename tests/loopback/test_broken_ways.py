@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from loopback import Loopback, accepts, finished, free_port, wait_until
+from loopback import Loopback, accepts, finished, free_port, name_of, wait_until
 
 from jlab_proxy import forward
-from tests.loopback.light import family, without_monitors
+from tests.loopback.light import all_end, family, has_ended, without_monitors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Chain:
 
     def __init__(self, site: Loopback, host: str) -> None:
         self._site = site
-        before = len(self.carriers())
+        before = set(self.carriers())  # of the last one there may still be something
         self.ssh = subprocess.Popen(
             site.ssh(host, "cat"),
             stdin=subprocess.PIPE,
@@ -35,7 +35,7 @@ class Chain:
             stderr=subprocess.DEVNULL,
             bufsize=0,
         )
-        wait_until(lambda: len(self.carriers()) > before, "it is under way")
+        wait_until(lambda: set(self.carriers()) - before, "it is under way")
 
     def named(self, name: str) -> list[psutil.Process]:
         """The processes of that name."""
@@ -57,12 +57,12 @@ class Chain:
             each
             for connection in self._site.connections()
             for each in connection.children()
-            if not each.name().startswith("sshd")
+            if name_of(each)[:4] not in ("sshd", "")
         ]
 
     def cats(self) -> list[psutil.Process]:
         """What carries bytes each way."""
-        return [each for each in self.relay() if each.name() == "cat"]
+        return [each for each in self.relay() if name_of(each) == "cat"]
 
     def relay(self) -> list[psutil.Process]:
         return [process for each in self.carriers() for process in family(each)]
@@ -73,7 +73,7 @@ class Chain:
         return [
             each
             for child in session.children()
-            if child.name().startswith("sshd")
+            if name_of(child).startswith("sshd")
             for each in [child, *child.children(recursive=True)]
         ]
 
@@ -122,12 +122,6 @@ def site() -> Iterator[Loopback]:
         yield made
 
 
-def are_gone(processes: list[psutil.Process]) -> bool:
-    return not any(
-        each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes
-    )
-
-
 def the_next_one_works(site: Loopback, host: str = "jlab+demo") -> None:
     done = finished(site.ssh(host, "echo here"))
     assert (done.returncode, done.stdout) == (0, "here\n"), done.stderr
@@ -145,7 +139,7 @@ def test_a_connection(site: Loopback, victim: str) -> None:
             wait_until(chain.has_ended, "ssh notices")
         finally:
             chain.end()
-        wait_until(lambda there=there: are_gone(there), f"nothing of {there} is left")
+        all_end(there, seconds=60)
         the_next_one_works(site)
 
 
@@ -158,7 +152,7 @@ def test_one_that_waits(site: Loopback, victim: str) -> None:
         wait_until(chain.has_ended, "ssh notices")
     finally:
         chain.end()
-    wait_until(lambda: are_gone(there), f"nothing of {there} is left")
+    all_end(there, seconds=60)
     the_next_one_works(site)
 
 
@@ -235,7 +229,7 @@ def test_silence(site: Loopback, road: Freezing) -> None:
             chain.end()
     road.thaw()
     subprocess.run(site.proxy("close", "demo"), check=True, stdout=subprocess.DEVNULL)
-    wait_until(lambda: are_gone(there), f"nothing of {there} is left", seconds=150)
+    all_end(there, seconds=150)
     the_next_one_works(site, "jlab+far")
 
 
@@ -267,7 +261,7 @@ def test_open(site: Loopback) -> None:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
             assert forward.answers(url) == 200
-            assert are_gone(left)
+            assert all(map(has_ended, left))
             left = psutil.Process(process.pid).children(recursive=True)
         finally:
             process.kill()
@@ -276,5 +270,5 @@ def test_open(site: Loopback) -> None:
         site.proxy("close", "demo"), capture_output=True, text=True, timeout=60, check=True
     )
     assert "closed the tunnel" in done.stdout
-    wait_until(lambda: are_gone(left), "nothing is left")
+    all_end(left, seconds=60)
     assert not accepts(int(url.split(":")[2].split("/")[0]))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from loopback import finished, wait_until
+from loopback import finished, name_of, wait_until
 
 from jlab_node import files
-from tests.loopback.light import all_end, family, light, mortal, ours, without_monitors
+from tests.loopback.light import all_end, family, light, mortal, ours, without_monitors, words
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -121,13 +121,6 @@ def set_up(site: Loopback) -> None:
     subprocess.run(site.proxy("setup", "demo", "--yes"), check=True, stdin=subprocess.DEVNULL)
 
 
-def words(process: psutil.Process) -> list[str]:
-    """Of its command line; none if it has just ended."""
-    with contextlib.suppress(psutil.Error):
-        return process.cmdline()
-    return []
-
-
 def relays(site: Loopback) -> list[psutil.Process]:
     """On the login node: for each ssh a cat for each direction, and a bash that waits for one."""
     below = site.sshd.children(recursive=True)
@@ -156,7 +149,7 @@ class Chain:
 
     def in_the_job(self) -> list[psutil.Process]:
         """sshd -i, the one that is the user's, the shell."""
-        above = [each for each in psutil.Process(self.shell).parents() if each.name() == "sshd"]
+        above = [each for each in psutil.Process(self.shell).parents() if name_of(each) == "sshd"]
         mine = [each for each in above if self.session in each.parents()]
         return [*without_monitors(mine)[::-1], psutil.Process(self.shell)]
 
