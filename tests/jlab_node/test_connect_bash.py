@@ -6,10 +6,12 @@ import contextlib
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +22,6 @@ from jlab_node.record import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from jlab_node.record import Record
 
@@ -394,6 +395,21 @@ def test_a_node_that_does_not_answer(connect: Connect, session: Record) -> None:
         connect.publish(replace(session, ssh_port=full.getsockname()[1]))
         words = "--session=lab --tried=slurm-12-lab"
         assert connect.said("--session=lab") == f"jlab-node connect {words}"
+    assert connect.stderr == ""
+
+
+def test_a_silent_node_whose_name_is_looked_up_slowly(connect: Connect, session: Record) -> None:
+    """The looking up outlasts the first time that the waiting is broken off."""
+    apart = ["unshare", "--mount", "--net"]
+    tried = subprocess.run(
+        [*apart, "ip", "link", "set", "lo", "up"], capture_output=True, check=False
+    )
+    if tried.returncode:
+        pytest.skip(f"no namespaces of one's own here: {tried.stderr.decode().strip()}")
+    connect.publish(replace(session, node="node.example"))
+    there = [sys.executable, str(Path(__file__).with_name("slow_names.py")), str(session.ssh_port)]
+    command = (*apart, *there, "bash", str(connect.script))
+    assert connect.said(command=command) == "jlab-node connect --tried=slurm-12-lab"
     assert connect.stderr == ""
 
 
