@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,23 @@ from jlab_node.record import Record
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Callable
+
+
+FAILS = "echo down >&2; exit 1"
+JOB_12 = Record(
+    name="lab",
+    node="n1",
+    port=1,
+    token="ab" * 32,
+    scheduler="slurm",
+    job_id="12",
+    cluster="cal1",
+)
+
+
+def from_the_second_time(place: Path, what: str) -> str:
+    """A program that does nothing when it is called first; it remembers that in `place`."""
+    return f"[ -e '{place}/asked' ] && {{ {what}; }}; >'{place}/asked'"
 
 
 @pytest.fixture
@@ -174,16 +191,7 @@ def base() -> Iterator[Path]:
 @pytest.fixture
 def record() -> Record:
     """Of a session in Slurm job 12, which has run for a while."""
-    return Record(
-        name="lab",
-        node="n1",
-        port=1,
-        token="ab" * 32,
-        scheduler="slurm",
-        job_id="12",
-        cluster="cal1",
-        started=int(time.time()) - 100,
-    )
+    return replace(JOB_12, started=int(time.time()) - 100)
 
 
 class Commands:

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jlab_node import logs, submit
-from tests.jlab_node.conftest import Job
+from tests.jlab_node.conftest import FAILS, Job
 
 if TYPE_CHECKING:
     from jlab_node.record import Record
     from tests.jlab_node.conftest import Commands, Login
 
 TOKEN = "ab" * 32
-FAILS = "echo down >&2; exit 1"
 WAITS = "job 13 (jlab) is queued, its start is not known yet: PENDING, Priority"
 
 

@@ -23,7 +23,7 @@ from jlab_node.errors import JlabError
 from jlab_node.expected import START_UP
 from jlab_node.record import render
 from jlab_node.sockets import SessionDirectory
-from tests.jlab_node.conftest import Job
+from tests.jlab_node.conftest import FAILS, Job, from_the_second_time
 
 if TYPE_CHECKING:
     import subprocess
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 AGE = 7200  # seconds that the session in job 12 is old
 NONCE = "0f" * 16
-FAILS = "echo down >&2; exit 1"
 WRITE_ONE = "(`jlab-node script slurm > jlab.sh` writes it)"
 NO_JOB = (
     "no session to connect to, and you have no job there: log in and submit one with "
@@ -699,9 +698,8 @@ def test_a_job_that_somebody_else_has_just_submitted(
     login: Login, commands: Commands, sbatch: str, tmp_path: Path
 ) -> None:
     commands.slurm()
-    asked = tmp_path / "asked"
     # The second question is the one before submitting.
-    commands.put("squeue", f"[ -e '{asked}' ] && {prints(job())}; >'{asked}'")
+    commands.put("squeue", from_the_second_time(tmp_path, prints(job())))
     assert login.connect(waits=True) == [
         "another connection of yours has submitted a job just now",
         "job 12 (jlab) is queued, its start is not known yet: PENDING",
@@ -783,8 +781,7 @@ def test_nothing_is_submitted_when_the_scheduler_stops_answering(
 ) -> None:
     """There may be a job that it would have told of."""
     commands.slurm()
-    asked = tmp_path / "asked"
-    commands.put("squeue", f"[ -e '{asked}' ] && {{ {FAILS}; }}; >'{asked}'")
+    commands.put("squeue", from_the_second_time(tmp_path, FAILS))
     assert login.connect() == ["nothing is submitted: Slurm does not answer (down)"]
     assert commands.names == ["scontrol", "squeue", "squeue"]
 
@@ -793,12 +790,12 @@ def test_nothing_is_submitted_when_a_session_was_published_meanwhile(
     login: Login, commands: Commands, sbatch: str, endpoint: Record, tmp_path: Path
 ) -> None:
     commands.slurm()
-    asked, waiting = tmp_path / "asked", tmp_path / "record"
+    waiting = tmp_path / "record"
     waiting.write_text(render(endpoint))
     published = login.home.sessions / endpoint.id
     # The second question is the one before submitting.
     put = f"/bin/cat '{waiting}' >'{published}'"
-    commands.put("squeue", f"[ -e '{asked}' ] && {put}; >'{asked}'")
+    commands.put("squeue", from_the_second_time(tmp_path, put))
     with login.start("connect") as process:
         assert process.stdin
         assert process.stdout

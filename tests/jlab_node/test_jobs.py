@@ -15,21 +15,19 @@ import pytest
 from jlab_node import home, jobs
 from jlab_node.errors import JlabError
 from jlab_node.jobs import Site
-from jlab_node.record import Record
 from jlab_node.schedulers import TABLE
 from jlab_node.schedulers.job import Answer, State, Status
 from jlab_node.sessions import Published
+from tests.jlab_node.conftest import FAILS
+from tests.jlab_node.conftest import JOB_12 as RECORD
 
 if TYPE_CHECKING:
     import subprocess
 
+    from jlab_node.record import Record
     from tests.jlab_node.conftest import Commands, Unkillable
 
-RECORD = Record(
-    name="lab", node="n1", port=1, token="ab" * 32, scheduler="slurm", job_id="12", cluster="cal1"
-)
 SQUEUE = "{}\x1f{}\x1fNone\x1f1800000000\x1f{}\x1fn1\x1fjlab\x1f/home/u/jlab.sh"
-FAILS = "echo down >&2; exit 1"
 
 
 def squeue(job_id: str, word: str = "RUNNING", end: str = "1800007200") -> str:

@@ -6,21 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from jlab_node.record import Record
 from jlab_node.roll import SKEW, Roll
+from tests.jlab_node.conftest import JOB_12
 
 NOW = 1_800_000_000
 DAY = 86400
-RECORD = Record(
-    name="lab",
-    node="n1",
-    port=1,
-    token="ab" * 32,
-    scheduler="slurm",
-    job_id="12",
-    cluster="cal1",
-    started=NOW - 5000,
-)
+RECORD = replace(JOB_12, started=NOW - 5000)
 SLURM = Roll("slurm", "cal1", frozenset({"11"}), NOW)
 OAR = Roll("oar", "", frozenset({"11"}), NOW)
 LOCAL = Roll("local", "n1", frozenset({"11"}), NOW)

@@ -17,14 +17,13 @@ from jlab_node import jobs, sessions, status
 from jlab_node.home import Home
 from jlab_node.status import Standing
 from jlab_node.upcoming import Upcoming
-from tests.jlab_node.conftest import Job
+from tests.jlab_node.conftest import FAILS, Job
 
 if TYPE_CHECKING:
     from jlab_node.record import Record
     from tests.jlab_node.conftest import Commands
 
 USER = homes.user()
-FAILS = "echo down >&2; exit 1"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,16 @@ from loopback import Loopback, finished, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def answers(sock: Path, token: str | None = None) -> bytes:
+    """First bytes of what /api/status of a session's JupyterLab answers through its socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(sock))
+        header = "" if token is None else f"Authorization: token {token}\r\n"
+        connection.sendall(f"GET /api/status HTTP/1.0\r\n{header}\r\n".encode())
+        return connection.recv(15)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,11 @@ import pytest
 from loopback import Loopback, wait_until
 
 from jlab_node.record import Record, parse
+from tests.loopback.conftest import answers
 from tests.loopback.light import light, ours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 HOMES = 4
 NAMES = [f"s{number}" for number in range(50)]
@@ -63,8 +62,8 @@ def test_200_at_once(sites: list[Loopback]) -> None:
 def reaches_its_own(site: Loopback, mine: Record, another: Record) -> None:
     """By its socket, and by what ssh starts on the login node."""
     sock = site.tmp / f"{mine.name}.sock"
-    assert answer(sock, mine.token) == b"HTTP/1.0 200"
-    assert answer(sock, another.token) == b"HTTP/1.0 403"
+    assert answers(sock, mine.token) == b"HTTP/1.0 200 OK"
+    assert answers(sock, another.token) == b"HTTP/1.0 403 Fo"
     connect = ["bash", str(site.home / ".jlab" / "connect"), f"--session={mine.name}"]
     done = subprocess.run(
         [*connect, "--columns=80"],
@@ -75,15 +74,6 @@ def reaches_its_own(site: Loopback, mine: Record, another: Record) -> None:
         check=False,
     )
     assert f"jlab-node: session {mine.name} on ".encode() in done.stderr
-
-
-def answer(sock: Path, token: str) -> bytes:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(60)
-        connection.connect(str(sock))
-        request = f"GET /api/status HTTP/1.0\r\nAuthorization: token {token}\r\n\r\n"
-        connection.sendall(request.encode())
-        return connection.recv(12)
 
 
 def nothing_is_left(site: Loopback) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from loopback import finished, jupyterlab_of, wait_until
 
+from tests.loopback.conftest import answers
 from tests.loopback.light import light, ours
 from tests.loopback.small_disk import SmallDisk
 
@@ -63,11 +63,7 @@ class Away:
 
     def answers(self) -> bool:
         """Whether the relay serves whoever asks JupyterLab: without a token, that it refuses."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(30)
-            connection.connect(str(self.site.tmp / "lab.sock"))
-            connection.sendall(b"GET /api/status HTTP/1.0\r\n\r\n")
-            return connection.recv(12) == b"HTTP/1.0 403"
+        return answers(self.site.tmp / "lab.sock") == b"HTTP/1.0 403 Fo"
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import pytest
 from loopback import finished, jupyterlab_of, wait_until
 
 from jlab_node.record import Record, parse
+from tests.loopback.conftest import answers
 
 if TYPE_CHECKING:
     from loopback import Loopback
@@ -268,16 +269,6 @@ def test_kill_9_of_the_supervisor(site: Loopback) -> None:
     assert len([each for each in site.tmp.iterdir() if each.is_dir()]) == 1
     following.terminate()
     assert following.wait(timeout=30) == 143
-
-
-def answers(sock: Path, token: str) -> bytes:
-    """First bytes of the answer through the session's socket."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(30)
-        connection.connect(str(sock))
-        request = f"GET /api/status HTTP/1.0\r\nAuthorization: token {token}\r\n\r\n"
-        connection.sendall(request.encode())
-        return connection.recv(15)
 
 
 @pytest.mark.timeout(900)
