@@ -1,4 +1,4 @@
-"""Ports of this node: which are taken, and by whose process (psutil shows no other users')."""
+"""Ports of this node: a free one, which are taken, and by whom (psutil shows no other users')."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import os
 import socket
 import struct
 from typing import TYPE_CHECKING
+
+import portpicker
+
+from .errors import JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +32,17 @@ _ADDRESSES = (
     _hex(socket.inet_pton(socket.AF_INET, "0.0.0.0")),  # noqa: S104
     _hex(socket.inet_pton(socket.AF_INET6, "::")),
 )
+
+
+def pick() -> int:
+    """A port that is free right now, and that this process was not given before.
+
+    Raises JlabError.
+    """
+    try:
+        return int(portpicker.pick_unused_port())
+    except portpicker.NoFreePortFoundError as error:
+        raise JlabError("no port is free on this node") from error
 
 
 def is_mine(port: int) -> bool:

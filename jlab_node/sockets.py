@@ -29,7 +29,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import portpicker
 import psutil
 from filelock import FileLock, Timeout
 
@@ -91,10 +90,10 @@ class SessionDirectory:
         return self
 
     def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._alive.release()
         with contextlib.suppress(OSError, JlabError), self._lock():
-            shutil.rmtree(self.path, ignore_errors=True)
-            self._alive.release()
-            self._point_links()
+            self._mend_links()
 
     @property
     def runtime(self) -> Path:
@@ -148,23 +147,14 @@ class SessionDirectory:
                 f"{timeout:.0f} s: is one suspended?"
             ) from error
 
-    def reserve_port(self) -> int:
-        """A port free right now, which no other session of this user is about to take."""
-        with self._lock():
-            reserved = {_text(path) for path in self.base.glob("*/port")}
-            while True:
-                try:
-                    port = int(portpicker.pick_unused_port())
-                except portpicker.NoFreePortFoundError as error:
-                    raise JlabError("no port is free on this node") from error
-                if str(port) not in reserved:
-                    files.replace(self.path / "port", str(port))
-                    return port
-
     def take_links(self) -> None:
-        """Let `ssh -L` to the newest socket of each name lead there."""
+        """Let `ssh -L` to the newest socket of each name lead there, this session's for its own."""
         with self._lock():
-            self._point_links()
+            self._mend_links()
+            for path in self.path.glob("*.sock"):
+                link = self.base / path.name
+                if _made_at(link) <= _made_at(path):
+                    _link(link, path.relative_to(self.base))
 
     def tend(self) -> None:
         """Clear away what killed sessions left; not now, if another session is at it."""
@@ -178,21 +168,25 @@ class SessionDirectory:
         for dead in found:
             shutil.rmtree(dead, ignore_errors=True)
         if found:
-            self._point_links()
+            self._mend_links()
 
     def ready(self) -> None:
         """The session is no longer `starting`."""
         self._starting.unlink(missing_ok=True)
 
-    def _point_links(self) -> None:
-        """Every link to the newest socket of its name; links that fit none go."""
-        found = ((_made_at(path), path) for path in self.base.glob("*/*.sock"))
-        wanted = {path.name: path for made, path in sorted(found) if made}
+    def _mend_links(self) -> None:
+        """Links that lead nowhere: to the newest socket of their name, or away with them.
+
+        Those that lead somewhere cost one look: fifty sessions may begin or end at once.
+        """
         for link in self.base.glob("*.sock"):
-            if link.name not in wanted:
+            if link.exists():
+                continue
+            newest = max(self.base.glob(f"*/{link.name}"), key=_made_at, default=link)
+            if newest.exists():
+                _link(link, newest.relative_to(self.base))
+            else:
                 link.unlink()
-        for name, target in wanted.items():
-            _link(self.base / name, target.relative_to(self.base))
 
     @contextlib.asynccontextmanager
     async def relay(self, host: str, port: int) -> AsyncIterator[None]:

@@ -36,7 +36,7 @@ async def start(
     place.write(labconfig / jupyter.PAGE_CONFIG.name, jupyter.PAGE_CONFIG_TEXT)
     its_env = jupyter.environment(env, token=token, runtime=place.runtime, settings=place.settings)
     for _ in range(_PORTS_TO_TRY):
-        port = place.reserve_port()
+        port = ports.pick()
         ours = jupyter.arguments(port, extra, is_root=os.geteuid() == 0)
         server = children.start([*command, *ours], env=its_env)
         if await _answers(server, port, token=token, place=place):

@@ -185,7 +185,7 @@ def test_the_log_stays_clean_with_a_browser_connected(site: Loopback) -> None:
 
 def test_a_signal_before_jupyterlab_answers(site: Loopback) -> None:
     process = site.start_session()
-    wait_until(lambda: list(site.tmp.glob("*/port")), "it has picked a port")
+    wait_until(lambda: list(site.tmp.glob("*/etc/labconfig")), "it starts JupyterLab")
     process.terminate()
     assert process.wait(timeout=30) == 143
     assert_nothing_is_left(site)
