@@ -90,9 +90,10 @@ class SessionDirectory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._alive.release()
+        # Where the lock cannot be had, all of it stays, known as dead, for another to sweep.
         with contextlib.suppress(OSError, JlabError), self._lock():
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._alive.release()
             self._mend_links()
 
     @property
