@@ -182,37 +182,39 @@ def _unbalanced(number: int) -> JlabError:
 
 
 def merge(text: str, block: Block) -> str:
-    """`text` with the block in it: where it stands if that is at the top, else at the top."""
+    """`text` with the block in it, once: where it stands if that is at the top, else at the top.
+
+    "Host jlab+a+*" would speak for "Host jlab+a+b" as well, so a session's block comes before it.
+    """
     lines = _lines(text)
     newline = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
     new = [line + newline for line in render(block).split("\n")]
     host = block.target.host
-    top = 0
-    for region in _regions(lines):
-        if region.start != top:
-            break
-        if region.host == host:
-            return "".join([*lines[: region.start], *new, *lines[region.stop :]])
-        top = region.stop
-    lines = _lines(remove(text, host))
-    # "Host jlab+a+*" would speak for "Host jlab+a+b" as well, so that one comes first.
-    place = top = 0
-    for region in _regions(lines):
-        if region.start != top:
-            break
-        top = region.stop
-        if region.host.startswith(f"{host}+"):
-            place = top
-    if place and not lines[place - 1].endswith("\n"):
-        lines[place - 1] += newline
-    return "".join([*lines[:place], *new, *lines[place:]])
+    regions = _regions(lines)
+    mine = [each for each in regions if each.host == host]
+    if len(mine) == 1 and is_at_top(text, host):
+        return "".join([*lines[: mine[0].start], *new, *lines[mine[0].stop :]])
+    top = 0  # where those end that stand at the top
+    for each in regions:
+        if each.start == top:
+            top = each.stop
+    sessions = [each for each in regions if each.host.startswith(f"{host}+")]
+    place = max((each.stop for each in sessions if each.stop <= top), default=0)
+    low = [each for each in sessions if each.start >= top]
+    taken = {number for each in [*mine, *low] for number in range(each.start, each.stop)}
+    kept = [(number, line) for number, line in enumerate(lines) if number not in taken]
+    above = [line for number, line in kept if number < place]
+    above += [line for each in low for line in lines[each.start : each.stop]]
+    if above and not above[-1].endswith("\n"):
+        above[-1] += newline
+    return "".join([*above, *new, *(line for number, line in kept if number >= place)])
 
 
-def remove(text: str, host: str) -> str:
-    """`text` without the block of `host`."""
+def remove(text: str, *hosts: str) -> str:
+    """`text` without the blocks of these hosts."""
     lines = _lines(text)
     for region in reversed(_regions(lines)):
-        if region.host == host:
+        if region.host in hosts:
             del lines[region.start : region.stop]
     return "".join(lines)
 

@@ -18,10 +18,10 @@ def log_of(person: Person, job: str) -> str:
 
 
 def test_the_log_warns(person: Person) -> None:
-    """Two minutes before it is due the session has to be up."""
-    job = person.submit(seconds=420)
+    """A minute before it is due the session has to be up."""
+    job = person.submit(seconds=360)
     record = person.wait_for_session(job)
-    assert 200 < int(record["ends_at"]) - time.time() < 421
+    assert 300 < int(record["ends_at"]) - time.time() < 361
     wait_until(lambda: "ends this job" in log_of(person, job), "it warns", seconds=240)
     (line,) = re.findall(".*ends this job.*", log_of(person, job))
     assert "ends this job in 5 minutes, at " in line
@@ -32,7 +32,7 @@ def test_the_log_warns(person: Person) -> None:
 @pytest.mark.parametrize("site", ["oar"], indirect=True)
 def test_the_end_is_moved(person: Person) -> None:
     """With the very command that the warning names."""
-    job = person.submit(seconds=420)
+    job = person.submit(seconds=360)
     before = person.wait_for_session(job)
     person.on_login("oarwalltime", job, "+1:00")
     wait_until(

@@ -302,21 +302,37 @@ def test_block_of_a_session_whose_last_newline_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "below",
+    ("before", "after"),
     [
-        pytest.param(["demo2"], id="a name that begins so"),
-        pytest.param(["other", "Host x", "demo+gpu"], id="a session that is not at the top"),
-        pytest.param(["Host x", "demo+gpu"], id="nothing of ours at the top"),
+        pytest.param(["demo2"], ["demo", "demo2"], id="above a name that begins so"),
+        pytest.param(
+            ["other", "Host x", "demo+gpu"],
+            ["demo+gpu", "demo", "other", "Host x"],
+            id="its session comes with it",
+        ),
+        pytest.param(
+            ["demo+a", "Host x", "demo+b", "Host y", "demo+c"],
+            ["demo+a", "demo+b", "demo+c", "demo", "Host x", "Host y"],
+            id="all of its sessions",
+        ),
+        pytest.param(["# mine", "demo+a"], ["demo+a", "demo", "# mine"], id="a line above them"),
+        pytest.param(["demo", "demo+a"], ["demo+a", "demo"], id="a session below it"),
+        pytest.param(["demo", "Host x", "demo"], ["demo", "Host x"], id="a second one goes"),
+        pytest.param(["demo", "demo"], ["demo"], id="a second one goes at once"),
     ],
 )
-def test_block_goes_to_the_very_top(tmp_path: Path, below: list[str]) -> None:
-    """No session's block of the same cluster stands there."""
-    parts = [
-        f"{each}\n" if " " in each else sshconfig.render(block(tmp_path, each)) + "\n"
-        for each in below
-    ]
-    mine = sshconfig.render(block(tmp_path))
-    assert sshconfig.merge("".join(parts), block(tmp_path)) == "".join([mine, "\n", *parts])
+def test_where_a_block_goes(tmp_path: Path, before: list[str], after: list[str]) -> None:
+    """To the very top, but for the sessions of the same cluster."""
+
+    def text_of(parts: list[str]) -> str:
+        return "".join(
+            f"{each}\n" if " " in each else sshconfig.render(block(tmp_path, each)) + "\n"
+            for each in parts
+        )
+
+    merged = sshconfig.merge(text_of(before), block(tmp_path))
+    assert merged == text_of(after)
+    assert sshconfig.merge(merged, block(tmp_path)) == merged
 
 
 @pytest.mark.parametrize(
