@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from .home import Home
     from .roll import Roll
+    from .schedulers.job import Status
 
     _T = TypeVar("_T")
 
@@ -280,7 +281,8 @@ async def _published(directory: Home, record: Record, at_home: Aside) -> AsyncIt
     publication = Publication(directory.sessions, record)
 
     def withdraw() -> None:
-        publication.withdraw()
+        # The job may have more to do, and takes a moment to end in any case.
+        publication.withdraw(job_lives_on=record.scheduler != schedulers.local.NAME)
         submit.note_end(directory)
 
     try:
@@ -329,7 +331,8 @@ def _sweeping(directory: Home, record: Record, children: Children) -> Iterator[N
         found = scheduler.parse_mine(answer)
         if found is not None:
             roll = jobs.roll(scheduler, record.cluster, found, asked_at=asked_at)
-            await Aside().done(functools.partial(_sweep, directory, roll), timeout=_SWEEP_TIMEOUT)
+            clear = functools.partial(_sweep, directory, record, found, roll)
+            await Aside().done(clear, timeout=_SWEEP_TIMEOUT)
 
     sweeping = asyncio.ensure_future(sweep())
     try:
@@ -338,9 +341,11 @@ def _sweeping(directory: Home, record: Record, children: Children) -> Iterator[N
         sweeping.cancel()
 
 
-def _sweep(directory: Home, roll: Roll) -> None:
+def _sweep(directory: Home, record: Record, found: Sequence[Status], roll: Roll) -> None:
     published, _ = sessions.read_all(directory.sessions)
     sessions.sweep(published, [roll])
+    listed = {each.job_id for each in found}
+    sessions.exhume_others(directory.sessions, record.scheduler, listed, cluster=record.cluster)
 
 
 async def _ask(children: Children, command: list[str]) -> Answer:

@@ -100,14 +100,16 @@ class Publication:
         record = replace(self.record, **changes)
         self._published = publish(self.directory, record, as_of=self._as_of)
 
-    def withdraw(self) -> None:
-        """Remove the record, for good."""
+    def withdraw(self, *, job_lives_on: bool) -> None:
+        """Remove the record, for good; `job_lives_on`: and let nobody wait for that job."""
         self._is_over = True
-        withdraw(self._published)
+        if job_lives_on:
+            bury(self._published)
+        withdraw(self._published)  # if it could not be buried, too
 
 
 def bury(published: Published) -> None:
-    """Withdraw the record, if it is still this one, of a session that died and whose job lives on.
+    """Withdraw the record, if it is still this one, of a session that is over before its job is.
 
     What stays, and no reader takes for a record, keeps others from waiting for that job.
     """
@@ -120,7 +122,7 @@ def bury(published: Published) -> None:
 def is_buried(
     directory: Path, scheduler: str, job_id: str, *, cluster: str = "", since: int | None = None
 ) -> bool:
-    """Whether that job has had a session that died since it was started (at that Unix time)."""
+    """Whether that job has had a session since it was started (at that Unix time)."""
     return any(
         record.job_id == job_id and _published_at(path) >= (since or 0) * 10**9
         for path, record in _buried(directory, scheduler, cluster)

@@ -187,13 +187,31 @@ def merge(text: str, block: Block) -> str:
     "Host jlab+a+*" would speak for "Host jlab+a+b" as well, so a session's block comes before it.
     """
     lines = _lines(text)
-    newline = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
-    new = [line + newline for line in render(block).split("\n")]
     host = block.target.host
     regions = _regions(lines)
     mine = [each for each in regions if each.host == host]
     if len(mine) == 1 and is_at_top(text, host):
-        return "".join([*lines[: mine[0].start], *new, *lines[mine[0].stop :]])
+        above, below = lines[: mine[0].start], lines[mine[0].stop :]
+        newline = _newline(lines)
+    else:
+        above, below = _around(lines, host)
+        newline = _newline([*above, *below])
+    if above and not above[-1].endswith("\n"):
+        above[-1] += newline
+    new = [line + newline for line in render(block).split("\n")]
+    return "".join([*above, *new, *below])
+
+
+def _newline(lines: Sequence[str]) -> str:
+    return "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
+
+
+def _around(lines: Sequence[str], host: str) -> tuple[list[str], list[str]]:
+    """The lines without a block of `host`: those that come before a new one, and the others.
+
+    Before it stand the blocks of its sessions, which are brought up if need be.
+    """
+    regions = _regions(lines)
     top = 0  # where those end that stand at the top
     for each in regions:
         if each.start == top:
@@ -201,13 +219,12 @@ def merge(text: str, block: Block) -> str:
     sessions = [each for each in regions if each.host.startswith(f"{host}+")]
     place = max((each.stop for each in sessions if each.stop <= top), default=0)
     low = [each for each in sessions if each.start >= top]
-    taken = {number for each in [*mine, *low] for number in range(each.start, each.stop)}
+    mine = [each for each in regions if each.host == host]
+    taken = {number for each in [*low, *mine] for number in range(each.start, each.stop)}
     kept = [(number, line) for number, line in enumerate(lines) if number not in taken]
     above = [line for number, line in kept if number < place]
     above += [line for each in low for line in lines[each.start : each.stop]]
-    if above and not above[-1].endswith("\n"):
-        above[-1] += newline
-    return "".join([*above, *new, *(line for number, line in kept if number >= place)])
+    return above, [line for number, line in kept if number >= place]
 
 
 def remove(text: str, *hosts: str) -> str:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 TITLES = {"slurm": "Slurm", "oar": "OAR"}
 AT = r"at [0-9:]+"  # of a job that is ending it is not known yet
-NOTHING = "no session to connect to, and you have no job there"
+# The scheduler takes a moment to notice that the job's only process is gone.
+LINGERS = "that of your {title} job {job} .* is over, although the job still runs"
+NOTHING = f"no session to connect to, and (you have no job there|{LINGERS})"
 
 
 def kill(person: Person, job: str, pattern: str) -> None:
@@ -42,7 +44,6 @@ def cancel(person: Person, job: str) -> None:
 
 # How it dies, and what the next connection reads: one of these, by what is left behind.
 OVER = "session lab is over: {title} job {job} (%s)( " + AT + ")?; its record is removed"
-# The scheduler takes a moment to notice that the job's only process is gone.
 LIVES_ON = "its jlab-node has ended, although (Slurm|OAR) job [0-9]+ still runs"
 WAYS: dict[str, tuple[str, Callable[[Person, str], None], str]] = {
     "scancel": ("slurm", cancel, NOTHING),
@@ -84,7 +85,7 @@ def check(person: Person, said: Said, sentence: str) -> None:
     assert person.records() == {}
     again = person.ssh("true")
     assert person.is_soon(again)
-    assert "is over" not in again.sentences
+    assert "its record is removed" not in again.sentences
     assert "no session to connect to" in again.sentences
 
 
@@ -101,7 +102,8 @@ def test_the_time_limit(person: Person) -> None:
     person.wait_for_session(job)
     wait_until(lambda: not person.jobs(), "the time is over", seconds=180)
     sentence = OVER % "reached its walltime" if oar else NOTHING
-    check(person, person.ssh("true"), sentence.format(title="OAR", job=job))
+    title = TITLES[person.site.scheduler]
+    check(person, person.ssh("true"), sentence.format(title=title, job=job))
     the_next_one_works(person)
 
 

@@ -89,9 +89,28 @@ def test_a_publication_that_cannot_be_amended_stays_as_it_was(tmp_path: Path) ->
 
 def test_a_publication_does_not_come_back_after_its_end(tmp_path: Path) -> None:
     publication = sessions.Publication(tmp_path, LAB)
-    publication.withdraw()
+    publication.withdraw(job_lives_on=False)
     publication.amend(exposed="dask")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_publication_that_ends_before_its_job(tmp_path: Path) -> None:
+    """Nobody reads it any more, and nobody waits for that job."""
+    publication = sessions.Publication(tmp_path, GPU)
+    publication.withdraw(job_lives_on=True)
+    assert sessions.read_all(tmp_path) == ([], [])
+    assert sessions.is_buried(tmp_path, "slurm", GPU.job_id)
+    publication.withdraw(job_lives_on=True)
+    sessions.exhume(tmp_path, "slurm", GPU.job_id)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_publication_that_cannot_be_buried_is_gone_all_the_same(tmp_path: Path) -> None:
+    publication = sessions.Publication(tmp_path, GPU)
+    grave = tmp_path / f".dead-{GPU.id}"
+    grave.mkdir()  # a file cannot be renamed to that
+    publication.withdraw(job_lives_on=True)
+    assert list(tmp_path.iterdir()) == [grave]
 
 
 def test_a_publication_leaves_what_took_its_place(tmp_path: Path) -> None:
@@ -100,7 +119,7 @@ def test_a_publication_leaves_what_took_its_place(tmp_path: Path) -> None:
     another = replace(LAB, token="ef" * 32)
     sessions.publish(tmp_path, another)
     publication.amend(exposed="dask")
-    publication.withdraw()
+    publication.withdraw(job_lives_on=True)
     assert sessions.choose(sessions.read_all(tmp_path)[0], "lab").record == another
 
 
