@@ -123,6 +123,20 @@ def test_the_session_dies_and_its_job_lives_on(person: Person) -> None:
     the_next_one_works(person)
 
 
+def test_the_session_ends_and_its_job_goes_on(person: Person) -> None:
+    """By itself, as when JupyterLab is shut down in the browser: the script may have more to do."""
+    job = person.submit(body="jlab-node run --port-range 31000-31999; sleep 300")
+    person.wait_for_session(job)
+    kill_jupyterlab(person, job)
+    wait_until(lambda: person.records() == {}, "the record is withdrawn", seconds=60)
+    said = person.ssh("true")
+    assert said.code == 255
+    lingers = LINGERS.format(title=TITLES[person.site.scheduler], job=job)
+    assert re.search(lingers, said.sentences), said.stderr
+    assert person.is_soon(said)
+    the_next_one_works(person)
+
+
 @pytest.fixture
 def doomed(person: Person) -> Iterator[Host]:
     """The second node; it is up again afterwards."""
