@@ -112,10 +112,12 @@ def remove(paths: Paths, target: Target, answers: Answers) -> None:
     """
 
     def without(text: str) -> str:
-        for host in sshconfig.hosts(text):
-            if host == target.host or (not target.session and host.startswith(f"{target.host}+")):
-                text = sshconfig.remove(text, host)
-        return text
+        gone = (
+            host
+            for host in sshconfig.hosts(text)
+            if host == target.host or (not target.session and host.startswith(f"{target.host}+"))
+        )
+        return sshconfig.remove(text, *gone)
 
     before = sshconfig.read(paths.config)
     if without(before) == before:

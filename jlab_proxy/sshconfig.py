@@ -194,7 +194,7 @@ def merge(text: str, block: Block) -> str:
         above, below = lines[: mine[0].start], lines[mine[0].stop :]
         newline = _newline(lines)
     else:
-        above, below = _around(lines, host)
+        above, below = _around(lines, regions, host)
         newline = _newline([*above, *below])
     if above and not above[-1].endswith("\n"):
         above[-1] += newline
@@ -206,16 +206,23 @@ def _newline(lines: Sequence[str]) -> str:
     return "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
 
 
-def _around(lines: Sequence[str], host: str) -> tuple[list[str], list[str]]:
+def _top(regions: Sequence[_Region]) -> int:
+    """Where those end above which there is no other line than ours."""
+    top = 0
+    for each in regions:
+        if each.start == top:
+            top = each.stop
+    return top
+
+
+def _around(
+    lines: Sequence[str], regions: Sequence[_Region], host: str
+) -> tuple[list[str], list[str]]:
     """The lines without a block of `host`: those that come before a new one, and the others.
 
     Before it stand the blocks of its sessions, which are brought up if need be.
     """
-    regions = _regions(lines)
-    top = 0  # where those end that stand at the top
-    for each in regions:
-        if each.start == top:
-            top = each.stop
+    top = _top(regions)
     sessions = [each for each in regions if each.host.startswith(f"{host}+")]
     place = max((each.stop for each in sessions if each.stop <= top), default=0)
     low = [each for each in sessions if each.start >= top]
@@ -275,15 +282,11 @@ def is_at_top(text: str, host: str) -> bool:
     "Host jlab+a+*" would speak for "Host jlab+a+b" as well.
     """
     regions = _regions(_lines(text))
-    above = 0
-    for region in regions:
-        if region.start != above:
-            return False
-        if region.host == host:
-            below = (each for each in regions if each.start > region.start)
-            return not any(each.host.startswith(f"{host}+") for each in below)
-        above = region.stop
-    return False
+    mine = next((each for each in regions if each.host == host), None)
+    if mine is None or mine.stop > _top(regions):
+        return False
+    below = (each for each in regions if each.start > mine.start)
+    return not any(each.host.startswith(f"{host}+") for each in below)
 
 
 def ports(text: str) -> dict[str, int]:
