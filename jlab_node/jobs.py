@@ -104,11 +104,7 @@ class Site:
 @functools.cache
 def site() -> Site | None:
     """The cluster here; None: a plain server. Found out once a day, by asking the scheduler."""
-    candidates = {
-        name: each
-        for name, each in schedulers.TABLE.items()
-        if each is not local and shutil.which(each.PROGRAM)
-    }
+    candidates = _candidates()
     if not candidates:
         return None
     directory = home.locate()
@@ -116,15 +112,34 @@ def site() -> Site | None:
     if name in candidates and 0 <= age < _SITE_AGE:
         return Site(candidates[name], cluster)
     scheduler = _the_one_that_answers(candidates)
-    if scheduler is None:  # not now: the one that was here last, or the first
-        scheduler = candidates.get(name, next(iter(candidates.values())))
-        return Site(scheduler, cluster if name == scheduler.NAME else "")
+    if scheduler is None:  # not now
+        return remembered_site()
     command = scheduler.cluster_command()
     found = scheduler.parse_cluster(ask(command)) if command else ""
     if command and not found:  # it does not answer just now
         return Site(scheduler, cluster if name == scheduler.NAME else "")
     home.remember_site(directory, scheduler.NAME, found)
     return Site(scheduler, found)
+
+
+def remembered_site() -> Site | None:
+    """The cluster that was here last, else the first that may be; asks nobody."""
+    candidates = _candidates()
+    if not candidates:
+        return None
+    name, cluster, _ = home.remembered_site(home.locate()) or ("", "", 0)
+    if name in candidates:
+        return Site(candidates[name], cluster)
+    return Site(next(iter(candidates.values())), "")
+
+
+def _candidates() -> dict[str, Scheduler]:
+    """Schedulers whose programs are on PATH."""
+    return {
+        name: each
+        for name, each in schedulers.TABLE.items()
+        if each is not local and shutil.which(each.PROGRAM)
+    }
 
 
 def _the_one_that_answers(candidates: Mapping[str, Scheduler]) -> Scheduler | None:
@@ -241,11 +256,14 @@ def said(answer: Answer) -> str:
     return next((line for line in lines if line), f"exit code {answer.code}")
 
 
-def can_tell(record: Record) -> bool:
-    """Whether the record's job is one that this machine knows of."""
+def can_tell(record: Record, *, unchecked: bool = False) -> bool:
+    """Whether the record's job is one that this machine knows of.
+
+    `unchecked`: as far as is known without asking a scheduler.
+    """
     if record.scheduler == local.NAME:
         return _is_local_here(record)
-    here = site()
+    here = remembered_site() if unchecked else site()
     return here is not None and here.has(record)
 
 

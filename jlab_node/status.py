@@ -53,7 +53,7 @@ def living(home: Home, *, user: str, unchecked: bool = False) -> list[Published]
         rolls = jobs.rolls(found, user)
         sessions.sweep(found, rolls)
         found = jobs.listed(found, rolls)
-    return sorted(found, key=lambda each: not jobs.can_tell(each.record))
+    return sorted(found, key=lambda each: not jobs.can_tell(each.record, unchecked=unchecked))
 
 
 def look(

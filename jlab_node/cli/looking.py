@@ -128,7 +128,7 @@ def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
     starting = sockets.starting(sockets.base_path(os.environ, user))
     if starting and not published:
         raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)
-    start = wording.how_to_start(jobs.site())
+    start = wording.how_to_start(jobs.remembered_site() if unchecked else jobs.site())
     record = sessions.choose(published, name, start=start).record
     address = f"{record.scheme}://localhost:{port}{record.base_url}lab?token={record.token}"
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jlab_node import home as homes
 from jlab_node import logs, submit
-from tests.jlab_node.conftest import FAILS, Job
+from tests.jlab_node.conftest import FAILS, JOB_12, Job
 
 if TYPE_CHECKING:
     from jlab_node.record import Record
@@ -359,3 +361,19 @@ def test_submit_on_a_plain_server(login: Login) -> None:
     assert (done.returncode, done.stdout) == (69, "")
     assert "start one there with `jlab-node run`" in done.stderr
     assert not (login.directory / "ran").exists()
+
+
+@pytest.mark.parametrize("site", ["never found out", "found out two days ago"])
+def test_url_unchecked_asks_no_scheduler(login: Login, site: str) -> None:
+    """Neither for a session, nor for the sentence that there is none."""
+    login.commands.put("squeue", "sleep 20; exit 1")
+    login.commands.put("scontrol", "sleep 20; exit 1")
+    if site != "never found out":
+        homes.remember_site(login.home, "slurm", "cal1")
+        os.utime(login.site_file, (time.time() - 2 * 86400,) * 2)
+    none = login.run("url", "--unchecked")
+    assert none.returncode == 69
+    assert "start one there with `sbatch jlab.sh`" in none.stderr
+    login.publish(JOB_12)
+    assert f"token={JOB_12.token}" in login.run("url", "--unchecked").stdout
+    assert login.commands.asked == []
