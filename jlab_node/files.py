@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from . import acl
 from .errors import JlabError
 
 if TYPE_CHECKING:
@@ -103,13 +104,21 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
         yield
 
 
+def close(path: Path) -> None:
+    """Give a file mode 0600: a default ACL of its directory may have made it another."""
+    if path.stat().st_mode & _OTHERS:
+        path.chmod(0o600)
+
+
 def other_writers(path: Path) -> str:
-    """Who else can write the directory, as its mode has it; "": nobody."""
+    """Who else can write the directory, as its mode and its ACL have it; "": nobody."""
     found = path.stat()
     if found.st_mode & stat.S_IWOTH:
         return "everybody"
     if not found.st_mode & stat.S_IWGRP:
-        return ""
+        return ""  # nor can anybody whom an ACL names: these bits are its mask
+    if acl.names_writers(path):
+        return f"others (`getfacl {path}` tells who)"
     try:
         group = grp.getgrgid(found.st_gid)
         user = pwd.getpwuid(os.geteuid()).pw_name

@@ -94,6 +94,7 @@ def prepare() -> Home:
         )
         if not home.host_key.exists():
             _make_host_key(home)
+        files.close(home.host_key)
         if not home.public_host_key.exists():
             files.replace(home.public_host_key, _public_half(home.host_key))
         if not home.authorized_keys.exists():
@@ -171,6 +172,7 @@ def _make_host_key(home: Home) -> None:
     with tempfile.TemporaryDirectory(prefix=files.NEW, dir=home.path) as directory:
         made = Path(directory, "key")
         _keygen("-q", "-t", "ed25519", "-N", "", "-C", "jlab", "-f", str(made))
+        files.close(made)
         try:
             os.link(made, home.host_key)  # the first of two at once wins
         except FileExistsError:

@@ -36,13 +36,24 @@ def public_key(paths: Paths) -> str:
         with tempfile.TemporaryDirectory(prefix=".", dir=paths.directory) as directory:
             made = Path(directory, "id")
             _keygen("-q", "-t", "ecdsa", "-m", "PEM", "-N", "", "-f", str(made))
+            _close(made)
             try:
                 os.link(made, paths.key)  # the first of two at once wins
             except FileExistsError:
                 pass
             except OSError:  # a file system without hard links
                 made.rename(paths.key)
+    _close(Path(paths.key))
     return " ".join(_keygen("-y", "-P", "", "-f", paths.key).split()[:2])
+
+
+def _close(path: Path) -> None:
+    """ssh takes no key that others can read, and a default ACL of the home may have made it one."""
+    try:
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except OSError as error:
+        raise JlabError(f"cannot give {path} the mode 0600: {error.strerror}") from error
 
 
 def _keygen(*arguments: str) -> str:

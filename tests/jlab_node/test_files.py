@@ -18,6 +18,7 @@ from loopback import NOBODY, wait_until
 
 from jlab_node import files
 from jlab_node.errors import JlabError
+from tests import acl
 
 # Replaces the file argv[1] when no file may become longer than 4 kB: a full disk, for us.
 REPLACE_ON_A_FULL_DISK = """
@@ -94,6 +95,15 @@ def test_which_group_can_write(tmp_path: Path) -> None:
     assert files.other_writers(tmp_path) == "group mail"
     os.chown(tmp_path, -1, 54321)
     assert files.other_writers(tmp_path) == "group 54321"
+
+
+def test_whom_an_acl_lets_write_is_seen_until_its_mask_does_not(tmp_path: Path) -> None:
+    """Also where the group is the user's own, and so is nobody."""
+    tmp_path.chmod(0o755)
+    acl.share(tmp_path, "access")
+    assert files.other_writers(tmp_path) == f"others (`getfacl {tmp_path}` tells who)"
+    tmp_path.chmod(0o755)  # as `chmod go-w` does
+    assert files.other_writers(tmp_path) == ""
 
 
 def test_others_of_a_group_that_may_not_write_are_no_matter(tmp_path: Path) -> None:

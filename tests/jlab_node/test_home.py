@@ -14,6 +14,7 @@ import pytest
 from jlab_node import home
 from jlab_node.errors import JlabError
 from jlab_node.home import Home
+from tests import acl
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "Ab3/" * 10 + "x+Q"
 ECDSA = (
@@ -403,3 +404,20 @@ def test_remember_site_that_is_read_as_a_line_of_bash(tmp_path: Path) -> None:
     home.remember_site(Home(tmp_path), "slurm", "cal1")
     script = 'read -r sites <"$1/sites/$HOSTNAME"; [[ " $sites " == *" slurm:cal1 "* ]]'
     subprocess.run(["bash", "-c", script, "bash", tmp_path], check=True)
+
+
+def test_prepare_in_a_home_with_a_default_acl_closes_all_files(user: Path) -> None:
+    """ssh-keygen makes its key with a mode that such a list widens, and then takes it for open."""
+    acl.share(user, "default", "access")
+    made = home.prepare()
+    home.authorize(made, ED25519)
+    files = [path for path in made.path.rglob("*") if path.is_file()]
+    assert {made.host_key, made.public_host_key, made.authorized_keys} <= set(files)
+    assert {mode(path) for path in files} == {0o600}
+    assert {mode(path) for path in (made.path, made.sessions)} == {0o700}
+
+
+def test_prepare_closes_the_host_key_that_an_older_version_left_open(user: Path) -> None:
+    home.prepare().host_key.chmod(0o644)
+    home.locate().public_host_key.unlink()
+    assert mode(home.prepare().host_key) == 0o600

@@ -11,6 +11,7 @@ import pytest
 from jlab_proxy import identity, target
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
+from tests import acl
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "Ab3/" * 10 + "x+Q"
 OTHER_KEY = KEY.replace("Ab3/", "Zz9+")
@@ -112,6 +113,17 @@ def test_key_where_there_are_no_hard_links(paths: Paths) -> None:
     assert (done.stdout, done.stderr) == (f"{identity.public_key(paths)}\n", "")
     assert mode(paths.key) == 0o600
     assert files(paths) == ["id"]
+
+
+def test_key_in_a_home_with_a_default_acl_is_closed(tmp_path: Path) -> None:
+    acl.share(tmp_path, "default")
+    made = Paths(str(tmp_path / "ssh/config"), is_default=False)
+    identity.make_directory(made)
+    assert identity.public_key(made).startswith("ecdsa-sha2-nistp256 ")
+    assert mode(made.key) == 0o600
+    Path(made.key).chmod(0o644)  # as an older version left it
+    identity.public_key(made)
+    assert mode(made.key) == 0o600
 
 
 def test_key_with_a_passphrase_is_told_and_not_asked_for(paths: Paths) -> None:
