@@ -15,7 +15,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from . import home, jobs, ladder, schedulers, sessions, sockets, submit, wording
+from . import (
+    home,
+    jobs,
+    ladder,
+    schedulers,
+    session_lookup,
+    sessions,
+    submit,
+    user_directory,
+    wording,
+)
 from .errors import UNAVAILABLE, JlabError
 from .schedulers.job import State
 from .screen import Screen
@@ -59,7 +69,7 @@ class Connection:
         self.home = home.find()
         self.site = jobs.site()
         self._shelf = sessions.Shelf(self.home.sessions)
-        self._base = sockets.base_path(env, user)
+        self._base = user_directory.base_path(env, user)
         self._upcoming = Upcoming(self.home, self.site, user=user, wanted=wish.session)
         self._tried: set[str] = set()  # the tokens of records that led nowhere
         self._an_end_was_told = False  # how a session ended that was to be connected to
@@ -95,7 +105,7 @@ class Connection:
         )
 
     def _starting_here(self) -> list[str]:
-        found = sockets.starting(self._base)
+        found = session_lookup.starting(self._base)
         return [each for each in found if self._is_wanted(each.split("-", 2)[-1])]
 
     def _is_wanted(self, name: str) -> bool:

@@ -13,9 +13,10 @@ import socket
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import sockets
+from . import session_lookup
 from .errors import UNAVAILABLE, JlabError
 from .record import MAX_PORT, is_id, is_name
+from .user_directory import NEWEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,13 +95,13 @@ def _is_port(value: object) -> bool:
 
 def ask(base: Path, request: Request) -> Answer:
     """Ask the session that this process belongs to, else the newest here; raises JlabError."""
-    session = sockets.session_of(os.getpid(), base)
+    session = session_lookup.session_of(os.getpid(), base)
     try:
         if session is None:
             raise FileNotFoundError
         with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as answers:
             connection.settimeout(_TIMEOUT)
-            connection.connect(str(session / sockets.CONTROL))
+            connection.connect(str(session / session_lookup.CONTROL))
             connection.sendall(render(request))
             line = answers.readline(_LONGEST)
     except (FileNotFoundError, ConnectionRefusedError):
@@ -122,7 +123,7 @@ def sentence(request: Request, answer: Answer, base: Path) -> str:
     if request.port is None:
         return f"{request.name} is exposed no longer"
     session = answer.session.split("-", 2)[-1]
-    target = "ALIAS" if session == sockets.NEWEST else f"ALIAS+{session}"
+    target = "ALIAS" if session == NEWEST else f"ALIAS+{session}"
     return (
         f"{request.name} leads to port {request.port}. On your computer, with ALIAS for this "
         "cluster's name in your ~/.ssh/config:\n"

@@ -8,10 +8,11 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from . import ports, relay, sessions, sockets
+from . import ports, relay, sessions
 from .errors import JlabError
 from .expose import Answer, Request, parse_request, render
 from .record import MAX_EXPOSED
+from .user_directory import NEWEST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from .aside import Aside
     from .relay import Side, Way
+    from .session_directory import SessionDirectory
     from .sessions import Publication
-    from .sockets import SessionDirectory
 
 _PATIENCE = 10.0  # seconds for a request to arrive
 _HOME_TIMEOUT = 10.0  # seconds for ~/.jlab to be read or written
@@ -93,7 +94,7 @@ class Exposed:
         running, _ = await self._at_home.done(
             lambda: sessions.read_all(directory), timeout=_HOME_TIMEOUT
         )
-        if name in (sockets.NEWEST, *(each.record.name for each in running)):
+        if name in (NEWEST, *(each.record.name for each in running)):
             raise JlabError(f"{name} is the name of a session: take another one for port {port}")
         if name not in self._ports and len(self._ports) == MAX_EXPOSED:
             raise JlabError(f"{MAX_EXPOSED} ports are exposed: end one of them with --stop first")

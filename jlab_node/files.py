@@ -27,19 +27,35 @@ NEW = ".new-"  # so begin the names of what is being written
 _FORGOTTEN = 3600  # seconds: nobody writes for so long
 
 
-def private_directory(path: Path, *, may_be_link: bool = False, if_foreign: str = "") -> Path:
+def private_directory(path: Path, *, may_be_link: bool = False) -> Path:
     """Create `path` with mode 0700, or make sure that it is ours alone; raises JlabError.
 
     A directory that others can only read is closed; one that they can write is refused, since
-    what stands in it may be theirs. In a shared parent such as /tmp a link is refused too.
-    `if_foreign` is what to do about one that is another user's.
+    what stands in it may be theirs.
     """
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.stat() if may_be_link else path.lstat()
-    _refuse_others(path, found, if_foreign)
+    _refuse_others(path, found, "")
     if found.st_mode & _OTHERS:
         path.chmod(0o700)
+    return path
+
+
+def closed_directory(path: Path, *, if_foreign: str = "") -> Path:
+    """Create `path` with mode 0700, or make sure that it is ours alone; raises JlabError.
+
+    What is there already is not changed, and one that others can enter is refused. `if_foreign` is
+    what to do about one that is another user's.
+    """
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    _refuse_others(path, found, if_foreign)
+    if found.st_mode & _OTHERS:
+        raise JlabError(
+            f"{path} is open to other users: if it is there for jlab-node, `chmod 700 {path}`"
+        )
     return path
 
 

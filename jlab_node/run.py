@@ -37,8 +37,9 @@ from .joblog import say
 from .processes import Children
 from .record import Record, RecordError, render
 from .schedulers.job import Answer
+from .session_directory import SessionDirectory
 from .sessions import Publication
-from .sockets import NEWEST, SessionDirectory, base_path
+from .user_directory import NEWEST, base_path
 from .version import VERSION
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .processes import Child, Children
-    from .sockets import SessionDirectory
+    from .session_directory import SessionDirectory
 
 _POLL = 0.02  # seconds between two looks whether it answers
 _PATIENCE = 30.0  # seconds between two lines that say it does not yet
@@ -32,7 +32,7 @@ async def start(
     children: Children,
 ) -> tuple[Child, int]:
     """Start JupyterLab and wait until it answers: the process and its port."""
-    labconfig = files.private_directory(place.settings / jupyter.PAGE_CONFIG.parent)
+    labconfig = files.closed_directory(place.settings / jupyter.PAGE_CONFIG.parent)
     place.write(labconfig / jupyter.PAGE_CONFIG.name, jupyter.PAGE_CONFIG_TEXT)
     its_env = jupyter.environment(env, token=token, runtime=place.runtime, settings=place.settings)
     for _ in range(_PORTS_TO_TRY):

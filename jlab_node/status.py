@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import jobs, schedulers, sessions, sockets, wording
+from . import jobs, schedulers, session_lookup, sessions, wording
 from .schedulers.job import State
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def look(
     ahead = upcoming.jobs(max_age=max_age)
     if ahead:
         return Standing(QUEUED, wording.waiting(ahead, now=now), job_id=ahead[0].job_id)
-    for session_id in sockets.starting(base):
+    for session_id in session_lookup.starting(base):
         if wanted in (None, session_id.split("-", 2)[-1]):
             return Standing(STARTING, wording.starting(session_id, host=socket.gethostname()))
     if upcoming.problem:

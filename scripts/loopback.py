@@ -42,7 +42,7 @@ StrictModes no
 PidFile none
 PrintMotd no
 Subsystem sftp internal-sftp
-SetEnv HOME={home} JLAB_TMPDIR={root}/tmp "PATH={path}"{measured}
+SetEnv HOME={home} JLAB_TMPDIR={tmpdir} "PATH={path}"{measured}
 {extra}
 """
 
@@ -141,16 +141,18 @@ class Loopback:
     def _make(self) -> None:
         self.home = self.root / "login" / "home"
         self.laptop = self.root / "laptop"
-        self.tmp = self.root / "tmp"
+        self.tmpdir = self.root / "tmp"
         self.config = self.laptop / "config"
         self.home.mkdir(parents=True)
         self.laptop.mkdir()
+        self.tmpdir.mkdir()
         self.user = pwd.getpwuid(os.getuid()).pw_name
+        self.tmp = self.tmpdir / f"jlab-{self.user}"  # the user's directory on the node
         self.port = free_port()
         self.env = {
             **os.environ,
             "HOME": str(self.home),
-            "JLAB_TMPDIR": str(self.tmp),
+            "JLAB_TMPDIR": str(self.tmpdir),
             "SHELL": "/bin/sh",
         }
         _keygen(self.root / "login" / "host_key")
@@ -176,6 +178,7 @@ class Loopback:
                 port=self.port,
                 root=self.root,
                 home=self.home,
+                tmpdir=self.tmpdir,
                 path=os.environ["PATH"],
                 measured="".join(f" {name}={value}" for name, value in MEASURED.items()),
                 extra="\n".join(self._sshd_options),

@@ -9,7 +9,7 @@ import re
 import click
 
 from jlab_node import expose as exposing
-from jlab_node import home, sockets
+from jlab_node import home, user_directory
 from jlab_node import run as running
 from jlab_node.record import MAX_PORT
 
@@ -29,7 +29,7 @@ def _port_range(_: click.Context, __: click.Parameter, value: str | None) -> ran
 @click.command()
 @click.option(
     "--name",
-    default=sockets.NEWEST,
+    default=user_directory.NEWEST,
     show_default=True,
     callback=session_name,
     help="What `ssh jlab+ALIAS+NAME` and `jlab-node stop NAME` will call it.",
@@ -89,7 +89,7 @@ def expose(name: str | None, port: int | None, *, end: bool, as_json: bool) -> N
     """
     if end != (name is not None and port is None):
         raise click.UsageError("NAME PORT, or NAME --stop, or neither")
-    base, request = sockets.base_path(os.environ, home.user()), exposing.Request(name, port)
+    base, request = user_directory.base_path(os.environ, home.user()), exposing.Request(name, port)
     answer = exposing.ask(base, request)
     if as_json:
         print_json(dataclasses.asdict(answer))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jlab_node import home, jobs, sessions, sockets, wording
+from jlab_node import home, jobs, session_lookup, sessions, user_directory, wording
 from jlab_node import logs as logging
 from jlab_node import status as standing
 from jlab_node import stop as stopping
@@ -125,7 +125,7 @@ def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
     """
     directory, user = home.find(), home.user()
     published = standing.living(directory, user=user, unchecked=unchecked)
-    starting = sockets.starting(sockets.base_path(os.environ, user))
+    starting = session_lookup.starting(user_directory.base_path(os.environ, user))
     if starting and not published:
         raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)
     start = wording.how_to_start(jobs.remembered_site() if unchecked else jobs.site())
@@ -160,7 +160,7 @@ def status(name: str | None, *, after: str | None, as_json: bool) -> int:
         user=user,
         wanted=name,
         after=after,
-        base=sockets.base_path(os.environ, user),
+        base=user_directory.base_path(os.environ, user),
     )
     if as_json:
         session = _public(found.record) if found.record else None
@@ -233,7 +233,7 @@ def submit(name: str | None, *, as_json: bool) -> None:
     submitting.check(typed)
     text = typed or submitting.command(directory, name)
 
-    base = sockets.base_path(os.environ, user)
+    base = user_directory.base_path(os.environ, user)
 
     def look() -> standing.Standing:
         found = standing.look(directory, upcoming, user=user, wanted=name, base=base, max_age=0)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from jlab_node import connect as connecting
-from jlab_node import home, jobs, jupyter, sockets, sshd, wording
+from jlab_node import home, jobs, jupyter, sshd, user_directory, wording
 from jlab_node import submit as submitting
 from jlab_node.errors import FAILED, JlabError
 
@@ -73,7 +73,7 @@ def _about(directory: home.Home) -> dict[str, Any]:
         "user": user,
         "home": str(directory.path),
         "host_key": " ".join(key.read_text("utf-8").split()[:2]) if key.exists() else None,
-        "socket_dir": str(sockets.base_path(os.environ, user)),
+        "socket_dir": str(user_directory.base_path(os.environ, user)),
         "jupyter": lab,
         "sshd": sshd.find(None),
     }

@@ -77,7 +77,10 @@ def test_a_directory_that_is_taken_on_the_login_node(
     said = person.ssh("true")
     assert "no session to connect to" in said.sentences
     # What the neighbour could plant: a session that starts for ever.
-    plant = "cd /tmp/jlab-u2; mkdir x; echo local-1-lab > x/starting; touch x/alive lab.sock"
+    plant = (
+        "cd /tmp/jlab-u2; touch lab.sock; mkdir s-x_______; cd s-x_______; "
+        "echo local-1-lab > starting; ln -s jlab-node:1:1: owner"
+    )
     person.login.run(["sh", "-c", plant], "u4", check=True)
     said = person.ssh("true")
     assert "no session to connect to" in said.sentences

@@ -22,7 +22,8 @@ from jlab_node import home as homes
 from jlab_node.errors import JlabError
 from jlab_node.expected import START_UP
 from jlab_node.record import render
-from jlab_node.sockets import SessionDirectory
+from jlab_node.session_directory import SessionDirectory
+from jlab_node.user_directory import base_path
 from tests.jlab_node.conftest import FAILS, Job, from_the_second_time
 
 if TYPE_CHECKING:
@@ -397,7 +398,7 @@ def test_a_session_that_is_starting_here(login: Login, commands: Commands, base:
     starting = [
         f"session local-7-my-lab runs on {socket.gethostname()}; JupyterLab is starting",
     ]
-    with SessionDirectory(base, "my-lab", "local-7-my-lab"):
+    with SessionDirectory(base_path(login.env, login.user), "my-lab", "local-7-my-lab"):
         assert login.connect(waits=True) == starting
         assert login.connect("--session=my-lab", waits=True) == starting
         assert "no session called lab" in login.connect("--session=lab")[0]

@@ -79,6 +79,18 @@ def test_directory_that_others_can_write_is_refused_and_left_alone(
     assert mode(path) == found
 
 
+@pytest.mark.parametrize("found", [0o755, 0o710, 0o701, 0o777, 0o1777, 0o770], ids=oct)
+def test_directory_in_a_shared_place_that_others_can_enter_is_refused(
+    tmp_path: Path, found: int
+) -> None:
+    path = tmp_path / "open"
+    path.mkdir()
+    path.chmod(found)
+    with pytest.raises(JlabError, match=f"^{path} .* other users: .*`chmod 700 {path}`"):
+        files.closed_directory(path)
+    assert mode(path) == found
+
+
 @pytest.mark.parametrize(
     ("found", "who"), [(0o755, ""), (0o702, "everybody"), (0o777, "everybody")], ids=str
 )
@@ -168,7 +180,7 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
         os.chown(path, owner, -1)
     name = pwd.getpwuid(owner).pw_name
     with pytest.raises(JlabError, match=rf"belongs to user {name}, not to you: go away$"):
-        files.private_directory(path, if_foreign=": go away")
+        files.closed_directory(path, if_foreign=": go away")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to a nobody")

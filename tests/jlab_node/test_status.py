@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from filelock import FileLock
 
 from jlab_node import home as homes
 from jlab_node import jobs, sessions, status
 from jlab_node.home import Home
+from jlab_node.session_directory import SessionDirectory
 from jlab_node.status import Standing
 from jlab_node.upcoming import Upcoming
 from tests.jlab_node.conftest import FAILS, Job
@@ -116,17 +116,14 @@ def test_queued(home: Home, commands: Commands, line: Job, wanted: str | None, t
 
 def test_starting(home: Home, commands: Commands, tmp_path: Path) -> None:
     """Here, without a job."""
-    place = tmp_path / "jlab-u" / "x7k2"
-    place.parent.mkdir(mode=0o700)
-    place.mkdir(mode=0o700)
-    (place / "starting").write_text("local-7-lab")
-    with FileLock(place / "alive"):
-        found = look(home, base=str(place.parent))
-        assert look(home, "gpu", base=str(place.parent)).state == "none"
+    base = tmp_path / "jlab-u"
+    with SessionDirectory(base, "lab", "local-7-lab"):
+        found = look(home, base=str(base))
+        assert look(home, "gpu", base=str(base)).state == "none"
     assert found == Standing(
         "starting", f"session local-7-lab runs on {socket.gethostname()}; JupyterLab is starting"
     )
-    assert look(home, base=str(place.parent)).state == "none", "it is dead"
+    assert look(home, base=str(base)).state == "none", "it is over"
 
 
 @pytest.mark.parametrize("after", [None, "slurm-12-lab"])

@@ -87,6 +87,6 @@ def ours(site: Loopback) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["environ"]):
         environ = process.info["environ"] or {}
-        if environ.get("JLAB_TMPDIR") == str(site.tmp) and process.pid not in known:
+        if environ.get("JLAB_TMPDIR") == str(site.tmpdir) and process.pid not in known:
             found.append(process)
     return found

@@ -84,7 +84,7 @@ def test_a_session_from_setup_to_its_end(mixed: Loopback, tmp_path: Path) -> Non
     session = mixed.start_session("--name", "gpu")
     record = mixed.wait_for_session(session)
     asked = run(mixed.ssh("jlab+demo+gpu", "echo $JLAB_TMPDIR; exit 7"), code=7)
-    assert asked.stdout == f"{mixed.tmp}\n"
+    assert asked.stdout == f"{mixed.tmpdir}\n"
     opened.start("--no-browser")
     url = opened.wait_for_url()
     assert url.endswith(next(line for line in record.read_text().split() if "token=" in line))

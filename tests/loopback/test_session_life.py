@@ -83,7 +83,7 @@ def processes_of(site: Loopback) -> list[str]:
     found = []
     for process in psutil.process_iter(["cmdline", "environ"]):
         environ = process.info["environ"] or {}
-        if environ.get("JLAB_TMPDIR") == str(site.tmp) and process.pid != os.getpid():
+        if environ.get("JLAB_TMPDIR") == str(site.tmpdir) and process.pid != os.getpid():
             found.append(" ".join(process.info["cmdline"]))
     return [line for line in found if "sshd -D" not in line]
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node import sockets
-from jlab_node.sockets import SessionDirectory
+from jlab_node import session_lookup, user_directory
+from jlab_node.errors import JlabError
+from jlab_node.session_directory import SessionDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ def test_many_sessions_begin_and_end_at_once(base: Path) -> None:
     with ThreadPoolExecutor(MANY) as pool:
         lives = [pool.submit(live, base, number, everyone) for number in range(MANY)]
         everyone.wait(timeout=120)
-        starting = sockets.starting(base)
+        starting = session_lookup.starting(base)
         links = list(base.glob("n*.sock"))
         everyone.wait(timeout=120)
         assert [each.result() for each in lives] == [None] * MANY
@@ -50,12 +51,13 @@ def killed(base: Path) -> Path:
 
 def kill_one(base: Path) -> Path:
     """A session's directory, and its links, after a SIGKILL: nobody holds its lock."""
-    dead = base / "dead"
+    dead = base / "s-dead____"
     dead.mkdir()
+    (dead / "owner").symlink_to("jlab-node:99999999:1:")  # there are no such numbers
     for name in ("alive", "starting", "lab.sock"):
         (dead / name).write_text("local-1-lab")
     (base / "lab.sock").unlink(missing_ok=True)
-    (base / "lab.sock").symlink_to("dead/lab.sock")
+    (base / "lab.sock").symlink_to("s-dead____/lab.sock")
     return dead
 
 
@@ -112,19 +114,76 @@ def test_nothing_is_cleared_away_while_another_is_at_it(base: Path, killed: Path
     assert not killed.exists()
 
 
-def test_who_looks_keeps_nobody_from_looking(base: Path, killed: Path) -> None:
-    with (killed / "alive").open() as other:
-        fcntl.flock(other, fcntl.LOCK_SH)
-        assert sockets.starting(base) == []
-        fcntl.flock(other, fcntl.LOCK_EX)
-        assert sockets.starting(base) == ["local-1-lab"], "that is how its own session holds it"
+def held(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
-def test_a_lock_that_is_a_link_is_none(base: Path, killed: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.touch()
-    (killed / "alive").unlink()
-    (killed / "alive").symlink_to(other)
-    with other.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert sockets.starting(base) == []
+def test_what_is_locked_is_not_dead(base: Path, killed: Path) -> None:
+    """Its process may be one of another container, which is not to be seen from here."""
+    descriptor = held(killed)
+    with SessionDirectory(base, "a", "local-2-a") as place:
+        place.tend()
+        assert session_lookup.starting(base) == ["local-1-lab", "local-2-a"]
+    os.close(descriptor)
+    assert killed.exists()
+    assert session_lookup.starting(base) == []
+
+
+def test_what_has_a_process_is_not_dead_although_no_lock_holds(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system whose locks hold nobody off."""
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    with SessionDirectory(base, "a", "local-1-a") as first:
+        with SessionDirectory(base, "b", "local-2-b") as second:
+            first.tend()
+            second.tend()
+            assert first.path.exists()
+            assert second.path.exists()
+            assert session_lookup.starting(base) == ["local-1-a", "local-2-b"]
+        assert first.path.exists()
+
+
+def test_a_number_that_another_process_has_now_is_no_life(base: Path, killed: Path) -> None:
+    (killed / "owner").unlink()
+    (killed / "owner").symlink_to(f"jlab-node:{os.getpid()}:1:{'0' * 36}")
+    with SessionDirectory(base, "a", "local-2-a"):
+        assert not killed.exists()
+
+
+def test_a_session_is_never_dead_to_itself(base: Path) -> None:
+    """Whatever became of its mark and its lock."""
+    with SessionDirectory(base, "a", "local-1-a") as place:
+        for path in [*place.path.iterdir()]:
+            path.rmdir() if path.is_dir() else path.unlink()
+        kill_one(base)
+        place.tend()
+        assert place.path.exists()
+
+
+def test_what_has_taken_the_place_of_its_directory_is_left(base: Path) -> None:
+    with SessionDirectory(base, "a", "local-1-a") as place:
+        place.path.rename(base / "moved")
+        place.path.mkdir()
+        (place.path / "thesis").touch()
+    assert (place.path / "thesis").exists()
+    assert (base / "moved").exists()
+
+
+def test_the_lock_keeps_what_stands_in_it(base: Path) -> None:
+    (base / "lock").write_text("precious")
+    with user_directory.locked(base):
+        pass
+    assert (base / "lock").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["lab.sock", "a.sock"])
+def test_a_file_where_a_link_should_be_is_left(base: Path, name: str) -> None:
+    (base / name).write_text("precious")
+    with SessionDirectory(base, "a", "local-1-a") as place:
+        place.socket(name.removesuffix(".sock")).touch()
+        with pytest.raises(JlabError, match=rf"{name} is not jlab-node's: move it"):
+            place.take_links()
+    assert (base / name).read_text() == "precious"

@@ -1,0 +1,82 @@
+"""The links in the user's directory that `ssh -L` names: to the newest socket of each name.
+
+    /tmp/jlab-alice/lab.sock  ->  s-x7k2m9qa/lab.sock     the newest session on this node
+    /tmp/jlab-alice/gpu.sock  ->  s-x7k2m9qa/gpu.sock     the newest one of that name
+
+All of this needs the lock of the user's directory. A file of such a name that is no link of
+jlab-node's is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+from . import files, leftovers
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TARGET = re.compile(r"(s-)?[a-z0-9_]{8}/(.+)")  # without a prefix: an older version's
+
+
+def take(base: Path, directory: Path) -> None:
+    """Let the links lead to the newest sockets, those of `directory` for the names that it has.
+
+    Raises JlabError, OSError.
+    """
+    mend(base)
+    for path in directory.glob("*.sock"):
+        link = base / path.name
+        if _made_at(link) <= _made_at(path):
+            _link(link, path)
+
+
+def mend(base: Path) -> None:
+    """Links that lead nowhere: to the newest socket of their name, or away with them.
+
+    Those that lead somewhere cost one look: fifty sessions may begin or end at once.
+    """
+    for link in base.glob("*.sock"):
+        if link.exists() or not _is_ours(link):
+            continue
+        found = [path / link.name for path in leftovers.directories(base)]
+        newest = max(found, key=_made_at, default=link)
+        if newest.exists():
+            _link(link, newest)
+        else:
+            link.unlink()
+
+
+def _is_ours(link: Path) -> bool:
+    with contextlib.suppress(OSError):
+        found = _TARGET.fullmatch(os.readlink(link))  # noqa: PTH115
+        return found is not None and found[2] == link.name
+    return False
+
+
+def _link(link: Path, path: Path) -> None:
+    """In one step; raises JlabError where something else is in the way."""
+    target = path.relative_to(link.parent)
+    if _is_ours(link):
+        if link.readlink() == target:
+            return
+    elif os.path.lexists(link):
+        raise JlabError(f"{link} is not jlab-node's: move it to somewhere else")
+    temporary = link.with_name(files.NEW + secrets.token_hex(4))
+    temporary.symlink_to(target)
+    try:
+        os.replace(temporary, link)  # noqa: PTH105
+    except OSError:
+        temporary.unlink()
+        raise
+
+
+def _made_at(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns
+    return 0  # its session has just ended

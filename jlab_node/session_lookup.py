@@ -1,0 +1,57 @@
+"""Which of the user's sessions on this node is meant, and which are starting."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import psutil
+
+from . import files, leftovers, process_identity
+from .record import is_id
+from .user_directory import NEWEST
+
+STARTING = "starting"  # the file that holds the id of a session until that is ready
+CONTROL = "control"  # the socket on which a session takes requests
+ENTER = "enter"
+
+
+def session_of(pid: int, base: Path) -> Path | None:
+    """The directory of the session that `pid` belongs to; else of the newest on this node."""
+    if not files.is_private(base):
+        return None  # another user's trap; `run` says so
+    with contextlib.suppress(OSError):
+        newest = base / f"{NEWEST}.sock"
+        return session_above(pid, base) or base / Path(os.readlink(newest)).parent  # noqa: PTH115
+    return None
+
+
+def session_above(pid: int, base: Path) -> Path | None:
+    """The session that started the process `pid`, or the nearest process above it that has one."""
+    sessions = leftovers.directories(base)
+    marks = {leftovers.owner(path): path for path in sessions}
+    marks.update({str(path / ENTER): path for path in sessions})
+    with contextlib.suppress(psutil.Error, OSError):
+        process = psutil.Process(pid)
+        for each in (process, *process.parents()):
+            # The second as in: sh /tmp/jlab-alice/s-x7k2m9qa/enter
+            for mark in (process_identity.identity(each.pid), *each.cmdline()[1:2]):
+                if mark in marks:
+                    return marks[mark]
+    return None
+
+
+def starting(base: Path) -> list[str]:
+    """The ids of this node's sessions that are not ready yet, in order."""
+    if not files.is_private(base):
+        return []  # another user's trap; `run` says so
+    alive = (path for path in leftovers.directories(base) if not leftovers.is_dead(path))
+    found = (_text(path / STARTING) for path in alive)
+    return sorted(text for text in found if is_id(text))
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8")
+    return ""

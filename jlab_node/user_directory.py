@@ -1,0 +1,79 @@
+"""The user's directory on each node, /tmp/jlab-alice: where, that it is ours, its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import files
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+NEWEST = "lab"  # the link to the newest session, and the default name of one
+
+_LOCK = "lock"
+_LOCK_TIMEOUT = 30.0  # seconds: a hundred may start at once
+_POLL = 0.02  # seconds
+_IF_FOREIGN = ": ask the administrators to remove it, and until then use another node"
+
+
+def base_path(env: Mapping[str, str], user: str) -> Path:
+    """The user's directory: in /tmp, or in what JLAB_TMPDIR names; raises JlabError.
+
+    The laptop's ssh config names it, so it must not vary.
+    """
+    parent = env.get("JLAB_TMPDIR", "/tmp")  # noqa: S108
+    if not re.fullmatch(r"/[A-Za-z0-9._/-]{1,60}", parent):
+        raise JlabError("JLAB_TMPDIR must be an absolute path of at most 60 plain characters")
+    return Path(parent, "jlab-" + re.sub(r"[^A-Za-z0-9._-]", "_", user))
+
+
+def make(base: Path) -> None:
+    """Make sure that `base` is there and ours alone; raises JlabError, OSError.
+
+    What is there already is never changed.
+    """
+    with contextlib.suppress(FileExistsError):
+        base.parent.mkdir(mode=0o700)
+    files.closed_directory(base, if_foreign=_IF_FOREIGN)
+
+
+@contextlib.contextmanager
+def locked(base: Path, *, timeout: float = _LOCK_TIMEOUT) -> Iterator[None]:
+    """Hold the lock of `base`: one session of this user at a time. Raises JlabError, OSError.
+
+    Where the file system knows no locks, there is none.
+    """
+    path = base / _LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    try:
+        if not _lock(descriptor, timeout):
+            raise JlabError(
+                f"another jlab-node of yours on this node has held {path} for "
+                f"{timeout:.0f} s: is one suspended?"
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL)
+        except OSError:
+            return True
+        else:
+            return True

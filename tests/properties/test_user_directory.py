@@ -1,0 +1,189 @@
+"""Whatever lies where a session makes its directory: nothing is lost that is not provably ours."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from loopback import NOBODY
+
+from jlab_node import process_identity
+from jlab_node.errors import JlabError
+from jlab_node.session_directory import SessionDirectory
+
+from .strategies import fewer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GONE = "jlab-node:99999999:1:"  # no process has such a number
+LIVES = "jlab-node:" + process_identity.identity(os.getpid())
+NUMBER_OF_ANOTHER = f"jlab-node:{os.getpid()}:1:0"
+OTHER_MARKS = [LIVES, "jlab-node:1", "jlab-node:", ":", "99999999", "jlab-node:x:1:", "/"]
+
+
+class Directory:
+    """One to be made: its mode, what is in it, whether it is another user's, whether locked."""
+
+    def __init__(
+        self, mode: int, entries: dict[str, Node], *, foreign: bool = False, held: bool = False
+    ) -> None:
+        self.mode, self.entries, self.held = mode, entries, held
+        self.foreign = foreign and os.geteuid() == 0
+
+    def __repr__(self) -> str:
+        return f"Directory({self.mode:#o}, {self.entries}, {self.foreign=}, {self.held=})"
+
+
+Node = Union[Directory, tuple[str, int]]  # of anything else: kind, mode
+
+_NAMES = [
+    *["s-abcdefgh", "s-12345678", "s-_______x", "s-ABCDEFGH", "s-abc", "s-abcdefghi", "abcdefgh"],
+    *["owner", "alive", "starting", "lock", "rt", "lab.sock", "a.sock", ".new-x", "thesis", "x"],
+]
+_MARKS = [GONE, NUMBER_OF_ANOTHER, *OTHER_MARKS]
+_LINKS = [*_MARKS, "s-abcdefgh/lab.sock", "s-abcdefgh/a.sock", "abcdefgh/lab.sock", ".", "thesis"]
+_names = st.sampled_from(_NAMES)
+_modes = st.integers(0, 0o7777) | st.sampled_from([0o700, 0o755, 0o600, 0o777, 0o1777, 0o2770])
+_seldom = st.sampled_from([False, False, True])
+_files: st.SearchStrategy[Node] = st.tuples(st.sampled_from(["file", "fifo"]), _modes) | st.tuples(
+    st.sampled_from(_LINKS).map("link {}".format), st.just(0)
+)
+_owners: st.SearchStrategy[dict[str, Node]] = st.fixed_dictionaries(
+    {}, optional={"owner": st.sampled_from([(f"link {mark}", 0) for mark in _MARKS])}
+)
+
+
+def _directories(entries: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    return st.builds(
+        lambda mode, rest, owner, foreign, held: Directory(
+            mode, {**rest, **owner}, foreign=foreign, held=held
+        ),
+        st.just(0o700) | _modes,
+        st.dictionaries(_names, entries, max_size=4),
+        _owners,
+        _seldom,
+        _seldom,
+    )
+
+
+_trees = st.builds(
+    Directory,
+    st.just(0o700) | _modes,
+    st.dictionaries(_names, st.recursive(_files, _directories, max_leaves=6), max_size=7),
+)
+
+
+def make(path: Path, tree: Directory, stack: contextlib.ExitStack) -> None:
+    """Make all of it."""
+    path.mkdir()
+    for name, node in tree.entries.items():
+        entry = path / name
+        if isinstance(node, Directory):
+            make(entry, node, stack)
+        elif node[0] == "file":
+            entry.write_text(f"precious {name}")
+            entry.chmod(node[1])
+        elif node[0] == "fifo":
+            os.mkfifo(entry)
+            entry.chmod(node[1])
+        else:
+            entry.symlink_to(node[0].removeprefix("link "))
+    if tree.held:
+        descriptor = os.open(path, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        stack.callback(os.close, descriptor)
+    if tree.foreign:
+        os.chown(path, NOBODY, NOBODY)
+    # Root can enter whatever there is; others could not look at what they have closed so.
+    path.chmod(tree.mode if os.geteuid() == 0 else tree.mode | 0o700)
+
+
+def everything(base: Path) -> dict[str, tuple[object, ...]]:
+    """All that there is, and what it is like."""
+
+    def look(path: Path) -> tuple[object, ...]:
+        found = path.lstat()
+        content = None
+        if path.is_symlink():
+            content = str(path.readlink())
+        elif path.is_file():
+            content = path.read_text()
+        return found.st_mode, found.st_uid, found.st_ino, content
+
+    return {str(path.relative_to(base)): look(path) for path in (base, *base.rglob("*"))}
+
+
+def may_go(tree: Directory) -> Iterator[str]:
+    """What is provably ours: dead sessions, directories without anything, links to sessions."""
+    dead = [(f"link {mark}", 0) for mark in (GONE, NUMBER_OF_ANOTHER)]
+    for name, node in tree.entries.items():
+        if isinstance(node, Directory):
+            is_ours = re.fullmatch("s-[a-z0-9_]{8}", name) and not node.held and not node.foreign
+            if is_ours and (node.entries.get("owner") in dead or not node.entries):
+                yield name
+        elif re.fullmatch(rf"link (s-)?[a-z0-9_]{{8}}/{re.escape(name)}", node[0]):
+            yield name
+
+
+@contextlib.contextmanager
+def an_empty_directory() -> Iterator[Path]:
+    """With a short path."""
+    path = Path(tempfile.mkdtemp(prefix="jl-", dir="/tmp"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@fewer(2)
+@given(_trees)
+@example(Directory(0o755, {"thesis": Directory(0o755, {"chapter": ("file", 0o644)})}))
+@example(Directory(0o700, {"thesis": Directory(0o755, {"chapter": ("file", 0o644)})}))
+@example(Directory(0o700, {"s-abcdefgh": Directory(0o700, {"thesis": ("file", 0o600)})}))
+@example(Directory(0o700, {"s-abcdefgh": Directory(0o700, {"owner": (f"link {GONE}", 0)})}))
+@example(Directory(0o700, {"lab.sock": ("link s-abcdefgh/lab.sock", 0)}))
+def test_nothing_is_lost_or_changed_that_is_not_ours(tree: Directory) -> None:
+    with an_empty_directory() as place, contextlib.ExitStack() as stack:
+        base = place / "jlab-u"
+        make(base, tree, stack)
+        before = everything(base)
+        with contextlib.suppress(JlabError), SessionDirectory(base, "a", "local-1-a") as session:
+            for name in ("lab", "a"):
+                session.socket(name).touch()
+                with contextlib.suppress(JlabError):
+                    session.take_links()
+            session.tend()
+        after = everything(base)
+        allowed = set(may_go(tree))
+        for path, what in before.items():
+            if path.partition("/")[0] not in allowed:
+                assert after.get(path) == what, path
+        assert set(after) - set(before) <= {"lock"}, "a session leaves nothing else"
+        if stat.S_IMODE(base.stat().st_mode) & 0o077:
+            assert after == before, "it is refused"
+
+
+@fewer(4)
+@given(st.dictionaries(st.sampled_from(["thesis", "s-abcdefgh", "abcdefgh"]), _trees, max_size=3))
+@example({"s-abcdefgh": Directory(0o700, {"owner": (f"link {GONE}", 0)})})
+def test_what_jlab_tmpdir_names_is_as_it_was(trees: dict[str, Directory]) -> None:
+    with an_empty_directory() as named, contextlib.ExitStack() as stack:
+        for name, tree in trees.items():
+            make(named / name, tree, stack)
+        named.chmod(0o750)
+        before = everything(named)
+        with SessionDirectory(named / "jlab-u", "a", "local-1-a") as session:
+            session.tend()
+        after = everything(named)
+        assert {path: after[path] for path in before} == before
+        assert set(after) - set(before) == {"jlab-u", "jlab-u/lock"}
