@@ -34,6 +34,7 @@ def main() -> int:
     try:
         if arguments.command == "up":
             cluster.up((arguments.scheduler,) if arguments.scheduler else tuple(SCHEDULERS))
+            cluster.keep()
         elif arguments.command == "down":
             cluster.down()
         elif arguments.command == "shell":

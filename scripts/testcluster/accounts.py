@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SHELLS = {"1": "bash", "2": "bash", "3": "bash", "4": "bash", "t": "tcsh", "z": "zsh", "f": "fish"}
+SHELLS = dict.fromkeys("1234", "bash") | {"t": "tcsh", "z": "zsh", "f": "fish"}
+SHELLS |= dict.fromkeys("56", "bash")
 LAPTOPS = ("laptop", "laptop2")
 LOGINS = ("cal1", "gricad", "bastion")
 NO_FORWARD_PORT = 2222

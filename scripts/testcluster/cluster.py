@@ -33,7 +33,8 @@ HOSTS = {
 }
 COMMON = ("laptop", "laptop2", "bastion")
 SCHEDULERS = {"slurm": slurm, "oar": oar}
-_PREPARED = ROOT / "prepared"  # the image and the accounts are complete
+_PREPARED = ROOT / "prepared"  # the image and the accounts are complete; locked by who uses it
+_FOR_A_WHILE = ROOT / "for a while"  # the last who uses it takes it down
 # What a host does, all of it, in one word that the kernel says no to.
 _TRIAL = """\
 mount -t tmpfs trial /tmp
@@ -83,26 +84,34 @@ class Cluster:
 
     def up(self, schedulers: Sequence[str] = tuple(SCHEDULERS)) -> None:
         """Start what is not up yet, and bring the product there up to date with this checkout."""
-        for scheduler in schedulers:
-            reason = self.why_not(scheduler)
-            if reason:
-                raise RuntimeError(reason)
-        with _lock(), _umask(0o022):
-            if _PREPARED.exists():
-                image.sync()
+        with _lock():
+            self._up(schedulers)
+
+    def keep(self) -> None:
+        """Whoever uses it leaves it up from now on."""
+        _FOR_A_WHILE.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def used(self, schedulers: Sequence[str]) -> Iterator[None]:
+        """Up while anybody uses it; the last one takes it down if the first one brought it up."""
+        with _lock():
+            were_up = all(self.is_up(each) for each in schedulers)
+            if were_up and _is_used():
+                with _umask(0o022):
+                    image.sync()
             else:
-                self._prepare()
-            self._networks.start_switch()
-            for scheduler in schedulers:
-                dead = [host for host in self._hosts_of(scheduler) if not host.is_ready]
-                if dead:
-                    say(f"starting {scheduler}: {' '.join(host.name for host in dead)}")
-                for host in self._hosts_of(scheduler):
-                    if host in dead:
-                        self._boot(host)
-                    else:
-                        host.run(["sh", "-c", _MEND], check=True)
-                self.wait(scheduler)
+                self._up(schedulers)
+            if not were_up:
+                _FOR_A_WHILE.touch()
+            using = os.open(_PREPARED, os.O_RDONLY)
+            fcntl.flock(using, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            with _lock():
+                os.close(using)
+                if _FOR_A_WHILE.exists() and not _is_used():
+                    self._down()
 
     def wait(self, scheduler: str) -> None:
         """Until its nodes take jobs, whatever it thought of them."""
@@ -126,6 +135,31 @@ class Cluster:
         """Leave nothing on this machine."""
         with _lock():
             self._down()
+
+    def _up(self, schedulers: Sequence[str]) -> None:
+        for scheduler in schedulers:
+            reason = self.why_not(scheduler)
+            if reason:
+                raise RuntimeError(reason)
+        with _umask(0o022):
+            if _PREPARED.exists():
+                image.sync()
+            else:
+                self._prepare()
+            self._networks.start_switch()
+            for scheduler in schedulers:
+                self._start(scheduler)
+
+    def _start(self, scheduler: str) -> None:
+        dead = [host for host in self._hosts_of(scheduler) if not host.is_ready]
+        if dead:
+            say(f"starting {scheduler}: {' '.join(host.name for host in dead)}")
+        for host in self._hosts_of(scheduler):
+            if host in dead:
+                self._boot(host)
+            else:
+                host.run(["sh", "-c", _MEND], check=True)
+        self.wait(scheduler)
 
     def _prepare(self) -> None:
         if ROOT.exists():
@@ -168,6 +202,16 @@ class Cluster:
             subprocess.run(["umount", *lazy, ROOT], capture_output=True, check=False)
         with contextlib.suppress(FileNotFoundError):
             ROOT.rmdir()
+
+
+def _is_used() -> bool:
+    """Whether anybody uses it; to be asked under the lock."""
+    with contextlib.suppress(FileNotFoundError), _PREPARED.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _detach_loops() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import re
 import subprocess
 import time
@@ -34,35 +36,51 @@ class Site:
     nodes: tuple[str, str]
     job_variable: str
     cancel: str
+    laptop: str  # where its users sit, so that the two can be used side by side
     queue: str  # prints a line per job, its id first
 
 
 SITES = {
-    "slurm": Site("slurm", "cal1", ("n1", "n2"), "SLURM_JOB_ID", "scancel", "squeue --noheader"),
-    "oar": Site("oar", "gricad", ("d1", "d2"), "OAR_JOB_ID", "oardel", "oarstat -u"),
+    "slurm": Site("slurm", "cal1", ("n1", "n2"), "SLURM_JOB_ID", "scancel", "laptop", "squeue -h"),
+    "oar": Site("oar", "gricad", ("d1", "d2"), "OAR_JOB_ID", "oardel", "laptop2", "oarstat -u"),
 }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """More time than others have, and whichever comes first waits for the clusters to come up."""
+    """Marks, and more time than others have: the first one waits for the clusters to come up."""
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(600, func_only=True))
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+            if not item.get_closest_marker("quick"):
+                item.add_marker(pytest.mark.full)
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(600, func_only=True))
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Both clusters; taken down again, unless they were up before."""
+    """Both clusters; taken down again by the last who uses them, unless they were up before."""
     made = Cluster()
     wanted = [scheduler for scheduler in SITES if not made.why_not(scheduler)]
     if not wanted:
         pytest.skip(str(made.why_not()))
-    were_up = all(made.is_up(scheduler) for scheduler in wanted)
-    made.up(wanted)
-    yield made
-    if not were_up:
-        made.down()
+    with made.used(wanted):
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def undisturbed(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[None]:
+    """A test that takes a cluster's commands or hosts away disturbs no other process' tests."""
+    only = request.node.callspec.params.get("site") if hasattr(request.node, "callspec") else None
+    both = only is None or "sites" in request.fixturenames
+    with contextlib.ExitStack() as stack:
+        for each in SITES.values():  # always in this order
+            if both or each.scheduler == only:
+                directory = os.open(cluster.host(each.login).directory, os.O_RDONLY)
+                stack.callback(os.close, directory)
+                fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="module", params=SITES)
@@ -86,12 +104,13 @@ class Person:
     cluster: Cluster
     site: Site
     name: str = "1"  # account u1 there, l1 here
-    laptop_name: str = "laptop"
+    laptop_name: str = ""
     alias: str = ""
     _running: list[subprocess.Popen[str] | Terminal] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.alias = self.alias or self.site.login
+        self.laptop_name = self.laptop_name or self.site.laptop
         self.user = f"u{self.name}"
         self.owner = f"l{self.name}"
         self.home = self.login.home(self.user)
@@ -187,7 +206,7 @@ class Person:
         """
         if self.name != "1":
             ways = [f"{each.login}{way}" for each in SITES.values() for way in WAYS]
-            port = 8900 + 10 * "1234tzf".index(self.name) + ways.index(self.alias)
+            port = 8900 + 10 * "1234tzf56".index(self.name) + ways.index(self.alias)
             options = ("--port", str(port), *options)
         done = self.on_laptop("jlab-proxy", "setup", self.alias, "--yes", *options)
         assert done.returncode == 0, done.stderr

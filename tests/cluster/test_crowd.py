@@ -84,6 +84,7 @@ def end(person: Person, signal: str) -> None:
     on_node(person, "pkill", f"-{signal}", "-u", person.user, "-f", "jlab-node run")
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900, func_only=True)
 @pytest.mark.parametrize("site", ["slurm"], indirect=True)
 def test_200_sessions(crowd: list[Person]) -> None:

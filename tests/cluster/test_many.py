@@ -56,6 +56,7 @@ def at_once(people: list[Person], what: Callable[[Person], T]) -> list[T]:
         return list(pool.map(what, people))
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(1800, func_only=True)
 def test_24_sessions_twice(people: list[Person]) -> None:
     for _ in range(2):

@@ -233,7 +233,7 @@ def test_no_secret_is_to_be_seen(person: Person, neighbour: Person) -> None:
     assert "a file can be read" in seen[node.name]
     assert "ServerApp.port=" in seen[node.name], "it saw JupyterLab's command line"
     assert ".jlab/connect" in seen[person.login.name]
-    assert "jlab-proxy" in seen["laptop"]
+    assert "jlab-proxy" in seen[person.laptop.name]
     logs = [path for path in person.home.glob("*") if re.search(rf"{job}\.(out|std)", path.name)]
     assert logs, "the job log"
     for what, text in {**seen, **texts, **{path.name: path.read_text() for path in logs}}.items():

@@ -29,6 +29,7 @@ def script(person: Person) -> str:
     return SUBMIT[scheduler]
 
 
+@pytest.mark.quick
 def test_open_submits_waits_and_tells_the_end(person: Person, script: str) -> None:
     terminal = person.terminal("jlab-proxy", "open", person.alias, "--submit", script)
     terminal.resize(30, 120)

@@ -22,13 +22,17 @@ WHERE = "__import__('socket').gethostname()"
 
 
 @pytest.fixture
-def account() -> str:
-    return "2"
+def account(site: Site) -> str:
+    """Used nowhere else: these tests go to the other cluster and to the other laptop as well."""
+    return {"slurm": "5", "oar": "6"}[site.scheduler]
 
 
-def test_two_laptops(person: Person, another: Callable[..., Person]) -> None:
+def test_two_laptops(
+    person: Person, another: Callable[..., Person], sites: dict[str, Site]
+) -> None:
     """They have keys of their own, and one that goes does not disturb the other."""
-    second = another(person.site, name="2", laptop_name="laptop2")
+    other_laptop = next(each.laptop for each in sites.values() if each != person.site)
+    second = another(person.site, person.name, laptop_name=other_laptop)
     keys = {public_key(person), public_key(second)}
     assert len(keys) == 2
     assert keys <= set((person.home / ".jlab" / "authorized_keys").read_text().splitlines())
@@ -54,7 +58,7 @@ def test_two_clusters_at_once(
     person: Person, another: Callable[..., Person], sites: dict[str, Site]
 ) -> None:
     """One laptop, two local ports, and each leads to its own cluster."""
-    both = [person, another(sites["slurm"], name="2")]
+    both = [person, another(sites["slurm"], person.name, person.laptop_name)]
     jobs = [each.submit() for each in both]
     for each, job in zip(both, jobs):
         each.wait_for_session(job)
@@ -135,7 +139,7 @@ def test_one_home_on_two_clusters(
     person: Person, another: Callable[..., Person], sites: dict[str, Site]
 ) -> None:
     other_scheduler = {"slurm": "oar", "oar": "slurm"}[person.site.scheduler]
-    other = another(sites[other_scheduler], name="2")
+    other = another(sites[other_scheduler], person.name, person.laptop_name)
     theirs, job = other.submit(), person.submit()
     # A number that is a job on both: here it is some other work of the same user's.
     work = person.submit(name="work", body="sleep 300")

@@ -178,7 +178,7 @@ def test_an_endpoint_whose_sshd_does_not_speak(
     assert connect.said() == "jlab-node connect"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.root("only root can give a file to another user")
 def test_a_record_of_another_users(connect: Connect, session: Record) -> None:
     connect.publish(session)
     os.chown(connect.sessions / session.id, NOBODY, -1)

@@ -99,7 +99,7 @@ def test_who_else_can_write(tmp_path: Path, found: int, who: str) -> None:
     assert files.other_writers(tmp_path) == who
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory any group")
+@pytest.mark.root("only root can give a directory any group")
 def test_which_group_can_write(tmp_path: Path) -> None:
     tmp_path.chmod(0o775)
     assert files.other_writers(tmp_path) == "", "root's own group"
@@ -183,7 +183,7 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
         files.closed_directory(path, if_foreign=": go away")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to a nobody")
+@pytest.mark.root("only root can give a directory to a nobody")
 def test_directory_of_a_user_without_a_name_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 54321, -1)
     with pytest.raises(JlabError, match=r"belongs to another user \(uid 54321\), not to you"):

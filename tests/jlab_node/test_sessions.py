@@ -396,7 +396,7 @@ def test_directory_among_the_records_is_reported(tmp_path: Path) -> None:
     assert [each.why for each in unreadable] == ["it cannot be read: Is a directory"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.root("only root can give a file to another user")
 def test_file_of_another_user_is_reported(tmp_path: Path) -> None:
     planted, good = publish(tmp_path, LAB, at=2), publish(tmp_path, GPU, at=1)
     os.chown(planted.path, NOBODY, NOBODY)

@@ -73,7 +73,7 @@ print(paths.locate(None).config)
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.root("only root can become another user")
 def test_a_user_without_a_name() -> None:
     """As in some containers: there is no home but $HOME."""
     done = subprocess.run(

@@ -53,7 +53,7 @@ def test_a_config_that_cannot_be_looked_at(bound_by_modes: Path) -> None:
     assert check.remedy == f"chmod u+rwx {closed}"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.root("only root can give files away")
 def test_a_config_of_another_user(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.touch()

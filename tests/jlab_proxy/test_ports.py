@@ -91,7 +91,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.root("only root can become another user")
 def test_a_port_that_another_user_has(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", OTHERS, str(NOBODY)],

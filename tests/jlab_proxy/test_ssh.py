@@ -198,7 +198,7 @@ def test_login_shell_says_what_is_missing(tmp_path: Path, shell: str) -> None:
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.root("only root can give a file to another user")
 @pytest.mark.parametrize("planted", [".jlab", ".jlab/connect"])
 @pytest.mark.parametrize("shell", SHELLS)
 def test_login_shell_runs_nothing_of_another_users(

@@ -27,6 +27,7 @@ def sites() -> Iterator[list[Loopback]]:
         yield [stack.enter_context(Loopback()) for _ in range(HOMES)]
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_200_at_once(sites: list[Loopback]) -> None:
     """Each publishes and is reached by its own name; no port is had twice; all end."""

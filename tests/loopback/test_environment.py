@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
-pytestmark = pytest.mark.timeout(1200)  # pip brings some hundred megabytes
+# pip brings some hundred megabytes.
+pytestmark = [pytest.mark.network, pytest.mark.timeout(1200)]
 
 
 def printed(*arguments: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadline: this machine may be busy. Some strategies repair what they draw, which is slow.
@@ -14,3 +17,10 @@ settings.register_profile(
 )
 # --hypothesis-profile=nightly takes its place.
 settings.load_profile("fast")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """By their mark `scripts/nightly` finds them."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.properties)
