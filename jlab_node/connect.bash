@@ -99,8 +99,8 @@ announce() {
         left=$((ends_at > left ? (ends_at - left) / 60 : 0))
         left=", $((left / 60)) h $((left % 60)) min left"
     fi
-    [[ $port ]] && url=", JupyterLab at $scheme://localhost:$port$base_url"
-    [[ $taken ]] && url=" (localhost:$taken is taken already, perhaps by another ssh to it)"
+    [[ $port ]] && url=", JupyterLab at $scheme://127.0.0.1:$port$base_url"
+    [[ $taken ]] && url=" (127.0.0.1:$taken is taken already, perhaps by another ssh to it)"
     [[ $scheduler == local ]] || where+=", $scheduler job $job_id"
     echo "jlab-node: session $name on $where$left$url" >&2
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import JlabError
+from .local_port import HOST
 from .screen import printable
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[a-z]{1,16}-[A-Za-z0-9._\[\]]{1,64}-[a-z0-9][a-z0-9._-]{0,31}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\[\]]{0,63}")
+SOCKET_DIR = re.compile(r"/[A-Za-z0-9._/-]{1,70}")
 _STATES = ("running", "starting", "queued", "over", "none", "unknown")
 
 
@@ -29,6 +31,7 @@ class Session:
     job_id: str
     ends_at: int | None  # Unix time, seconds
     exposed: tuple[str, ...]  # names of what else can be forwarded
+    socket_dir: str | None = None  # on the node; None: an older cluster does not say
 
     def left(self, now: float) -> str:
         """How long it still has; "" where that is not known."""
@@ -70,7 +73,7 @@ class Standing:
 def parse_session(raw: Any) -> Session:
     """A session; raises JlabError."""
     values = raw if isinstance(raw, dict) else {}
-    exposed = values.get("exposed")
+    exposed, place = values.get("exposed"), values.get("socket_dir")
     exposed = exposed if isinstance(exposed, list) else []  # an older cluster knows nothing of it
     return Session(
         id=_matching(_ID, values.get("id")),
@@ -80,6 +83,7 @@ def parse_session(raw: Any) -> Session:
         job_id=_text(values.get("job_id")),
         ends_at=_time(values.get("ends_at")),
         exposed=tuple(_matching(_NAME, each) for each in exposed),
+        socket_dir=_matching(SOCKET_DIR, place) if place is not None else None,
     )
 
 
@@ -108,12 +112,16 @@ def parse_standing(answer: Mapping[str, Any]) -> Standing:
 
 
 def parse_url(answer: Mapping[str, Any], port: int) -> str:
-    """The answer to `url`: an address of this computer, and nothing else; raises JlabError."""
+    """The answer to `url`: an address of this computer, and nothing else; raises JlabError.
+
+    By number, whatever the cluster calls it: `localhost` leads a browser to ::1 as well.
+    """
     address = answer.get("url")
-    pattern = rf"https?://localhost:{port}/[\w.~%/-]*lab\?token=[0-9a-f]{{64}}"
-    if not isinstance(address, str) or not re.fullmatch(pattern, address, re.ASCII):
+    pattern = rf"(https?)://(?:localhost|127\.0\.0\.1):{port}(/[\w.~%/-]*lab\?token=[0-9a-f]{{64}})"
+    found = re.fullmatch(pattern, address, re.ASCII) if isinstance(address, str) else None
+    if found is None:
         raise JlabError("the cluster's answer is not an address")
-    return address
+    return f"{found[1]}://{HOST}:{port}{found[2]}"
 
 
 def _matching(pattern: re.Pattern[str], value: Any) -> str:

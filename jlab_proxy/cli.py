@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 from click.shell_completion import get_completion_class
 
-from . import answers, listing, login, names, paths, ports, sshconfig, target, tunnel
+from . import address, answers, listing, login, names, paths, ports, target, tunnel
 from . import close as closing
 from . import connect as connecting
 from . import setup as setting_up
@@ -187,27 +187,15 @@ def ls(aliases: tuple[str, ...], *, as_json: bool, config: str | None) -> int:
 def url(where: str, *, config: str | None) -> None:
     """Print the address that logs a browser in, while `ssh jlab+ALIAS` is open.
 
-    It contains the session's token: whoever has it can do what you can.
+    It is that of the session to which the port leads, and there is none where the port is another
+    user's. It contains the session's token: whoever has it can do what you can.
 
     Example:  jlab-proxy url gricad+gpu
     """
-    files = paths.locate(config)
-    wanted = target.parse(where)
-    port = sshconfig.ports(sshconfig.read(files.config)).get(wanted.host)
-    if port is None:
-        session = f" --session {wanted.session}" if wanted.session else ""
-        raise JlabError(
-            f"no port of this computer leads to {wanted.name}: "
-            f"jlab-proxy setup {wanted.alias}{session}"
-        )
-    answer = login.find(files, wanted.alias).ask("url", f"--port={port}", *wanted.sessions)
-    address = answers.parse_url(answer, port)
-    if connecting.is_free(port):
-        connecting.say(
-            f"localhost:{port} is not open yet: keep `ssh {wanted.host}` running, "
-            "then open this address"
-        )
-    print(address)
+    found, still_to_do = address.find(paths.locate(config), target.parse(where))
+    if still_to_do:
+        connecting.say(still_to_do)
+    print(found)
 
 
 @cli.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import login, names, ports, ssh, sshconfig
+from . import holders, login, names, ssh, sshconfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +27,13 @@ def _end_tunnels(paths: Paths, alias: str) -> list[int]:
     """SIGTERM to each `ssh -N jlab+ALIAS...` of this user and this config file."""
     found = [
         process
-        for process in ports.own_processes()
-        if _leads_to(ports.tunnel_words(process), paths, alias)
+        for process in holders.own_processes()
+        if _leads_to(holders.tunnel_words(process), paths, alias)
     ]
     # A `jlab-proxy open` would come back by itself.
-    keepers = [ports.keeper(process) for process in found]
+    keepers = [holders.keeper(process) for process in found]
     ended = [process for process in (*keepers, *found) if process is not None]
-    ports.end(ended)
+    holders.end(ended)
     return [process.pid for process in found]
 
 
@@ -42,16 +42,19 @@ def _leads_to(words: Sequence[str], paths: Paths, alias: str) -> bool:
     files = [words[at + 1] for at in range(len(words) - 1) if words[at] == "-F"]
     if files != ([] if paths.is_default else [paths.config]):
         return False
-    host = f"jlab+{alias}"
-    return any(word == host or word.startswith(f"{host}+") for word in words)
+    return any(_is_of(word, alias) for word in words)
+
+
+def _is_of(host: str, alias: str) -> bool:
+    """Whether sessions of that cluster are behind the host, and of no other: cal is not cal1."""
+    return host == f"jlab+{alias}" or host.startswith(f"jlab+{alias}+")
 
 
 def _end_jobs_masters(paths: Paths, alias: str) -> bool:
     """Those of `setup --mux`: each session that has a block or was seen may have one."""
     host = f"jlab+{alias}"
     seen = {f"{host}+{name}" for name in names.seen(paths).get(alias, [])}
-    blocks = {
-        each for each in sshconfig.hosts(sshconfig.read(paths.config)) if each.startswith(host)
-    }
-    masters = [ssh.tell_master("exit", paths, each) for each in sorted({host, *seen, *blocks})]
+    blocks = sshconfig.hosts(sshconfig.read(paths.config))
+    wanted = {host, *seen, *(each for each in blocks if _is_of(each, alias))}
+    masters = [ssh.tell_master("exit", paths, each) for each in sorted(wanted)]
     return any([login.ssh_succeeds(each) for each in masters])  # noqa: C419 (each of them)

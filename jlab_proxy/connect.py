@@ -73,7 +73,10 @@ def _for_the_cluster(where: target.Target, port: str | None) -> list[str]:
         return words
     words.append(f"--columns={_columns()}")
     if port is not None:
-        words.append(f"--port={port}" if is_free(int(port)) else f"--taken={port}")
+        from . import local_port
+
+        free = local_port.is_free(int(port))
+        words.append(f"--port={port}" if free else f"--taken={port}")
     return words
 
 
@@ -94,22 +97,6 @@ def _columns() -> int:
 def is_port(text: str) -> bool:
     """Whether `text` is a port number."""
     return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535
-
-
-def is_free(port: int) -> bool:
-    """Whether ssh could listen on the port of this computer right now."""
-    import socket
-
-    listener = socket.socket()
-    try:
-        if os.name != "nt":  # there it means: even if somebody listens
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-    except OSError:
-        return False
-    finally:
-        listener.close()
-    return True
 
 
 def say(text: str) -> None:

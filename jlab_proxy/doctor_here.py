@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from . import connect, identity, ports, sshconfig
+from . import holders, identity, sshconfig
 from .check import FAILURE, OK, WARNING, Check
 from .errors import JlabError
+from .local_port import is_free
 from .screen import printable
 
 if TYPE_CHECKING:
@@ -216,10 +217,11 @@ def local_port(paths: Paths, target: Target) -> Check:
     if port is None:
         remedy = f"jlab-proxy setup {target.alias}"
         return Check("local port", FAILURE, "the block forwards none", remedy)
-    if connect.is_free(port):
+    if is_free(port):
         return Check("local port", OK, f"{port} is free")
-    owner = next(ports.holders(port), None)
-    if owner is not None and _is_our_ssh(owner, paths, target):
+    held = holders.look(port)
+    owner = held.processes[0] if held.processes and not held.by_others else None
+    if owner is not None and holders.is_way_to(owner, target.host, paths):
         return Check(
             "local port", OK, f"{port} leads to a session: by your ssh, process {owner.pid}"
         )
@@ -232,12 +234,3 @@ def local_port(paths: Paths, target: Target) -> Check:
         f"{port} is taken by {by}",
         f"end that, or take another: jlab-proxy setup {target.alias} --port N",
     )
-
-
-def _is_our_ssh(process: psutil.Process, paths: Paths, target: Target) -> bool:
-    try:
-        name, words = process.name(), process.cmdline()
-    except psutil.Error:
-        return False
-    ours = any(word == target.host or f"{paths.directory}/job-" in word for word in words)
-    return name in ("ssh", "ssh.exe") and ours

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import signal
-import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from . import connect, identity, login, ssh, sshconfig
+from .bounded import Running
 from .check import FAILURE, OK, WARNING, Check
 from .errors import JlabError
 from .screen import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from .login import Login
     from .paths import Paths
@@ -53,41 +50,15 @@ class Said:
 def run(words: Sequence[str], *, timeout: float) -> Said:
     """Run a command that asks nobody anything: it has no terminal."""
     began = time.monotonic()
-    # Files: an old ssh that stays as a master keeps pipes open.
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        with started(words, out=out.fileno(), errors=errors.fileno()) as process:
-            code = None
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = process.wait(timeout)
+    with started(words) as process:
+        code = process.wait(timeout)
         took = int((time.monotonic() - began) * 1000)
-        return Said(code, text_of(out), text_of(errors), took)
+        return Said(code, process.stdout, process.stderr, took)
 
 
-def text_of(file: IO[bytes]) -> str:
-    """All that has been written there."""
-    file.seek(0)
-    return file.read().decode("utf-8", errors="replace")
-
-
-@contextlib.contextmanager
-def started(words: Sequence[str], *, out: int, errors: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with this, and its children with it."""
-    with subprocess.Popen(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=out,
-        stderr=errors,
-        env={**os.environ, connect.OPEN: "1"},  # whoever only looks submits no job
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                if os.name == "posix":
-                    os.killpg(process.pid, signal.SIGTERM)
-                else:
-                    process.terminate()
+def started(words: Sequence[str]) -> Running:
+    """A process that ends with this, and its children with it; who only looks submits no job."""
+    return Running(words, group=True, env={**os.environ, connect.OPEN: "1"})
 
 
 def _batch(there: Login, remote: str, *options: str) -> list[str]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
 from . import forward, sshconfig
 from .check import FAILURE, OK, Check, skipped
-from .doctor_there import Said, started, text_of
+from .doctor_there import Said, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .bounded import Running
     from .paths import Paths
     from .target import Target
 
@@ -35,15 +34,13 @@ def look(paths: Paths, target: Target) -> Iterator[Check]:
     words = ["ssh", *([] if paths.is_default else ["-F", paths.config]), "-N", "-oBatchMode=yes"]
     words += ["-oControlMaster=no", "-oControlPath=none"]  # a way of our own, which ends with us
     words += [f"-L127.0.0.1:{port}:{lead.socket}", "--", target.host]
-    with tempfile.TemporaryFile() as errors:
-        null = subprocess.DEVNULL
-        with started(words, out=null, errors=errors.fileno()) as process:
-            began = time.monotonic()
-            is_open = _wait_for(port, process)
-            took = int((time.monotonic() - began) * 1000)
-            answer = _http(port) if is_open else ""
-            code = process.poll()
-        said = Said(code, "", text_of(errors), took)
+    with started(words) as process:
+        began = time.monotonic()
+        is_open = _wait_for(port, process)
+        took = int((time.monotonic() - began) * 1000)
+        answer = _http(port) if is_open else ""
+        code = process.wait(0) if process.has_ended else None
+        said = Said(code, "", process.stderr, took)
     if is_open:
         found = f"ssh is in after {took} ms; the session's host key is the pinned one"
         yield Check("way in", OK, found)
@@ -84,10 +81,10 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> bool:
+def _wait_for(port: int, process: Running) -> bool:
     """Wait until ssh listens, which it does when it is in; False: it does not get there."""
     deadline = time.monotonic() + _TUNNEL_TIMEOUT
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and not process.has_ended:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return True

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import queue
 import ssl
 import subprocess
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .paths import Paths
 
 _TIMEOUT = 5.0  # seconds for one request
+_MOST_LINES, _LONGEST = 1000, 4096  # of what ssh says: a cluster may talk without end
 # A connection of its own, since a shared one would end on its own terms; and one that notices
 # within 15 s that the network is gone.
 _OPTIONS = (
@@ -47,7 +48,7 @@ class Forward:
             stderr=subprocess.PIPE,
             env={**os.environ, connect.OPEN: "1"},
         )
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -66,8 +67,8 @@ class Forward:
     def _read(self) -> None:
         assert self._process.stderr is not None  # noqa: S101
         with self._process.stderr as stream:
-            for line in stream:
-                self._lines.put(printable(line.decode("utf-8", errors="replace").strip()))
+            while line := stream.readline(_LONGEST):
+                self._lines.append(printable(line.decode("utf-8", errors="replace").strip()))
 
     @property
     def has_ended(self) -> bool:
@@ -87,9 +88,9 @@ class Forward:
         if self.has_ended:
             self._reader.join(timeout=1)
         found = []
-        with contextlib.suppress(queue.Empty):
+        with contextlib.suppress(IndexError):
             while True:
-                found.append(self._lines.get_nowait())
+                found.append(self._lines.popleft())
         return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import sshconfig
 from .errors import JlabError
+from .screen import printable
 
 if TYPE_CHECKING:
     from .paths import Paths
@@ -105,9 +108,22 @@ def save_pin(paths: Paths, target: Target, host_key: str | None) -> None:
     after = pin(before, target, host_key)
     if after == before:
         return
-    if host_key and f"jlab+{target.alias}," in before:
-        print(f"note: the sessions of {target.alias} have a new host key; it is pinned now")
     sshconfig.write(paths.known_hosts, after)
+
+
+def changed(paths: Paths, target: Target, host_key: str) -> str | None:
+    """The key that is pinned, if that is another; None if there is none or the same."""
+    before = pinned(sshconfig.read(paths.known_hosts), target)
+    return before if before != host_key else None
+
+
+def fingerprint(host_key: str) -> str:
+    """As ssh-keygen -l prints it; of what is no key, the text itself."""
+    try:
+        raw = base64.b64decode(host_key.split()[1], validate=True)
+    except (IndexError, ValueError):
+        return printable(host_key)
+    return "SHA256:" + base64.b64encode(hashlib.sha256(raw).digest()).decode().rstrip("=")
 
 
 def is_host_key(text: object) -> bool:

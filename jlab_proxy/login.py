@@ -7,11 +7,10 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import masters, ssh
+from . import bounded, masters, ssh
 from .errors import JlabError
 from .screen import printable
 
@@ -27,6 +26,7 @@ _SSH_FAILED = 255
 _BAD_USAGE = 2
 _OURS = "jlab-node: "
 _LOCAL = 10.0  # seconds for an ssh of this computer to obey
+_LONGEST = 600.0  # seconds for an answer to nobody: a submission may take its time
 
 
 class NoConnectionError(JlabError):
@@ -52,29 +52,25 @@ class Login:
         """What `jlab-node VERB --json` answers there; raises JlabError, NoConnectionError.
 
         ssh's own messages and prompts go to the terminal; with `batch` there are no prompts, and
-        what ssh says becomes part of the error. `timeout` is in seconds.
+        what ssh says becomes part of the error. `timeout` is in seconds; None: as long as it takes
+        if a person sits there, who may have to type a password.
         """
         remote = ssh.remote_command("jlab-node", [verb, *arguments, "--json"], alias=self.alias)
-        said = ""
-        # A file: before OpenSSH 8.5, an ssh that stays as the master keeps a pipe open.
-        with tempfile.TemporaryFile() as errors:
-            try:
-                done = subprocess.run(
-                    self._command(remote, batch=batch),
-                    input=stdin.encode(),
-                    stdout=subprocess.PIPE,
-                    stderr=errors if batch else None,
-                    timeout=timeout,
-                    check=False,
+        command = self._command(remote, batch=batch)
+        if timeout is None and not sys.stdin.isatty():
+            timeout = _LONGEST
+        with bounded.Running(command, stdin=stdin.encode(), messages=batch) as running:
+            code = running.wait(timeout)
+            if running.says_too_much:
+                raise JlabError(
+                    f"{self.alias} sends more than {bounded.MOST // 10**6} MB, and no answer: "
+                    f"`ssh {self.alias} true` should print nothing; look into its ~/.bashrc"
                 )
-            except subprocess.TimeoutExpired:
-                why = f"{self.alias} has not answered for {timeout:.0f} s"
-                raise NoConnectionError(why) from None
-            errors.seek(0)
-            said = errors.read().decode("utf-8", errors="replace")
-        if done.returncode:
-            raise _failure(done.returncode, self.alias, said)
-        return parse(done.stdout.decode("utf-8", errors="replace"), alias=self.alias)
+            if code is None:
+                raise NoConnectionError(f"{self.alias} has not answered for {timeout:.0f} s")
+        if code:
+            raise _failure(code, self.alias, running.stderr)
+        return parse(running.stdout, alias=self.alias)
 
     def run(self, show: Callable[[IO[bytes]], None], verb: str, *arguments: str) -> int:
         """`jlab-node VERB` there, its stdout shown as it comes; the exit code."""

@@ -19,6 +19,7 @@ _OBEYED = (
     r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
 _COLOURS = re.compile(r"(\x1b\[[0-9;]{0,16}m)")
+_LONGEST = 1 << 16  # bytes of a line that are read at once: it may have no end
 _CONTROLS = r"[^\t\x20-\x7e\u00a1-\U0010ffff]"
 
 
@@ -41,7 +42,7 @@ def copy(stream: IO[bytes]) -> None:
 
 
 def _copy(stream: IO[bytes]) -> None:
-    for line in stream:
+    while line := stream.readline(_LONGEST):
         text = line
         if sys.stdout.isatty():
             words = _COLOURS.split(line.decode("utf-8", errors="replace").rstrip("\r\n"))
@@ -50,7 +51,8 @@ def _copy(stream: IO[bytes]) -> None:
                     each if _COLOURS.fullmatch(each) else re.sub(_CONTROLS, "?", each)
                     for each in words
                 ).encode()
-                + b"\x1b[m\n"
+                + b"\x1b[m"
+                + (b"" if len(line) == _LONGEST else b"\n")
             )
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()

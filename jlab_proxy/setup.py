@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from filelock import FileLock, Timeout
 
-from . import connect, identity, launcher, login, sshconfig
+from . import identity, launcher, local_port, login, sshconfig
+from .answers import SOCKET_DIR
 from .errors import USAGE, JlabError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?")
 _PATIENCE = 10.0  # seconds for another setup to write
-_SOCKET_DIR = re.compile(r"/[A-Za-z0-9._/-]{1,70}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
         )
         return sshconfig.merge(text, block)
 
+    if not _trusted(paths, target, about["host_key"], answers):
+        return
     if not _agreed(paths, answers, merge(before), before):
         return
     cluster.ask("setup", "--authorize", stdin=identity.public_key(paths))
@@ -88,7 +90,7 @@ def save(paths: Paths, target: Target, host_key: str, merge: Callable[[str], str
 
 def _port(text: str, target: Target, answers: Answers) -> int:
     """The local port of this host, by the text of the config file; raises JlabError."""
-    port = answers.port or sshconfig.unused_port(text, target.host, is_free=connect.is_free)
+    port = answers.port or sshconfig.unused_port(text, target.host, is_free=local_port.is_free)
     for host, taken in sshconfig.ports(text).items():
         if taken == port and host != target.host:
             raise JlabError(f"port {port} is {host}'s already: choose another with --port")
@@ -142,7 +144,7 @@ def _checked(about: dict[str, Any]) -> dict[str, Any]:
         isinstance(user, str)
         and _USER.fullmatch(user)
         and isinstance(socket_dir, str)
-        and _SOCKET_DIR.fullmatch(socket_dir)
+        and SOCKET_DIR.fullmatch(socket_dir)
         and identity.is_host_key(about.get("host_key"))
     )
     if not fits:
@@ -165,6 +167,32 @@ def _report(target: Target, about: dict[str, Any]) -> None:
             f"note: {target.alias} has no sshd; compute nodes need one, or use "
             "`jlab-node run --sshd PATH`"
         )
+
+
+def _trusted(paths: Paths, target: Target, host_key: str, answers: Answers) -> bool:
+    """Whether the sessions' host key is the one that is pinned, if any, or is to take its place.
+
+    Raises JlabError where nobody is there to be asked: who sits in between would have another, too.
+    """
+    before = identity.changed(paths, target, host_key)
+    if before is None:
+        return True
+    print(
+        f"the sessions of {target.alias} have another host key than before:\n"
+        f"  pinned here: {identity.fingerprint(before)}\n"
+        f"  sent by {target.alias}: {identity.fingerprint(host_key)}\n"
+        f"that is so if ~/.jlab was made anew there: compare with what this prints there:\n"
+        "  ssh-keygen -lf ~/.jlab/host_key.pub",
+        flush=True,
+    )
+    if answers.dry_run or answers.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise JlabError("nothing was changed: say --yes to pin the new host key")
+    if click.confirm("Pin the new key?", default=False):
+        return True
+    print("nothing was changed")
+    return False
 
 
 def _agreed(paths: Paths, answers: Answers, after: str, before: str) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import USAGE, JlabError
+from .local_port import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +33,20 @@ _ATTEMPTS = 20
 _SETTLING = 0.1  # seconds: an editor that has emptied the file has written it again by then
 
 # Whether nothing listens on the port, without a word. ssh asks at each start, so no Python here.
-_FREE = "bash -c 'exec 2>/dev/null; : </dev/tcp/127.0.0.1/{port} && exit 1; exit 0'"
+_FREE = (
+    f"bash -c 'exec 2>/dev/null; : </dev/tcp/{HOST}/{{port}} && exit 1; "
+    ": </dev/tcp/::1/{port} && exit 1; exit 0'"
+)
+# ssh before 9.6 hands any name to the shell. In quotes nothing is dangerous but a quote, and to
+# fish a backslash; what the shell would obey outside of them is refused as well. None of *?" can
+# stand here: two are wildcards, the third not all versions read alike.
+_NO_NAMES = "!*!* !*#* !*$* !*%* !*&* !*(* !*)* !*,* !*/* !*:* !*;* !*<* !*=* !*>* !*@* !*[* !*]*"
+_NO_NAMES += ' !*^* !*`* !*{* !*|* !*}* !*~* "!* *" "!*\'*" "!*\\*"'
 
 _MARKER = re.compile(r"# (>>>|<<<) (jlab\+[a-z0-9._+-]+) (>>>|<<<)(\s|$)")
-_FORWARD = re.compile(r"^\s*LocalForward ([0-9]{1,5}) (/[A-Za-z0-9._/-]{1,107})$", re.MULTILINE)
+_FORWARD = re.compile(
+    r"^\s*LocalForward (?:127\.0\.0\.1:)?([0-9]{1,5}) (/[A-Za-z0-9._/-]{1,107})$", re.MULTILINE
+)
 _QUOTABLE = re.compile(r'[^\x00-\x1f\x7f"]+')
 
 
@@ -58,14 +69,14 @@ def render(block: Block) -> str:
     """The lines of a block, markers included."""
     host, paths = block.target.host, block.paths
     ourselves = [word.replace("%", "%%") for word in block.proxy]
-    proxy = [*ourselves, "connect", "%h"]
+    proxy = [*ourselves, "connect"]
     ending = [] if paths.is_default else ["-F", paths.config.replace("%", "%%")]
     if not block.share:
         ending.append("--no-share")
     command = _windows_command if block.platform == "nt" else _command
-    with_port = command([*proxy, "--port", str(block.port), *ending])
-    others = [f"Host {host} {host}+*", f"    ProxyCommand {command([*proxy, *ending])}"]
-    forward = f"    LocalForward {block.port} {block.socket}"
+    with_port = command(proxy, ["--port", str(block.port), *ending])
+    others = [f"Host {host} {host}+* {_NO_NAMES}", f"    ProxyCommand {command(proxy, ending)}"]
+    forward = f"    LocalForward {HOST}:{block.port} {block.socket}"
     # On Windows there may be no bash: a second connection will say that the port is taken.
     free = f'Match originalhost {host} exec "{_FREE.format(port=block.port)}"'
     always, if_free = ([forward], []) if block.platform == "nt" else ([], [free, forward])
@@ -107,8 +118,9 @@ def _sharing(block: Block) -> list[str]:
     return ["ControlMaster no", "ControlPath none"]
 
 
-def _windows_command(words: Sequence[str]) -> str:
-    """No shell reads it, and so nothing can be quoted."""
+def _windows_command(before: Sequence[str], after: Sequence[str]) -> str:
+    """With %h in between. No shell reads it, and so nothing can be quoted."""
+    words = [*before, "%h", *after]
     for word in words:
         if not re.fullmatch(r'[^\x00-\x20\x7f"\']+', word):
             raise JlabError(
@@ -118,8 +130,9 @@ def _windows_command(words: Sequence[str]) -> str:
     return " ".join(words).replace("\\", "/")  # some builds of ssh do go through a shell
 
 
-def _command(words: Sequence[str]) -> str:
-    text = shlex.join(words)
+def _command(before: Sequence[str], after: Sequence[str]) -> str:
+    """With %h in between, for a shell."""
+    text = f"{shlex.join(before)} '%h' {shlex.join(after)}".rstrip()
     if not _QUOTABLE.fullmatch(text):
         raise JlabError(f"ssh's config file cannot hold this path: {text!r}")
     return text

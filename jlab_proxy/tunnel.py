@@ -17,6 +17,7 @@ from . import answers, browser, ports
 from .errors import UNAVAILABLE, JlabError
 from .forward import Forward
 from .forward import answers as answering
+from .local_port import HOST
 from .login import NoConnectionError
 from .signals import leaving
 
@@ -178,7 +179,7 @@ class Tunnel:
     def _greet(self, session: Session, address: str) -> None:
         self._screen.say(session.describe(time.time()))
         for name, port in self._wish.exposed:
-            where = f"http://localhost:{port}/"
+            where = f"http://{HOST}:{port}/"
             if name not in session.exposed:
                 where += f" (once you type there: jlab-node expose {name} PORT)"
             self._screen.say(f"{name} at {where}")

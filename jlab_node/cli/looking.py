@@ -130,11 +130,12 @@ def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
         raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)
     start = wording.how_to_start(jobs.remembered_site() if unchecked else jobs.site())
     record = sessions.choose(published, name, start=start).record
-    address = f"{record.scheme}://localhost:{port}{record.base_url}lab?token={record.token}"
-    if as_json:
+    path = f":{port}{record.base_url}lab?token={record.token}"
+    if as_json:  # laptops of 0.1.0 know this name alone; newer ones put the number there
+        address = f"{record.scheme}://localhost{path}"
         print_json({"id": record.id, "url": address, "session": _public(record)})
     else:
-        print(address)
+        print(f"{record.scheme}://127.0.0.1{path}")
 
 
 @click.command()

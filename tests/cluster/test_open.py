@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.cluster.conftest import Person
 
 SUBMIT = {"slurm": "sbatch jlab.sh", "oar": "oarsub -S ./jlab.sh"}
-ADDRESS = r"http://localhost:[0-9]+/lab\?token=[0-9a-f]{64}"
+ADDRESS = r"http://127.0.0.1:[0-9]+/lab\?token=[0-9a-f]{64}"
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_a_terminal_has_one_line_that_changes_in_place(person: Person) -> None:
     assert person.site.nodes[1] in announced[0]
     assert f"job {job}" in announced[0]
     assert re.search(r"0 h (2[0-9]|30) min left", announced[0])
-    assert "http://localhost:" in announced[0]
+    assert "http://127.0.0.1:" in announced[0]
     terminal.type("exit 3\n")
     assert terminal.wait() == 3
 

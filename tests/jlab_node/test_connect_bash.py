@@ -318,7 +318,7 @@ def test_nothing_is_left_of_one_that_was_passed_over(connect: Connect, session: 
     other = replace(session, cluster="cal2", scheme="https", base_url="/u/", ends_at=1)
     connect.publish(other)
     assert connect.said("--columns=80", "--port=8889") == "hello"
-    where = "session lab on login, JupyterLab at http://localhost:8889/"
+    where = "session lab on login, JupyterLab at http://127.0.0.1:8889/"
     assert connect.stderr == f"jlab-node: {where}\n"
     connect.publish("format=1\n", name="local-0-lab", age=60)
     assert connect.said() == "jlab-node connect"
@@ -446,14 +446,14 @@ MINUTE, HOUR = 60, 3600
             "local",
             None,
             ["--port=8889"],
-            "login, JupyterLab at https://localhost:8889/u/alice/",
+            "login, JupyterLab at https://127.0.0.1:8889/u/alice/",
             id="port",
         ),
         pytest.param(
             "local",
             None,
             ["--taken=8889"],
-            "login (localhost:8889 is taken already, perhaps by another ssh to it)",
+            "login (127.0.0.1:8889 is taken already, perhaps by another ssh to it)",
             id="taken",
         ),
     ],

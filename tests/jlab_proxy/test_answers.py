@@ -108,10 +108,12 @@ def test_standing(answer: dict[str, Any], standing: Standing, *, is_alive: bool)
     [
         f"http://localhost:8888/lab?token={TOKEN}",
         f"https://localhost:8888/user/a~b/lab?token={TOKEN}",
+        f"http://127.0.0.1:8888/lab?token={TOKEN}",
     ],
 )
-def test_an_address(address: str) -> None:
-    assert answers.parse_url({"url": address}, 8888) == address
+def test_an_address_is_by_number_whatever_the_cluster_calls_it(address: str) -> None:
+    by_number = address.replace("localhost", "127.0.0.1")
+    assert answers.parse_url({"url": address}, 8888) == by_number
 
 
 @pytest.mark.parametrize(
@@ -120,6 +122,8 @@ def test_an_address(address: str) -> None:
         None,
         "",
         f"http://localhost:8889/lab?token={TOKEN}",
+        f"http://127.0.0.2:8888/lab?token={TOKEN}",
+        f"http://127.0.0.1.example.org:8888/lab?token={TOKEN}",
         f"http://evil.example:8888/lab?token={TOKEN}",
         f"javascript://localhost:8888/lab?token={TOKEN}",
         f"http://localhost:8888/lab?token={TOKEN}\n",

@@ -220,21 +220,27 @@ def test_save_pin_writes_a_private_file_and_keeps_other_bytes(paths: Paths) -> N
 
 
 @pytest.mark.parametrize(
-    ("before", "key", "is_told"),
-    [
-        pytest.param(OLD, KEY, True, id="another key"),
-        pytest.param(THEIRS, KEY, False, id="the first"),
-        pytest.param(OURS, KEY, False, id="the same"),
-        pytest.param(OLD, None, False, id="it is forgotten"),
-    ],
+    ("before", "found"),
+    [(OLD, OTHER_KEY), (THEIRS, None), (OURS, None), ("", None)],
+    ids=["another key", "another cluster's", "the same", "nothing"],
 )
-def test_a_new_host_key_is_told(
-    paths: Paths, capsys: pytest.CaptureFixture[str], *, before: str, key: str | None, is_told: bool
+def test_a_host_key_that_is_another_than_before(
+    paths: Paths, before: str, found: str | None
 ) -> None:
     """It is what somebody in between would have, too."""
     Path(paths.known_hosts).write_text(before)
-    identity.save_pin(paths, GRICAD, key)
-    assert ("the sessions of gricad have a new host key" in capsys.readouterr().out) is is_told
+    assert identity.changed(paths, GRICAD, KEY) == found
+
+
+def test_fingerprint_is_the_one_that_ssh_keygen_prints(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    printed = subprocess.run(
+        ["ssh-keygen", "-lf", str(key)], capture_output=True, text=True, check=True
+    )
+    public = key.with_suffix(".pub").read_text()
+    assert identity.fingerprint(public) == printed.stdout.split()[1]
+    assert identity.fingerprint("no\x1bkey") == "no?key"
 
 
 def test_save_pin_leaves_a_file_alone_that_says_so_already(paths: Paths) -> None:

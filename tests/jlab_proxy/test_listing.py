@@ -56,6 +56,7 @@ def test_json() -> None:
                         "job_id": "7",
                         "ends_at": None,
                         "exposed": ["dask"],
+                        "socket_dir": None,
                     }
                 ],
                 "jobs": [{"job_id": "13", "text": WAITS.text}],

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from loopback import NOBODY
 
-from jlab_proxy import doctor_here, ports
+from jlab_proxy import doctor_here, holders, ports
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
 from jlab_proxy.target import Target
@@ -48,13 +48,14 @@ def paths_with(directory: Path, **blocks: int) -> Paths:
 
 def test_a_block_of_its_own(tmp_path: Path, free: int) -> None:
     made = paths_with(tmp_path, cal1=free)
-    assert ports.lead(made, Target("cal1")) == (free, [f"-L{free}:/tmp/jlab-alice/lab.sock"])
+    option = f"-L127.0.0.1:{free}:/tmp/jlab-alice/lab.sock"
+    assert ports.lead(made, Target("cal1")) == (free, [option])
 
 
 def test_a_session_borrows_from_its_cluster(tmp_path: Path, free: int) -> None:
     port, options = ports.lead(paths_with(tmp_path, cal1=free), Target("cal1", "gpu"))
     assert port != free
-    assert options == [f"-L{port}:/tmp/jlab-alice/gpu.sock"]
+    assert options == [f"-L127.0.0.1:{port}:/tmp/jlab-alice/gpu.sock"]
 
 
 @pytest.mark.parametrize("target", [Target("other"), Target("other", "gpu")], ids=["one", "two"])
@@ -68,18 +69,20 @@ def test_what_is_exposed(tmp_path: Path, free: int) -> None:
     options, found = ports.for_exposed(made, Target("cal1", "gpu"), ["dask", "tb"])
     assert list(found) == ["dask", "tb"]
     assert len({free, *found.values()}) == 3
-    assert options == [f"-L{port}:/tmp/jlab-alice/{name}.sock" for name, port in found.items()]
+    assert options == [
+        f"-L127.0.0.1:{port}:/tmp/jlab-alice/{name}.sock" for name, port in found.items()
+    ]
 
 
 def test_a_port_that_another_program_of_ours_has(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(
-            JlabError, match=rf"localhost:{port} is taken by process {os.getpid()} "
+            JlabError, match=rf"127.0.0.1:{port} is taken by process {os.getpid()} "
         ):
             ports.lead(paths_with(tmp_path, cal1=port), Target("cal1"))
-        assert [each.pid for each in ports.holders(port)] == [os.getpid()]
-    assert not list(ports.holders(port))
+        assert [each.pid for each in holders.look(port).processes] == [os.getpid()]
+    assert holders.look(port).by_nobody
 
 
 OTHERS = """\
@@ -123,10 +126,10 @@ def test_tunnels_are_told_from_shells() -> None:
         assert child.stdout.readline() == b"there\n"
         started.append(child)
     try:
-        found = [bool(ports.tunnel_words(psutil.Process(child.pid))) for child in started]
+        found = [bool(holders.tunnel_words(psutil.Process(child.pid))) for child in started]
         assert found == [True, True, False, False]
-        assert {child.pid for child in started} <= {each.pid for each in ports.own_processes()}
+        assert {child.pid for child in started} <= {each.pid for each in holders.own_processes()}
     finally:
         for child in started:
             child.communicate()
-    assert ports.tunnel_words(psutil.Process()) == []
+    assert holders.tunnel_words(psutil.Process()) == []

@@ -184,7 +184,7 @@ def test_real_ssh_reads_the_block_and_all_else_as_before(tmp_path: Path, content
     assert [as_ssh_reads(path, host) for host in HOSTS] == before
 
     directory = f"{tmp_path}/jlab"
-    proxy = "/opt/jlab/bin/jlab-proxy connect %h"
+    proxy = "/opt/jlab/bin/jlab-proxy connect '%h'"
     for host, port in (("jlab+demo", " --port 8888"), ("jlab+demo+gpu", "")):
         found = as_ssh_reads(path, host)
         assert found["proxycommand"][0].replace(host, "%h") == (
@@ -416,7 +416,7 @@ def test_only_a_free_port_is_forwarded(tmp_path: Path, shell: str) -> None:
         merged_into(path, block(tmp_path, port=port))
         program = str(shutil.which(shell))
         free = as_ssh_reads(path, "jlab+demo", shell=program)
-        assert free["localforward"] == [f"{port} /tmp/jlab-alice/lab.sock"]
+        assert free["localforward"] == [f"[127.0.0.1]:{port} /tmp/jlab-alice/lab.sock"]
         assert "localforward" not in as_ssh_reads(path, "jlab+demo+gpu", shell=program)
         bound.listen()
         assert "localforward" not in as_ssh_reads(path, "jlab+demo", shell=program)
@@ -532,9 +532,11 @@ def test_ports(tmp_path: Path) -> None:
     text += f"{OPEN}\nHost jlab+demo\n{CLOSE}\n"
     assert sshconfig.ports(text) == {"jlab+a": 8888, "jlab+a+gpu": 9000, "jlab+b": 65535}
     assert sshconfig.forwards(text)["jlab+a+gpu"] == Forward(9000, "/tmp/jlab-alice/lab.sock")
-    without = text.replace("LocalForward 9000", "# 9000")
+    without = text.replace("LocalForward 127.0.0.1:9000", "# 9000")
     assert sshconfig.ports(without) == {"jlab+a": 8888, "jlab+b": 65535}
     assert sshconfig.ports(text.replace("\n", "\r\n")) == sshconfig.ports(text)
+    as_before = text.replace("LocalForward 127.0.0.1:", "LocalForward ")
+    assert sshconfig.ports(as_before) == sshconfig.ports(text), "blocks of 0.1.0"
 
 
 @pytest.mark.parametrize(
@@ -717,3 +719,87 @@ def test_full_disk_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Pat
     assert (done.returncode, done.stderr) == (1, f"cannot write {path}: File too large\n")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def proxy_command(text: str, name: str) -> str:
+    """What ssh before 9.6 gives to the shell for any name: "" where no block speaks for it."""
+    hosts: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("Host "):
+            hosts = [each.strip('"') for each in re.findall(r'"[^"]*"|\S+', line[5:])]
+        elif line.startswith("    ProxyCommand ") and speaks_for(hosts, name):
+            return line.removeprefix("    ProxyCommand ").replace("%h", name)
+    return ""
+
+
+def speaks_for(patterns: list[str], name: str) -> bool:
+    def matches(pattern: str) -> bool:
+        wanted = ".*".join(re.escape(each) for each in pattern.split("*"))
+        return re.fullmatch(wanted, name, re.DOTALL) is not None
+
+    refused = any(matches(each[1:]) for each in patterns if each.startswith("!"))
+    return not refused and any(matches(each) for each in patterns)
+
+
+PAYLOADS = [
+    "`touch hurt`",
+    "`{touch,hurt}`",
+    "$(touch hurt)",
+    "${IFS}",
+    "';touch hurt;'",
+    "'`touch hurt`'",
+    "\\';touch hurt;\\'",
+    "x\\",
+    "\ntouch hurt\n",
+    "\n`touch hurt`'",
+    ";touch hurt;",
+    "|touch hurt",
+    "&touch hurt",
+    '";touch hurt;"',
+    "<(touch hurt)",
+    ">hurt",
+    "!touch",
+    "*",
+    "{a,b}",
+]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash", "zsh", "ksh", "tcsh", "fish"])
+def test_names_with_shell_characters_run_nothing(tmp_path: Path, shell: str) -> None:
+    """OpenSSH before 9.6 hands them to the user's shell as they are."""
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    text = sshconfig.render(block(tmp_path, proxy="/bin/true"))
+    for payload in PAYLOADS:
+        for name in (f"jlab+demo+{payload}", f"jlab+demo+a{payload}b"):
+            command = proxy_command(text, name)
+            if command:
+                subprocess.run(
+                    [program, "-c", f"exec {command}"],
+                    cwd=tmp_path,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    check=False,
+                )
+        assert not list(tmp_path.iterdir()), payload
+    assert proxy_command(text, "jlab+demo+a.b_c-1").startswith("/bin/true connect 'jlab+demo+a.b_c")
+
+
+def test_real_ssh_takes_no_name_with_a_shell_character(tmp_path: Path) -> None:
+    """Newer ones refuse most themselves: of the rest, the block speaks for those it can read."""
+    path = config_file(tmp_path, b"")
+    merged_into(path, block(tmp_path))
+    for character in map(chr, range(1, 127)):
+        host = f"jlab+demo+a{character}b"
+        done = subprocess.run(
+            ["ssh", "-T", "-G", "-F", str(path), host],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        expected = character.isalnum() or character in "+-._*?"
+        found = "\nproxycommand " in done.stdout
+        assert found is expected, (character, done.stderr)
+        assert found is bool(proxy_command(path.read_text(), host.lower())) or done.returncode

@@ -43,8 +43,8 @@ def test_the_block() -> None:
     assert text.splitlines()[1:6] == [
         "Host jlab+gricad",
         f"    ProxyCommand {COMMAND} --port 8889 --no-share",
-        "    LocalForward 8889 /tmp/jlab-alice/lab.sock",
-        "Host jlab+gricad jlab+gricad+*",
+        "    LocalForward 127.0.0.1:8889 /tmp/jlab-alice/lab.sock",
+        f"Host jlab+gricad jlab+gricad+* {sshconfig._NO_NAMES}",
         f"    ProxyCommand {COMMAND} --no-share",
     ]
     assert "bash" not in text
@@ -62,7 +62,7 @@ def test_real_ssh_reads_the_block(tmp_path: Path) -> None:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         return done.stdout.splitlines()
 
-    assert "localforward 8889 /tmp/jlab-alice/lab.sock" in settings("jlab+gricad")
+    assert "localforward [127.0.0.1]:8889 /tmp/jlab-alice/lab.sock" in settings("jlab+gricad")
     assert not any("localforward" in line for line in settings("jlab+gricad+gpu"))
     assert any("--port 8889" in line for line in settings("jlab+gricad"))
     assert not any("--port" in line for line in settings("jlab+gricad+gpu"))

@@ -372,4 +372,4 @@ def test_a_noisy_bashrc(laptop: Loopback) -> None:
     done = ssh(laptop, "jlab+demo", "exit 3")
     assert done.returncode == 3
     url = subprocess.run(laptop.proxy("url", "demo"), capture_output=True, text=True, check=True)
-    assert re.fullmatch(r"http://localhost:[0-9]+/lab\?token=[0-9a-f]{64}\n", url.stdout)
+    assert re.fullmatch(r"http://127.0.0.1:[0-9]+/lab\?token=[0-9a-f]{64}\n", url.stdout)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import Loopback, accepts, finished, free_port, wait_until
 
+from tests.loopback.light import light
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -208,6 +210,22 @@ def test_close(laptop: Loopback) -> None:
         each.wait(timeout=30)
     shell.kill()  # it came over the shared connection, so that it may be over already
     shell.communicate()
+
+
+def test_close_of_one_cluster_leaves_one_alone_whose_name_begins_so(laptop: Loopback) -> None:
+    with Loopback("demo1") as other:
+        other.laptop, other.config = laptop.laptop, laptop.config
+        other.add_alias("demo1", other.port)
+        other.wait_for_session(other.start_session(*light(other.root)))
+        set_up(other, "demo1", "--mux")
+        assert finished(laptop.ssh("jlab+demo1", "true")).returncode == 0
+        with subprocess.Popen(laptop.ssh("-N", "-oControlPath=none", "jlab+demo1")) as tunnel:
+            assert "session" not in proxy(laptop, "close", "demo").stdout
+            assert finished(laptop.ssh("-O", "check", "jlab+demo1")).returncode == 0
+            assert tunnel.poll() is None
+            said = proxy(laptop, "close", "demo1").stdout
+            assert "closed the shared connection to a session" in said
+            assert f"closed the tunnel of process {tunnel.pid}" in said
 
 
 # Each shell, with the printed script loaded, as if someone pressed Tab after $typed.

@@ -61,7 +61,7 @@ def test_https(site: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     process = site.start_session("--", f"--certfile={cert}", f"--keyfile={key}")
     assert record_of(site, process).scheme == "https"
     url = url_through_a_tunnel(site)
-    assert url.startswith("https://localhost:")
+    assert url.startswith("https://127.0.0.1:")
     # A browser that trusts this certificate and no other.
     monkeypatch.setenv("SSL_CERT_FILE", str(cert))
     monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(cert))
@@ -69,7 +69,7 @@ def test_https(site: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     announced = finished(
         ["bash", site.home / ".jlab" / "connect", "--columns=80", "--port=8888"], env=site.env
     )
-    assert announced.stderr.endswith(", JupyterLab at https://localhost:8888/\n")
+    assert announced.stderr.endswith(", JupyterLab at https://127.0.0.1:8888/\n")
 
 
 def test_https_by_the_users_configuration(site: Loopback) -> None:

@@ -85,7 +85,7 @@ def test_a_terminal(lab: Lab) -> None:
     assert b"done-42" in said
     assert b"/dev/pts/" in said
     # A terminal gets the one line that says where it is.
-    assert f"session lab on {lab.value('node')}, JupyterLab at http://localhost:".encode() in said
+    assert f"session lab on {lab.value('node')}, JupyterLab at http://127.0.0.1:".encode() in said
 
 
 def test_the_local_forward_leads_to_jupyterlab(lab: Lab) -> None:

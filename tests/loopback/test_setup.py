@@ -61,7 +61,7 @@ def test_what_it_writes(ready: Loopback) -> None:
     assert setting(ready, "jlab+demo", "user") == ready.user
     assert setting(ready, "jlab+demo", "stricthostkeychecking") == "true"
     assert setting(ready, "jlab+demo", "connecttimeout") in ("0", "none")
-    assert setting(ready, "jlab+demo", "localforward") == f"{port} {ready.tmp}/lab.sock"
+    assert setting(ready, "jlab+demo", "localforward") == f"[127.0.0.1]:{port} {ready.tmp}/lab.sock"
     assert setting(ready, "jlab+demo+gpu", "localforward") == ""
     assert setting(ready, "jlab+demo+gpu", "proxycommand").endswith(f"-F {ready.config}")
     host_key = (ready.home / ".jlab" / "host_key.pub").read_text().split()[:2]
@@ -113,13 +113,29 @@ def test_remove_takes_the_blocks_of_single_sessions_too(ready: Loopback) -> None
     assert ready.config.read_bytes() == before
 
 
-def test_a_new_host_key_of_the_sessions_is_told(ready: Loopback) -> None:
+def test_another_host_key_of_the_sessions_is_asked_about(ready: Loopback) -> None:
     setup(ready, "demo", "--yes")
     for name in ("host_key", "host_key.pub"):
         (ready.home / ".jlab" / name).unlink()
     subprocess.run(ready.node("setup"), env=ready.env, check=True, stdout=subprocess.DEVNULL)
+    before = state(ready.laptop)
+    done = setup(ready, "demo")
+    assert done.returncode == 1
+    assert done.stderr == "jlab-proxy: nothing was changed: say --yes to pin the new host key\n"
+    assert "the sessions of demo have another host key than before" in done.stdout
+    assert len(set(re.findall("SHA256:\\S{43}", done.stdout))) == 2
+    terminal = Terminal(ready.proxy("setup", "demo"))
+    terminal.read_until(r"Pin the new key\? \[y/N\]")
+    terminal.type("\n")
+    assert terminal.wait() == 0
+    assert "nothing was changed" in terminal.text
+    assert setup(ready, "demo", "--dry-run").returncode == 0
+    assert state(ready.laptop) == before
     done = setup(ready, "demo", "--yes")
-    assert "note: the sessions of demo have a new host key; it is pinned now" in done.stdout
+    assert done.returncode == 0
+    assert "SHA256:" in done.stdout
+    assert "SHA256:" not in setup(ready, "demo", "--yes").stdout
+    assert state(ready.laptop) != before
 
 
 def test_dry_run_writes_nothing_anywhere(ready: Loopback) -> None:

@@ -43,7 +43,7 @@ def test_every_answer() -> None:
     assert (running.state, running.session and running.session.id) == ("running", SESSION)
     over = answers.parse_standing(answer("status-over"))
     assert (over.is_alive, over.session) == (False, None)
-    assert answers.parse_url(answer("url"), 8888).startswith("http://localhost:8888/lab?token=")
+    assert answers.parse_url(answer("url"), 8888).startswith("http://127.0.0.1:8888/lab?token=")
     assert answers.parse_session(answer("url")["session"]).id == SESSION
     assert len(check.parse(answer("doctor"), alias="cal1")) == 10
     assert answer("stop")["stopped"] == SESSION

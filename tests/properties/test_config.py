@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from jlab_proxy import sshconfig
 from jlab_proxy.errors import JlabError
-from tests.jlab_proxy.test_sshconfig import FILES, as_ssh_reads, block
+from tests.jlab_proxy.test_sshconfig import FILES, as_ssh_reads, block, proxy_command
 
 from .strategies import fewer, hostile_bytes, hostile_text, is_shown_safely
 
@@ -39,7 +40,7 @@ ours = st.builds(
     st.sampled_from(["", "\n", "\r\n", " \n", "\x0c\n"]),
 )
 wrong_port = st.sampled_from(["0", "65536", "99999"]).map(
-    lambda port: BLOCKS["demo"].replace("Forward 8888", f"Forward {port}")
+    lambda port: BLOCKS["demo"].replace("Forward 127.0.0.1:8888", f"Forward {port}")
 )
 mine = st.one_of(
     text_of,
@@ -149,3 +150,13 @@ def test_real_ssh_reads_the_same_for_other_hosts(
         path.write_text(version, "utf-8", "surrogateescape", newline="")
         found.append({host: as_ssh_reads(path, host) for host in ("gricad", "x.example.org")})
     assert found[0] == found[1]
+
+
+@given(st.text(st.characters(min_codepoint=1, max_codepoint=0x2FF), min_size=1, max_size=8))
+@example("'")
+@example("\\")
+def test_a_host_s_name_is_one_word_of_the_shell_or_not_ours(name: str) -> None:
+    command = proxy_command(BLOCKS["demo"], f"jlab+demo+{name}")
+    if command:
+        assert shlex.split(command)[2] == f"jlab+demo+{name}"
+        assert not set(name) & set("`$;&|<>(){}'\\ ~!#")

@@ -108,7 +108,7 @@ def standing_of(answer: dict[str, Any]) -> None:
 def address_of(answer: dict[str, Any]) -> None:
     address = answers.parse_url(answer, 8888)
     show([address])
-    assert address.startswith(("http://localhost:8888/", "https://localhost:8888/"))
+    assert address.startswith(("http://127.0.0.1:8888/", "https://127.0.0.1:8888/"))
     assert not set(address) & set(" '\"<>\\$`;&|")
 
 

@@ -1,0 +1,134 @@
+"""Who has a port of this computer, and which processes of the user's hold a way to sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from pathlib import PurePath, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from . import connect, local_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from .paths import Paths
+
+_PATIENCE = 8.0  # seconds that an ssh has to end
+_NAMES = ("jlab-proxy", "jlab_proxy", "jlab-proxy.exe")
+# What is reached at 127.0.0.1 or ::1, the latter by browsers that are told "localhost".
+_LOCAL = ("127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::1", "::")  # noqa: S104
+
+
+@dataclass(frozen=True)
+class Held:
+    """Who listens on a port, by IPv4 or by IPv6."""
+
+    processes: tuple[psutil.Process, ...]  # of this user
+    by_others: bool  # somebody else does, alone or beside them
+
+    @property
+    def by_nobody(self) -> bool:
+        return not self.processes and not self.by_others
+
+
+def look(port: int) -> Held:
+    """Who has the port, by now."""
+    taken = local_port.taken(port)
+    if not taken:
+        return Held((), by_others=False)
+    try:
+        found = [(each.pid, each.laddr.ip) for each in _local(psutil.net_connections("tcp"), port)]
+    except psutil.Error:  # elsewhere than on Linux only root may ask for all
+        found = list(_own(port))
+    processes = {pid: process for pid, _ in found if (process := _ours(pid))}
+    addresses = {address for pid, address in found if pid in processes}
+    by_others = any(pid not in processes for pid, _ in found) or any(
+        not addresses & {*covering} for covering in taken
+    )
+    return Held(tuple(processes.values()), by_others)
+
+
+def _ours(pid: int | None) -> psutil.Process | None:
+    """The process, if it is the user's; of those of others Linux tells not even the number."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid) if pid else None
+        if process and process.username() == psutil.Process().username():
+            return process
+    return None
+
+
+def _own(port: int) -> Iterator[tuple[int, str]]:
+    """The user's own processes that listen on the port, and at which address."""
+    for process in own_processes():
+        with contextlib.suppress(psutil.Error):
+            for each in _local(process.net_connections(kind="tcp"), port):
+                yield process.pid, each.laddr.ip
+
+
+def _local(connections: Iterable[Any], port: int) -> list[Any]:
+    """Those of psutil's connections that listen on the port of this computer."""
+    return [
+        each
+        for each in connections
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.laddr.ip in _LOCAL
+    ]
+
+
+def own_processes() -> Iterator[psutil.Process]:
+    """Those of the user."""
+    me = psutil.Process().username()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.username() == me:
+                yield process
+
+
+def is_way_to(process: psutil.Process, host: str, paths: Paths) -> bool:
+    """Whether that is an ssh to the session, or the one on which others to it ride."""
+    with contextlib.suppress(psutil.Error):
+        name, words = process.name(), process.cmdline()
+        ours = any(word == host or f"{paths.directory}/job-" in word for word in words)
+        return name in ("ssh", "ssh.exe") and ours
+    return False
+
+
+def tunnel_words(process: psutil.Process) -> list[str]:
+    """The words of an ssh to a session which only forwards, with no shell that hangs on it."""
+    with contextlib.suppress(psutil.Error):
+        words = process.cmdline()
+        program = PurePosixPath(words[0]).name if words else ""
+        to_session = any(word.startswith("jlab+") for word in words)
+        only_forwards = any(re.fullmatch("-[A-Za-z]*N[A-Za-z]*", word) for word in words)
+        if program in ("ssh", "ssh.exe") and only_forwards and to_session:
+            return words
+    return []
+
+
+def keeper(process: psutil.Process) -> psutil.Process | None:
+    """The `jlab-proxy open` that has started this ssh; None: somebody else has."""
+    with contextlib.suppress(psutil.Error):
+        parent = process.parent()
+        words = parent.cmdline() if parent else []
+        if "open" in words and any(PurePath(each).name in _NAMES for each in words):
+            return parent
+    return None
+
+
+def is_left_behind(process: psutil.Process) -> bool:
+    """Whether that is the ssh of a `jlab-proxy open` which could not end it."""
+    with contextlib.suppress(psutil.Error):
+        ours = bool(tunnel_words(process)) and connect.OPEN in process.environ()
+        return ours and keeper(process) is None
+    return False
+
+
+def end(processes: Sequence[psutil.Process]) -> None:
+    """SIGTERM, and some patience."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    psutil.wait_procs(processes, timeout=_PATIENCE)

@@ -1,0 +1,112 @@
+"""Whatever a cluster sends, and for how long: this computer's memory and patience have bounds."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_proxy import bounded, doctor_there, login
+from jlab_proxy.errors import JlabError
+from jlab_proxy.forward import Forward
+from jlab_proxy.login import Login, NoConnectionError
+from jlab_proxy.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHOW = """\
+import resource, subprocess, sys
+from jlab_proxy import screen
+process = subprocess.Popen(["head", "-c", "300000000", "/dev/zero"], stdout=subprocess.PIPE)
+screen.copy(process.stdout)
+sys.exit(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 100_000)
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The program that is called ssh; what it says is written by the test."""
+    made = tmp_path / "ssh"
+    made.touch(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with Path("/dev/null").open(encoding="utf-8") as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        yield made
+
+
+def says(cluster: Path, script: str) -> Login:
+    cluster.write_text(f"#!/bin/sh\n{script}\n")
+    return Login(Paths(str(cluster.with_name("config")), is_default=False), "demo", share=False)
+
+
+def grown(before: int) -> int:
+    """Kilobytes more than then, at the most that there ever were."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+@pytest.mark.parametrize("script", ["exec yes", "exec cat /dev/zero", "yes & yes"])
+@pytest.mark.parametrize("batch", [True, False])
+def test_an_endless_answer_is_a_sentence(cluster: Path, script: str, *, batch: bool) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(JlabError, match=r"^demo sends more than 4 MB, and no answer: `ssh demo"):
+        says(cluster, script).ask("ls", batch=batch)
+    assert grown(before) < 60_000
+
+
+def test_endless_messages_are_cut(cluster: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    there = says(cluster, "head -c 200000000 /dev/zero >&2; echo last words >&2; exit 255")
+    with pytest.raises(NoConnectionError) as caught:
+        there.ask("ls", batch=True)
+    assert len(str(caught.value)) < 2 * bounded.MOST_SAID
+    assert grown(before) < 60_000
+
+
+@pytest.mark.parametrize("script", ["exec sleep 60", "sleep 60 & sleep 60", "exec >&-; sleep 60"])
+def test_an_answer_that_never_comes_is_not_waited_for(
+    cluster: Path, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody sits at a terminal, whatever is asked."""
+    monkeypatch.setattr(login, "_LONGEST", 1.0)
+    began = time.monotonic()
+    with pytest.raises(NoConnectionError, match="demo has not answered for 1 s"):
+        says(cluster, script).ask("ls")
+    assert time.monotonic() - began < 20
+
+
+def test_an_answer_of_a_program_that_leaves_its_pipes_open(cluster: Path) -> None:
+    """As ssh before 8.5 does, when it stays as a master."""
+    there = says(cluster, 'sleep 30 &\necho \'{"format": 1, "text": "x"}\'')
+    began = time.monotonic()
+    assert there.ask("ls", batch=True)["text"] == "x"
+    assert time.monotonic() - began < 15
+
+
+def test_doctor_reads_no_more_than_others(cluster: Path) -> None:
+    there = says(cluster, "exec yes")
+    check, answer = doctor_there.ask(there)
+    assert (check.state, answer) == ("failure", {})
+
+
+def test_an_endless_log_takes_no_memory() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW], stdout=subprocess.DEVNULL, timeout=120, check=False
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("script", ["exec yes >&2", "exec cat /dev/zero >&2"])
+def test_an_ssh_that_talks_without_end_takes_no_memory(cluster: Path, script: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    there = says(cluster, script)
+    with Forward(there.paths, "jlab+demo", []) as forward:
+        time.sleep(1)
+        lines = forward.lines()
+    assert len(lines) <= 1000
+    assert grown(before) < 60_000

@@ -1,0 +1,202 @@
+"""Which address `jlab-proxy url` and `open` tell, and to whom a token never goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from loopback import NOBODY, Loopback, accepts, finished, free_port, stop, wait_until
+
+from jlab_proxy import holders, local_port, sshconfig
+from tests.loopback.light import light
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Listens at an address, as a user; says what each one who comes has sent.
+LISTEN = """\
+import os, socket, sys
+host, port, user = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+if user:
+    os.setuid(user)
+family = socket.AF_INET6 if ":" in host else socket.AF_INET
+listener = socket.socket(family)
+if family == socket.AF_INET6:
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, len(sys.argv) > 4)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind((host, port))
+listener.listen()
+print("listening", flush=True)
+while True:
+    came, _ = listener.accept()
+    came.settimeout(2)
+    try:
+        print(came.recv(4096), flush=True)
+    except OSError:
+        pass
+    came.close()
+"""
+ADDRESSES = ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"]
+
+
+class Listener:
+    """Somebody on a port of this computer."""
+
+    def __init__(self, host: str, port: int, *, user: int = 0, only6: bool = False) -> None:
+        words = [sys.executable, "-c", LISTEN, host, str(port), str(user), *["6"] * only6]
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        self.pid = self._process.pid
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "listening\n"
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self.heard = self._process.communicate()[0]
+
+
+@pytest.mark.parametrize("host", ADDRESSES)
+def test_a_port_that_anybody_has_is_not_free(host: str) -> None:
+    port = free_port()
+    assert holders.look(port).by_nobody
+    with Listener(host, port) as listener:
+        assert not local_port.is_free(port)
+        free = sshconfig._FREE.format(port=port).replace('"', "")
+        assert subprocess.run(free, shell=True, check=False).returncode == 1
+        held = holders.look(port)
+        assert [each.pid for each in held.processes] == [listener.pid]
+        assert not held.by_others
+    assert local_port.is_free(port)
+    assert subprocess.run(free, shell=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("host", ADDRESSES)
+def test_who_has_a_port_another_user_alone_or_beside_us(host: str) -> None:
+    port = free_port()
+    with Listener(host, port, user=NOBODY, only6=host == "::"):
+        assert holders.look(port).by_others
+        ours = "::1" if "." in host else "127.0.0.1"
+        with Listener(ours, port, only6=True) as own:
+            held = holders.look(port)
+            assert [each.pid for each in held.processes] == [own.pid]
+            assert held.by_others
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Loopback]:
+    """One for all tests here, with a light session."""
+    with Loopback() as made:
+        made.wait_for_session(made.start_session(*light(made.root)))
+        yield made
+
+
+@pytest.fixture
+def port(site: Loopback) -> int:
+    """The local port of the cluster."""
+    chosen = free_port()
+    setup = site.proxy("setup", "demo", "--yes", "--port", str(chosen))
+    assert finished(setup).returncode == 0
+    return chosen
+
+
+def url(site: Loopback) -> subprocess.CompletedProcess[str]:
+    return finished(site.proxy("url", "demo"))
+
+
+@contextlib.contextmanager
+def forwarding(site: Loopback, port: int) -> Iterator[None]:
+    """`ssh -N jlab+demo` on the laptop."""
+    with subprocess.Popen(site.ssh("-N", "jlab+demo"), stdin=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: accepts(port), "ssh forwards")
+            yield
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+@pytest.mark.parametrize("user", [0, NOBODY], ids=["own program", "another user"])
+def test_url_of_a_port_that_is_not_ssh_s_is_refused(
+    site: Loopback, port: int, host: str, user: int
+) -> None:
+    if user and os.geteuid():
+        pytest.skip("only root can become another user")
+    with Listener(host, port, user=user) as listener:
+        done = url(site)
+    assert (done.returncode, done.stdout) == (1, "")
+    by = "a program of another user" if user else f"process {listener.pid} ("
+    assert f"127.0.0.1:{port} is taken by {by}" in done.stderr
+    assert "token" not in done.stderr
+    assert "token" not in listener.heard
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_url_where_another_user_has_the_other_family_is_refused(site: Loopback, port: int) -> None:
+    with forwarding(site, port):
+        assert url(site).stdout.startswith(f"http://127.0.0.1:{port}/lab?token=")
+        with Listener("::1", port, user=NOBODY):
+            done = url(site)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_url_of_a_forward_to_an_older_session_is_that_session_s(site: Loopback, port: int) -> None:
+    with forwarding(site, port):
+        before = url(site).stdout
+        newer = site.start_session("--name", "two", *light(site.root))
+        record = site.wait_for_session(newer)
+        token = re.search("^token=(.*)$", record.read_text(), re.MULTILINE)
+        assert token
+        done = url(site)
+        assert done.stdout == before, done.stderr
+        assert token[1] not in done.stdout
+    stop(newer)
+
+
+def test_url_of_a_forward_to_a_session_that_nobody_knows_is_a_sentence(
+    site: Loopback, port: int
+) -> None:
+    (record,) = site.records()
+    text = record.read_text()
+    with forwarding(site, port):
+        record.write_text(re.sub("(?m)^token=.*$", f"token={'ab' * 32}", text))
+        try:
+            done = url(site)
+        finally:
+            record.write_text(text)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"what answers at 127.0.0.1:{port} is none of the sessions" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+def test_ssh_beside_a_program_on_the_port_forwards_nothing(
+    site: Loopback, port: int, host: str
+) -> None:
+    with Listener(host, port):
+        done = finished(site.ssh("-G", "jlab+demo"))
+        assert "localforward" not in done.stdout
+    assert f"localforward [127.0.0.1]:{port} " in finished(site.ssh("-G", "jlab+demo")).stdout
+
+
+def test_a_directory_that_is_not_the_session_s_is_not_told_the_token(
+    site: Loopback, port: int, tmp_path: Path
+) -> None:
+    """As where JLAB_TMPDIR of the job is another than that of the login node."""
+    text = site.config.read_text()
+    site.config.write_text(text.replace(f"{site.tmp}/lab.sock", "/tmp/elsewhere/lab.sock"))
+    try:
+        done = url(site)
+    finally:
+        site.config.write_text(text)
+    if "socket_dir" not in finished(site.node("ls", "--json"), env=site.env).stdout:
+        pytest.skip("this cluster side does not say where its sockets are")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "jlab-proxy setup demo mends it" in done.stderr
