@@ -127,5 +127,5 @@ def sentence(request: Request, answer: Answer, base: Path) -> str:
     return (
         f"{request.name} leads to port {request.port}. On your computer, with ALIAS for this "
         "cluster's name in your ~/.ssh/config:\n"
-        f"  ssh -L {request.port}:{base / request.name}.sock jlab+{target}"
+        f"  ssh -L 127.0.0.1:{request.port}:{base / request.name}.sock jlab+{target}"
     )

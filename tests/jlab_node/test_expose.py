@@ -144,4 +144,4 @@ def test_sentence(request_: Request, answer: Answer, expected: str) -> None:
 )
 def test_what_to_type_on_the_laptop(session: str, host: str) -> None:
     said = sentence(Request("dask", 8787), Answer(session, {"dask": 8787}), Path("/t"))
-    assert said.splitlines()[-1] == f"  ssh -L 8787:/t/dask.sock {host}"
+    assert said.splitlines()[-1] == f"  ssh -L 127.0.0.1:8787:/t/dask.sock {host}"

@@ -118,7 +118,7 @@ def test_through_a_forward_of_its_port(dashboard: int, forwards: Forwards) -> No
 def test_through_its_name(lab: Lab, dashboard: int, forwards: Forwards) -> None:
     said = expose(lab, "dask", str(dashboard))
     assert (said.returncode, said.stderr) == (0, "")
-    assert f"ssh -L {dashboard}:{lab.site.tmp}/dask.sock jlab+ALIAS" in said.stdout
+    assert f"ssh -L 127.0.0.1:{dashboard}:{lab.site.tmp}/dask.sock jlab+ALIAS" in said.stdout
     try:
         assert_dashboard(f"http://localhost:{forwards.open(f'{lab.site.tmp}/dask.sock')}")
     finally:

@@ -158,7 +158,7 @@ def test_what_a_person_is_told(site: Loopback) -> None:
     with saying("x") as port:
         said = node(site, "expose", "dask", str(port)).stdout.splitlines()
         assert said[0].startswith(f"dask leads to port {port}. On your computer, with ALIAS ")
-        assert said[1] == f"  ssh -L {port}:{site.tmp}/dask.sock jlab+ALIAS+gpu"
+        assert said[1] == f"  ssh -L 127.0.0.1:{port}:{site.tmp}/dask.sock jlab+ALIAS+gpu"
         assert node(site, "expose").stdout == f"dask  port {port}  {site.tmp}/dask.sock\n"
         assert node(site, "expose", "dask", "--stop").stdout == "dask is exposed no longer\n"
 
