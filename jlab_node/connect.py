@@ -232,15 +232,19 @@ class Connection:
         record = published.record
         status = jobs.of(record)
         lives_on = status is not None and status.state is State.RUNNING
-        if lives_on and not jobs.is_anew(record, status):
+        # By its node's clock one only guesses that the job was started again: then it stays, for
+        # the job's new session to replace, and is passed over.
+        guessed = jobs.is_anew(record, status) and not record.job_started
+        if lives_on and not guessed:
             sessions.bury(published)
-        else:
+        elif not lives_on:
             sessions.withdraw(published)
         over = jobs.has_ended(status)  # of a job that lives on, that is the planned end
         if over:
             self._upcoming.forget(record.job_id)
         submit.note_end(self.home, at=status.ends_at if status and over else None)
-        self.screen.say(f"session {record.name} is over: {how}; its record is removed")
+        removed = "" if guessed else "; its record is removed"
+        self.screen.say(f"session {record.name} is over: {how}{removed}")
         self._an_end_was_told = True
         if self._awaited and self._awaited.job_id == record.job_id:
             self._awaited = None  # not in vain

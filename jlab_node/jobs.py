@@ -18,7 +18,7 @@ import psutil
 
 from . import home, schedulers, wording
 from .errors import JlabError
-from .roll import SKEW, Roll
+from .roll import FAR, SKEW, Roll
 from .schedulers import local
 from .schedulers.job import Answer, Machine, State, Status
 
@@ -81,12 +81,18 @@ def detect(env: Mapping[str, str]) -> Job:
     raise AssertionError("local takes every process")
 
 
-def ends_at(job: Job | Record) -> int | None:
-    """When it ends; asks the scheduler where the environment did not tell."""
+def times(job: Job | Record) -> tuple[int | None, int | None]:
+    """Its start and its end, by the scheduler's own clock; None where that is not known.
+
+    Asks the scheduler where the environment did not tell the end.
+    """
     if job.ends_at is not None or job.scheduler == local.NAME:
-        return job.ends_at
+        return job.job_started, job.ends_at
     status = look(schedulers.TABLE[job.scheduler], job.job_id)
-    return status.ends_at if status else None
+    if status is None:
+        return job.job_started, None
+    running = status.state is State.RUNNING  # else its start may be an estimate
+    return (status.starts_at if running else None) or job.job_started, status.ends_at
 
 
 @dataclass(frozen=True)
@@ -199,11 +205,15 @@ def _is_anothers(record: Record, status: Status) -> bool:
 
 
 def is_anew(record: Record, status: Status | None) -> bool:
-    """Whether the job has been started again since, as Slurm does when a node fails."""
-    if status is None or status.state is not State.RUNNING:
+    """Whether the job has been started again since, as Slurm does when a node fails.
+
+    By the scheduler's clock alone, if the record has that; the node's may go hours wrong.
+    """
+    if status is None or status.state is not State.RUNNING or not status.starts_at:
         return False
-    started = record.started and status.starts_at and status.starts_at - record.started
-    return bool(started and started > SKEW)
+    if record.job_started:
+        return status.starts_at - record.job_started > SKEW
+    return bool(record.started) and status.starts_at - (record.started or 0) > FAR
 
 
 def living(published: Sequence[Published], user: str) -> list[Published]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from . import process_id
 from .errors import JlabError
 
 FORMAT = 1
@@ -28,6 +29,7 @@ _PATTERNS = {
     "name": _NAME,
     "scheduler": r"[a-z]{1,16}",
     "job_id": r"[A-Za-z0-9][A-Za-z0-9._\[\]]{0,63}",  # PBS: 12[3].server
+    "id_suffix": r"[A-Za-z0-9._]{1,32}",
     "cluster": _WORD,
     "node": r"(?=.{1,253}$)[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*",
     "ssh_port": _PORT,
@@ -39,14 +41,17 @@ _PATTERNS = {
     "base_url": r"/([A-Za-z0-9._~%-]+/)*",
     "exposed": rf"{_NAME}(,{_NAME}){{0,{MAX_EXPOSED - 1}}}",
     "user": r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?",
+    "process": process_id.PATTERN,
     "started": _TIME,
+    "job_started": _TIME,
     "ends_at": _TIME,
     "log": _PATH,
     "version": r"[0-9A-Za-z][0-9A-Za-z.+!-]{0,63}",
     "token": r"[0-9a-f]{64}",
 }
 _REQUIRED = ("name", "node", "port", "token")
-_NUMBERS = ("ssh_port", "port", "started", "ends_at")
+_NUMBERS = ("ssh_port", "port", "started", "job_started", "ends_at")
+_BEFORE_SUFFIX = ".."  # in no job's number
 
 
 class RecordError(JlabError):
@@ -63,6 +68,7 @@ class Record:
     token: str
     scheduler: str = "local"
     job_id: str = "0"
+    id_suffix: str = ""  # tells its id from that of a job of this number elsewhere with this home
     cluster: str = ""
     ssh_port: int | None = None  # None: the session has no ssh endpoint
     sshd_config: str = ""  # path on the node
@@ -72,15 +78,19 @@ class Record:
     base_url: str = "/"
     exposed: str = ""  # names that lead to other ports of the node, separated by commas
     user: str = ""
-    started: int | None = None  # Unix time, seconds
-    ends_at: int | None = None  # Unix time, seconds; None: not known
+    process: str = ""  # identity of the jlab-node whose session it is (process_id.py)
+    started: int | None = None  # Unix time, seconds, by the node's clock
+    # Unix times, seconds, by the scheduler's clock; None: not known.
+    job_started: int | None = None
+    ends_at: int | None = None
     log: str = ""  # path of the job log
     version: str = ""
 
     @property
     def id(self) -> str:
-        """`<scheduler>-<job id>-<name>`: the name of its file, unique on a cluster."""
-        return f"{self.scheduler}-{self.job_id}-{self.name}"
+        """`<scheduler>-<job id>-<name>`: the name of its file, unique in a home."""
+        suffix = f"{_BEFORE_SUFFIX}{self.id_suffix}" if self.id_suffix else ""
+        return f"{self.scheduler}-{self.job_id}{suffix}-{self.name}"
 
     def is_of(self, scheduler: str, cluster: str) -> bool:
         """Whether its job is one of that cluster, "" if that has no name: nor may the record."""
@@ -114,6 +124,12 @@ def is_id(text: str) -> bool:
     """Whether `text` can be the id of a session."""
     pattern = "-".join(f"({_PATTERNS[key]})" for key in ("scheduler", "job_id", "name"))
     return re.fullmatch(pattern, text) is not None
+
+
+def split_id(session_id: str) -> tuple[str, str, str]:
+    """Scheduler, job id and name of the session with that id, which `is_id`."""
+    scheduler, job_id, name = session_id.split("-", 2)
+    return scheduler, job_id.partition(_BEFORE_SUFFIX)[0], name
 
 
 def render(record: Record) -> str:

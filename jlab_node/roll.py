@@ -13,7 +13,8 @@ from .schedulers import local
 if TYPE_CHECKING:
     from .record import Record
 
-SKEW = 60  # seconds by which the clocks of two machines may differ
+SKEW = 60  # seconds by which two answers of one clock may differ
+FAR = 3600  # seconds by which the clocks of two machines surely do not
 _DAY = 86400  # seconds
 
 
@@ -39,8 +40,8 @@ class Roll:
         """Whether the record's job has surely ended: enough to remove the record."""
         if self.lists(record) is not False or record.started is None:
             return False
-        if record.started > self.asked_at - SKEW:
-            return False  # it may have been submitted since
+        if record.started > self.asked_at - FAR:
+            return False  # it may have been submitted since, and its node's clock be slow
         if self.scheduler == local.NAME or (self.cluster and record.cluster):
             return True
         # A job that is not listed may be that of another cluster which has this home.

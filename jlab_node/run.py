@@ -107,7 +107,7 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
     command = jupyter.find(options.jupyter)
     draft = _draft(options, env)
     directory = home.prepare()
-    sessions.exhume(directory.sessions, draft.scheduler, draft.job_id)
+    sessions.exhume(directory.sessions, draft.scheduler, draft.job_id, cluster=draft.cluster)
     logs.remember(directory, draft.name, draft.log)
     _warn_of_others(directory)
     say(f'session "{draft.name}" on {draft.node} ({draft.scheduler} job {draft.job_id})')
@@ -120,7 +120,8 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
             command, options.arguments, env=env, token=draft.token, place=place, children=children
         )
         starting = await stack.enter_async_context(_meanwhile(jupyterlab))
-        draft = _checked(replace(draft, ends_at=jobs.ends_at(draft)))
+        job_started, ends_at = jobs.times(draft)
+        draft = _checked(replace(draft, job_started=job_started, ends_at=ends_at))
         into_the_job = _sshd_command(
             options, user=draft.user, env=env, directory=directory, place=place
         )
@@ -170,6 +171,7 @@ def _draft(options: Options, env: Mapping[str, str]) -> Record:
         token=secrets.token_hex(32),
         user=home.user(),
         started=int(time.time()),
+        job_started=job.job_started,
         ends_at=job.ends_at,
         log=_log_path(),
         version=VERSION,

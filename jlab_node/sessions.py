@@ -6,7 +6,6 @@ One file per session means no lock: on network file systems locks lie.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import re
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import files
 from .errors import UNAVAILABLE, JlabError
-from .record import Record, RecordError, parse, render
+from .record import Record, RecordError, is_id, parse, render, split_id
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -124,15 +123,21 @@ def is_buried(
 ) -> bool:
     """Whether that job has had a session since it was started (at that Unix time)."""
     return any(
-        record.job_id == job_id and _published_at(path) >= (since or 0) * 10**9
+        record.job_id == job_id and _job_started(path, record) >= (since or 0)
         for path, record in _buried(directory, scheduler, cluster)
     )
 
 
-def exhume(directory: Path, scheduler: str, job_id: str) -> None:
+def _job_started(path: Path, record: Record) -> float:
+    """By the scheduler's clock if it is known, or else when its session was published, by ours."""
+    return record.job_started or _published_at(path) / 1e9
+
+
+def exhume(directory: Path, scheduler: str, job_id: str, *, cluster: str = "") -> None:
     """The job has ended, or starts another session."""
-    for path in directory.glob(f"{_BURIED}{scheduler}-{glob.escape(job_id)}-*"):
-        _remove(path)
+    for path, record in _buried(directory, scheduler, cluster):
+        if record.job_id == job_id:
+            _remove(path)
 
 
 def exhume_others(directory: Path, scheduler: str, listed: set[str], *, cluster: str = "") -> None:
@@ -198,8 +203,9 @@ class Shelf:
 
 def _is_of(file: str, name: str | None, jobs: Container[str] | None) -> bool:
     """By the name of its file, which is the id of its session."""
-    parts = file.split("-", 2)
-    return name in (None, parts[-1]) and (jobs is None or (len(parts) == 3 and parts[1] in jobs))
+    if name is not None and name != file.split("-", 2)[-1]:
+        return False
+    return jobs is None or (is_id(file) and split_id(file)[1] in jobs)
 
 
 def _stamp(entry: os.DirEntry[str]) -> _Stamp:

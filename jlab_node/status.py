@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import jobs, schedulers, session_lookup, sessions, wording
+from .record import split_id
 from .schedulers.job import State
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def look(
 
 def fate(session_id: str) -> str:
     """What became of the session of that id, in a sentence; a job takes a moment to end."""
-    scheduler, job_id, _ = session_id.split("-", 2)
+    scheduler, job_id, _ = split_id(session_id)
     module = schedulers.TABLE.get(scheduler)
     if module is None:
         return wording.fate(session_id, None)

@@ -99,11 +99,13 @@ class Upcoming:
     def _published(self, found: Sequence[Status]) -> set[str]:
         """Those of these jobs of this cluster that have a record; no other record is opened."""
         assert self._site is not None  # noqa: S101
-        ids = {each.job_id for each in found}
+        by_id = {each.job_id: each for each in found}
         return {
             each.record.job_id
-            for each in self._shelf.look(jobs=ids)
-            if isinstance(each, Published) and self._site.has(each.record)
+            for each in self._shelf.look(jobs=by_id)
+            if isinstance(each, Published)
+            and self._site.has(each.record)
+            and not jobs.is_anew(each.record, by_id[each.record.job_id])
         }
 
     def is_over(self, record: Record) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from .record import split_id
 from .schedulers import TABLE, local
 from .schedulers.job import State
 
@@ -51,7 +52,7 @@ def restart(scheduler: str, job_id: str) -> str:
 
 def fate(session_id: str, status: Status | None) -> str:
     """What became of a session that is not there any more."""
-    scheduler, job_id, name = session_id.split("-", 2)
+    scheduler, job_id, name = split_id(session_id)
     if status is None or (scheduler == local.NAME and status.state is State.RUNNING):
         return f"session {name} is over"
     if status.state is State.RUNNING:

@@ -32,7 +32,8 @@ class Job:
     job_id: str
     cluster: str
     node: str  # the name by which login node and scheduler know this machine
-    ends_at: int | None = None  # Unix time, seconds
+    ends_at: int | None = None  # Unix times, seconds, by the scheduler's clock
+    job_started: int | None = None
 
 
 class State(Enum):

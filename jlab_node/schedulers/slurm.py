@@ -53,13 +53,14 @@ def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
     job_id, node = env.get(JOB_ID), env.get("SLURMD_NODENAME")
     if not job_id or not node or not machine.is_here(node):
         return None
-    ends = env.get("SLURM_JOB_END_TIME", "")  # since 23.02; before, squeue tells
     return Job(
         scheduler=NAME,
         job_id=job_id,
         cluster=env.get("SLURM_CLUSTER_NAME", ""),
         node=node,
-        ends_at=_time(ends),
+        # Since 23.02; before, squeue tells.
+        job_started=_time(env.get("SLURM_JOB_START_TIME", "")),
+        ends_at=_time(env.get("SLURM_JOB_END_TIME", "")),
     )
 
 

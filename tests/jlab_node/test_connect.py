@@ -177,12 +177,44 @@ def test_a_scheduler_that_is_away_does_not_make_it_forget_the_cluster(
 
 def test_a_job_that_was_started_again(login: Login, commands: Commands, record: Record) -> None:
     commands.slurm(job(word="RUNNING", start=-30))
-    login.publish(record)
+    login.publish(replace(record, job_started=int(time.time()) - 100))
     assert login.connect(waits=True) == [
         "session lab is over: Slurm job 12 was started again; its record is removed",
         "job 12 (jlab) runs on localhost; JupyterLab is starting",
     ]
-    assert login.records == [], "a buried one would keep others from waiting"
+    assert login.records == [".dead-slurm-12-lab"]
+    login.later()
+    assert login.connect(waits=True) == ["job 12 (jlab) runs on localhost; JupyterLab is starting"]
+
+
+@pytest.mark.parametrize("skew", [-600, 600], ids="the node's clock is {} s off".format)
+@pytest.mark.parametrize("knows", [True, False], ids=["a record of now", "of an older version"])
+def test_a_session_lives_whatever_clock_its_node_has(
+    login: Login, commands: Commands, record: Record, *, knows: bool, skew: int
+) -> None:
+    """TCP does not pass, nor does anything else: the scheduler's times are all that tells."""
+    started = int(time.time()) - 30
+    commands.slurm(job(word="RUNNING", start=-30))
+    commands.put("srun", "echo 'srun: error: no way' >&2; exit 1")
+    record = replace(record, started=started + 2 + skew, job_started=started if knows else None)
+    login.publish(record)
+    before = login.records
+    (line, *_) = login.connect()
+    assert "runs on localhost, but no way leads there" in line
+    assert login.records == before
+
+
+def test_a_job_that_seems_to_be_started_again_keeps_the_record_of_an_older_version(
+    login: Login, commands: Commands, record: Record
+) -> None:
+    """By two clocks one only guesses: it is passed over, and the new session is waited for."""
+    commands.slurm(job(word="RUNNING", start=-30))
+    path = login.publish(replace(record, started=int(time.time()) - 90_000))
+    assert login.connect(waits=True) == [
+        "session lab is over: Slurm job 12 was started again",
+        "job 12 (jlab) runs on localhost; JupyterLab is starting",
+    ]
+    assert path.exists()
 
 
 def test_a_job_that_goes_on_after_its_session(
@@ -932,7 +964,7 @@ def test_a_job_that_was_waited_for_and_is_a_session_of_another_name(
         assert process.stdin
         assert process.stderr
         assert "JupyterLab is starting" in process.stderr.readline()
-        login.publish(endpoint)
+        login.publish(replace(endpoint, started=int(time.time())))
         assert process.stderr.readline() == (
             "jlab-node: no session called gpu to connect to (there are: lab), and you have no "
             "other job there: log in and submit one with `sbatch jlab.sh` (`jlab-node script slurm "

@@ -275,22 +275,22 @@ def test_is_here(node: str, *, here: bool) -> None:
     assert jobs.is_here(node) is here
 
 
-def test_ends_at_asks_for_what_the_environment_does_not_tell(commands: Commands) -> None:
+def test_times_asks_for_what_the_environment_does_not_tell(commands: Commands) -> None:
     commands.slurm(squeue("12"))
     env = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE}
     found = jobs.detect(env)
     assert (found.scheduler, found.job_id, found.node) == ("slurm", "12", HERE)
     assert commands.asked == []
-    assert jobs.ends_at(found) == 1800007200
+    assert jobs.times(found) == (1800000000, 1800007200)
     assert commands.names == ["squeue"]
-    told = jobs.detect({**env, "SLURM_JOB_END_TIME": "1800000001"})
-    assert jobs.ends_at(told) == 1800000001
+    ends = {"SLURM_JOB_START_TIME": "1799999999", "SLURM_JOB_END_TIME": "1800000001"}
+    assert jobs.times(jobs.detect({**env, **ends})) == (1799999999, 1800000001)
     assert commands.names == ["squeue"]
 
 
-def test_ends_at_where_the_scheduler_does_not_answer(commands: Commands) -> None:
+def test_times_where_the_scheduler_does_not_answer(commands: Commands) -> None:
     found = jobs.detect({"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE})
-    assert (found.job_id, jobs.ends_at(found)) == ("12", None)
+    assert (found.job_id, *jobs.times(found)) == ("12", None, None)
 
 
 def test_detect_outside_of_a_job(commands: Commands) -> None:
@@ -298,7 +298,7 @@ def test_detect_outside_of_a_job(commands: Commands) -> None:
     for env in ({}, {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": "192.0.2.1"}):
         found = jobs.detect(env)
         assert (found.scheduler, found.job_id) == ("local", str(os.getpid()))
-        assert jobs.ends_at(found) is None
+        assert jobs.times(found) == (None, None)
     assert commands.asked == []
 
 
@@ -307,7 +307,7 @@ def test_detect_reads_the_list_of_nodes(commands: Commands, tmp_path: Path) -> N
     commands.oar("7", state="Running", startTime=1800000000, walltime=3600)
     found = jobs.detect({"OAR_JOB_ID": "7", "OAR_NODEFILE": str(tmp_path / "nodes")})
     assert (found.scheduler, found.node) == ("oar", HERE)
-    assert jobs.ends_at(found) == 1800003600
+    assert jobs.times(found) == (1800000000, 1800003600)
 
 
 def test_look_asks_on_only_where_it_knows_too_little(commands: Commands) -> None:
@@ -401,8 +401,8 @@ def test_of_a_job_that_is_another_clusters(
     ("started", "status", "anew"),
     [
         pytest.param(1000, Status("1", State.RUNNING, starts_at=990), False, id="a session"),
-        pytest.param(1000, Status("1", State.RUNNING, starts_at=1060), False, id="two clocks"),
-        pytest.param(1000, Status("1", State.RUNNING, starts_at=1061), True, id="again"),
+        pytest.param(1000, Status("1", State.RUNNING, starts_at=1700), False, id="two clocks"),
+        pytest.param(1000, Status("1", State.RUNNING, starts_at=4601), True, id="surely again"),
         pytest.param(1000, Status("1", State.QUEUED, starts_at=2000), False, id="it will be"),
         pytest.param(1000, Status("1", State.ENDED, starts_at=2000), False, id="it is over"),
         pytest.param(1000, Status("1", State.RUNNING), False, id="nobody knows when"),
@@ -412,6 +412,13 @@ def test_of_a_job_that_is_another_clusters(
 )
 def test_is_anew(started: int | None, status: Status | None, *, anew: bool) -> None:
     assert jobs.is_anew(replace(RECORD, started=started), status) is anew
+
+
+@pytest.mark.parametrize("skew", [-600, 0, 600, 100_000], ids="the node's clock is {} s off".format)
+def test_is_anew_is_told_by_the_schedulers_clock_alone(skew: int) -> None:
+    record = replace(RECORD, job_started=50_000, started=50_030 + skew)
+    for starts_at, anew in ((50_000, False), (50_060, False), (50_061, True)):
+        assert jobs.is_anew(record, Status("1", State.RUNNING, starts_at=starts_at)) is anew
 
 
 def test_of_a_local_session(session: subprocess.Popen[bytes]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jlab_node.record import Record, RecordError, is_id, is_name, parse, render
+from jlab_node.record import Record, RecordError, is_id, is_name, parse, render, split_id
 
 SAMPLES = Path(__file__).with_name("samples")
 TOKEN = "ab" * 32
@@ -21,6 +21,7 @@ FULL = Record(
     token=TOKEN,
     scheduler="slurm",
     job_id="123456",
+    id_suffix="gricad",
     cluster="gricad",
     ssh_port=40123,
     sshd_config="/tmp/jlab-alice/x7k2m9qa/sshd_config",
@@ -30,11 +31,16 @@ FULL = Record(
     base_url="/user/alice/",
     exposed="dask,bokeh",
     user="alice",
+    process=f"4711.134058.4026531836.{NONCE}",
     started=1760000000,
+    job_started=1759999990,
     ends_at=1760014400,
     log="/home/alice/my jobs/jlab=gpu-123456.out",
     version="0.1.0",
 )
+
+# Before these keys there were.
+KNOCK = replace(FULL, id_suffix="", process="", job_started=None)
 
 # Values that no key may have: they reach a command line, a file name or a screen.
 NEVER = {
@@ -57,6 +63,7 @@ BAD = {
     "name": ["Lab", ".lab", "_lab", "a/b", "a b", "a+b", "é", "a" * 33],
     "scheduler": ["Slurm", "slurm2", "s-l", "a" * 17],
     "job_id": ["1-2", "_1", "1{2}", "1/2", "é", "1" * 65],
+    "id_suffix": ["a-b", "a b", "a/b", "a[1]", "é", "a" * 33],
     "cluster": ["_c", "a b", "a/b", "é", "a" * 65],
     "node": ["-n1", ".n1", "n1.", "n1:22", "[::1]", "n 1", "n_1/", "alice@n1", "é", "n" * 255],
     "ssh_port": ["0", "022", "65536", "99999", "100000", "-1", "+22", "22 ", "0x16", "2_2", "٢٢"],
@@ -78,7 +85,9 @@ BAD = {
         ",".join(["a"] * 17),
     ],
     "user": ["-alice", "alice bob", "a/b", "$alice", "a$b", "é", "a" * 66],
+    "process": ["4711", "4711.1.1", f"0.1.1.{NONCE}", f"1.-1.1.{NONCE}", f"1.1.1.1.{NONCE}"],
     "started": ["0", "-1", "1.5", "01", "1" * 13, "now"],
+    "job_started": ["0", "-1", "1.5", "01", "1" * 13, "now"],
     "ends_at": ["0", "-1", "1.5", "01", "1" * 13, "never"],
     "log": ["log", "./log", "/a\x1b[0mb", "/a\x9bb", "/a\x00", "/" + "a" * 1024],
     "version": [".1", "0.1 0", "0/1", "é", "1" * 65],
@@ -107,10 +116,11 @@ def test_every_key_of_a_full_record_is_written() -> None:
 @pytest.mark.parametrize(
     ("sample", "expected"),
     [
-        ("format-1-full", replace(FULL, scheme="http", exposed="", knock="")),
+        ("format-1-full", replace(KNOCK, scheme="http", exposed="", knock="")),
         ("format-1-minimal", MINIMAL),
-        ("format-1-exposed", replace(FULL, knock="")),
-        ("format-1-knock", FULL),
+        ("format-1-exposed", replace(KNOCK, knock="")),
+        ("format-1-knock", KNOCK),
+        ("format-1-process", FULL),
     ],
 )
 def test_released_sample(sample: str, expected: Record) -> None:
@@ -123,6 +133,14 @@ def test_defaults_of_what_an_older_or_simpler_writer_leaves_out() -> None:
     assert (record.scheme, record.exposed) == ("http", "")
     assert record.ssh_port is record.started is record.ends_at is None
     assert record.id == "local-0-lab"
+    assert (record.id_suffix, record.process, record.job_started) == ("", "", None)
+
+
+def test_an_id_tells_scheduler_job_and_name_whatever_stands_between() -> None:
+    assert FULL.id == "slurm-123456..gricad-gpu"
+    for each in (FULL, KNOCK, replace(KNOCK, scheduler="pbs", job_id="12[3].server")):
+        assert is_id(each.id)
+        assert split_id(each.id) == (each.scheduler, each.job_id, each.name)
 
 
 def test_the_tables_of_bad_values_name_every_key() -> None:
@@ -260,7 +278,7 @@ def test_what_cannot_be_read_back_is_not_written(record: Record, key: str) -> No
 
 
 def test_error_and_repr_keep_the_token_to_themselves() -> None:
-    assert repr(FULL) == "Record(slurm-123456-gpu)"
+    assert repr(FULL) == "Record(slurm-123456..gricad-gpu)"
     assert TOKEN not in f"{FULL} {FULL!r} {[FULL]}"
     with pytest.raises(RecordError) as caught:
         parse(lines(token=TOKEN.upper()))

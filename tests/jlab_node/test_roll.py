@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from jlab_node.roll import SKEW, Roll
+from jlab_node.roll import FAR, Roll
 from tests.jlab_node.conftest import JOB_12
 
 NOW = 1_800_000_000
@@ -25,8 +25,8 @@ LOCAL = Roll("local", "n1", frozenset({"11"}), NOW)
         pytest.param(SLURM, {"cluster": "cal2"}, None, False, id="another cluster"),
         pytest.param(SLURM, {"cluster": ""}, False, False, id="perhaps another cluster"),
         pytest.param(SLURM, {"scheduler": "oar"}, None, False, id="another scheduler"),
-        pytest.param(SLURM, {"started": NOW - SKEW + 1}, False, False, id="perhaps since"),
-        pytest.param(SLURM, {"started": NOW - SKEW}, False, True, id="not since"),
+        pytest.param(SLURM, {"started": NOW - FAR + 1}, False, False, id="perhaps since"),
+        pytest.param(SLURM, {"started": NOW - FAR}, False, True, id="not since"),
         pytest.param(SLURM, {"started": None}, False, False, id="who knows since when"),
         pytest.param(LOCAL, {"scheduler": "local"}, False, True, id="no such process"),
         pytest.param(

@@ -118,6 +118,7 @@ def test_a_session_of_this_machine_that_is_over(
 ) -> None:
     """What ps lists tells."""
     commands.link("ps")
+    record = replace(record, started=int(time.time()) - 4000)
     alive = replace(record, scheduler="local", node=socket.gethostname(), job_id=str(session.pid))
     over = replace(alive, job_id=str(os.getpid()))
     ahead = upcoming(home)
@@ -144,6 +145,7 @@ def test_what_the_list_says_of_records(home: Home, commands: Commands, record: R
     """Without another question; a job that has ended since is told as such."""
     commands.slurm(Job("11", "RUNNING", start=-200), Job("12", "COMPLETING", start=-200))
     ahead = upcoming(home)
+    record = replace(record, started=int(time.time()) - 4000)
     alive = replace(record, job_id="11")
     assert not ahead.is_over(record), "nobody was asked yet"
     ahead.jobs(max_age=0)

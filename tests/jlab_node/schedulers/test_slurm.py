@@ -27,6 +27,7 @@ BATCH = {
     "SLURM_JOB_ID": "16",
     "SLURMD_NODENAME": "n1",
     "SLURM_CLUSTER_NAME": "cal1",
+    "SLURM_JOB_START_TIME": "1795464506",
     "SLURM_JOB_END_TIME": "1795471706",
 }
 
@@ -34,11 +35,11 @@ BATCH = {
 @pytest.mark.parametrize(
     ("env", "host", "expected"),
     [
-        (BATCH, "n1", Job("slurm", "16", "cal1", "n1", 1795471706)),
+        (BATCH, "n1", Job("slurm", "16", "cal1", "n1", 1795471706, 1795464506)),
         (
             {**BATCH, "SLURM_ARRAY_JOB_ID": "15", "SLURM_ARRAY_TASK_ID": "1"},
             "n1",
-            Job("slurm", "16", "cal1", "n1", 1795471706),
+            Job("slurm", "16", "cal1", "n1", 1795471706, 1795464506),
         ),
         (BATCH, "login", None),
         ({}, "n1", None),

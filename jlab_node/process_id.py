@@ -1,0 +1,64 @@
+"""Which process that is: numbers are used again, and are the same on two machines.
+
+An identity is `<number>.<start>.<namespace>.<boot>`: when the process started, in clock ticks since
+the machine did, which no clock that is set moves; the PID namespace (a container has one of its
+own) in which it has that number; and which start of which machine that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+PATTERN = r"[1-9][0-9]{0,9}\.[0-9]{1,20}\.[0-9]{1,20}\.[0-9a-f]{32}"
+
+_START, _STATE = 19, 0  # places in /proc/PID/stat, counted from behind the command's name
+_ENDED = ("Z", "X")
+
+
+def identity(pid: int) -> str:
+    """That of the process with that number here; "" if there is none, or nobody can tell."""
+    place, start = here(), _start(pid)
+    return f"{pid}.{start}.{place}" if place and start else ""
+
+
+def here() -> str:
+    """What the processes that this one can see have in common; "" where it cannot be told."""
+    with contextlib.suppress(OSError, ValueError):
+        if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115
+            return ""  # it is the /proc of another namespace
+        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        return f"{namespace.strip('pid:[]')}.{boot.strip().replace('-', '')}"
+    return ""
+
+
+def number(known: str) -> int:
+    """The number of the process with that identity."""
+    return int(known.partition(".")[0])
+
+
+def lives(known: str) -> bool | None:
+    """Whether the process with that identity runs; None: it cannot be seen from here.
+
+    That is so in another namespace, and on another machine or before this one was started again.
+    """
+    place = known.split(".", 2)[-1]
+    if not place or place != here():
+        return None
+    return identity(number(known)) == known
+
+
+def same_boot(known: str) -> bool:
+    """Whether this machine has run without a restart since; False too if it was another machine."""
+    return known.rpartition(".")[2] == here().rpartition(".")[2]
+
+
+def _start(pid: int) -> str:
+    """ "" if there is no such process, or it has ended."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        fields = stat.rpartition(")")[2].split()
+        return "" if fields[_STATE] in _ENDED else fields[_START]
+    return ""
