@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import surroundings
 from loopback import NOBODY
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 # The longest first, where several run at once.
 _ORDER = ("tests/cluster/", "tests/loopback/", "")
 
+
+surroundings.leave()
 
 # Programs that tests start obey signals, also where the tests run under nohup or a shell's "&".
 for _number, _handler in (

@@ -10,6 +10,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
+import surroundings
+
 from . import connections, echo, idle, login_node, relay, report, scale, start, throughput
 from .on_cluster import OnCluster
 from .on_loopback import OnLoopback
@@ -39,6 +41,7 @@ _DOCUMENT = Path(__file__).parents[2] / "docs/performance.md"
 def main() -> int:
     options = _parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is to be left then either
+    surroundings.leave()
     effort = Effort(rounds=options.rounds, idle=options.idle, quick=options.quick)
     rows: list[Row | NotMeasured] = []
     failed = False
