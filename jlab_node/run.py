@@ -28,6 +28,7 @@ from . import (
     sshd,
     start_up,
     submit,
+    terminals,
     walltime,
     wording,
 )
@@ -223,7 +224,9 @@ def _sshd_command(
         return None
     keys = sshd.trusted_keys(directory.path.with_name(".ssh"))
     command = sshd.command(path, place.sshd_config)
-    place.write(place.sshd_config, sshd.config(directory, user=user, env=env, user_keys=keys))
+    has_terminals = terminals.can_be_given()
+    text = sshd.config(directory, user=user, env=env, user_keys=keys, terminals=has_terminals)
+    place.write(place.sshd_config, text)
     place.write(place.enter, sshd.enter(command, owner=os.getpid()))
     try:
         sshd.check(path, place.sshd_config)
@@ -232,6 +235,8 @@ def _sshd_command(
             raise
         say(f"{error}; so no `ssh` into this session")
         return None
+    if not has_terminals:
+        say(terminals.NONE_HERE)
     return command
 
 

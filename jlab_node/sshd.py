@@ -50,6 +50,7 @@ PrintLastLog no
 LogLevel VERBOSE
 LoginGraceTime {login_grace}
 MaxSessions 100
+PermitTTY {terminals}
 # A laptop that sleeps for ten minutes finds its shell again.
 ClientAliveInterval 30
 ClientAliveCountMax 20
@@ -81,8 +82,18 @@ def set_env(env: Mapping[str, str]) -> str:
     return f"SetEnv {' '.join(pairs)}\n" if pairs else ""
 
 
-def config(home: Home, *, user: str, user_keys: Path | None, env: Mapping[str, str]) -> str:
-    """Text of the configuration; `user_keys` is the user's own authorized_keys, if trusted."""
+def config(
+    home: Home,
+    *,
+    user: str,
+    user_keys: Path | None,
+    env: Mapping[str, str],
+    terminals: bool = True,
+) -> str:
+    """Text of the configuration; `user_keys` is the user's own authorized_keys, if trusted.
+
+    Without `terminals` who asks for one has a shell without, where sshd itself would hang up.
+    """
     keys = [home.authorized_keys, *([user_keys] if user_keys else [])]
     return _CONFIG.format(
         host_key=_quoted(home.host_key),
@@ -90,6 +101,7 @@ def config(home: Home, *, user: str, user_keys: Path | None, env: Mapping[str, s
         # Elsewhere "@" means a host; and whoever we are, sshd can let nobody else in.
         allow_users="" if "@" in user else f"AllowUsers {user}\n",
         login_grace=LOGIN_GRACE,
+        terminals="yes" if terminals else "no",
         set_env=set_env(env),
     )
 

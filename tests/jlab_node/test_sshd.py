@@ -155,6 +155,16 @@ def test_real_sshd_reads_every_value_as_it_is(
 
 
 @with_sshd
+def test_config_without_terminals_gives_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = prepared(tmp_path / "home", monkeypatch)
+    for terminals in (True, False):
+        text = sshd.config(made, user="alice", user_keys=None, env={}, terminals=terminals)
+        assert f"permittty {'yes' if terminals else 'no'}" in as_read(written(tmp_path, text))
+
+
+@with_sshd
 @pytest.mark.parametrize(
     "name", ["home", "two words", "it's", "a #b", "100% $HOME %h", "café"], ids=ascii
 )
