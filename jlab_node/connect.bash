@@ -1,11 +1,14 @@
 # jlab-remote: the login node's half of `ssh jlab+ALIAS`. Written by jlab-node; do not edit.
 #
-#   bash ~/.jlab/connect [--session=NAME] [--columns=N] [--port=N | --taken=N]
+#   bash ~/.jlab/connect [--session=NAME] [--columns=N] [--port=N | --taken=N] [--sockets=DIR]
 #       find the newest session (of that name), connect to its endpoint, carry bytes
+#   bash ~/.jlab/connect --inside=FILE
+#       the same for FILE's session alone, on its own node; exit code 69 if that is over
 #   bash ~/.jlab/connect ... --relay=FILE
 #       carry bytes between stdin, stdout and descriptor 3, which leads to FILE's session
 #
 # --columns: the laptop has a terminal of that width, so a line about the session is welcome.
+# --sockets: where on the node its port for JupyterLab leads to.
 #
 # stdout carries ssh's bytes and nothing else. This is the fast path: a record, a node that answers.
 # No Python and no scheduler here; whatever else there is to do or to explain is `jlab-node connect`.
@@ -31,7 +34,7 @@ read_record() { # FILE
     local line key token='' number='^[1-9][0-9]{0,4}$' word='^[A-Za-z0-9][A-Za-z0-9._-]*$'
     local -A seen=()
     format='' name='' scheduler=local job_id=0 cluster='' node='' ssh_port='' nonce=''
-    knock='' ends_at='' scheme=http base_url=/
+    knock='' ends_at='' scheme=http base_url=/ user='' socket_dir=''
     [[ -f $1 && -O $1 ]] || return # where others can write a home, they may plant one
     while IFS= read -r line; do
         key=${line%%=*}
@@ -39,7 +42,7 @@ read_record() { # FILE
         seen["=$key"]=1
         case $key in
         format | name | scheduler | job_id | cluster | node | ssh_port | nonce | knock | ends_at | \
-            scheme | base_url | token) [[ ${line#*=} ]] && printf -v "$key" %s "${line#*=}" || return ;;
+            scheme | base_url | user | socket_dir | token) [[ ${line#*=} ]] && printf -v "$key" %s "${line#*=}" || return ;;
         esac
     done 2>/dev/null <"$1" || return # it may be gone by now, or no file
     [[ ! $line && $token =~ ^[0-9a-f]{64}$ ]] && # else it was cut short
@@ -48,7 +51,8 @@ read_record() { # FILE
         [[ $cluster == '' || ($cluster =~ $word && ${#cluster} -le 64) ]] && is_host "$node" &&
         [[ $ssh_port =~ $number && $ssh_port -le 65535 && $nonce =~ ^[0-9a-f]{32}$ ]] &&
         [[ $knock =~ ^([0-9a-f]{32})?$ && $ends_at =~ ^([1-9][0-9]{0,11})?$ ]] &&
-        [[ $scheme =~ ^https?$ && $base_url =~ ^/([A-Za-z0-9._~%-]+/)*$ ]]
+        [[ $scheme =~ ^https?$ && $base_url =~ ^/([A-Za-z0-9._~%-]+/)*$ ]] &&
+        [[ $socket_dir =~ ^(/[A-Za-z0-9._/-]{1,107})?$ ]]
 }
 
 is_host() { # NAME
@@ -68,7 +72,8 @@ is_here() {
 }
 
 # Open descriptor 3 to the endpoint, if it is this session's: its first line proves it, and ours that
-# we are the owner. What is still to be passed on is in `banner` then.
+# we are the owner. What is still to be passed on is in `banner` then. Fails with 1 if nothing
+# listens, with 2 if that is another program, with 3 if it says nothing.
 open_endpoint() { # HOST PORT NONCE KNOCK
     local watchdog greeting status began=$SECONDS
     trap : USR1 # interrupts connect(2), which would otherwise wait for minutes
@@ -86,9 +91,31 @@ open_endpoint() { # HOST PORT NONCE KNOCK
     { kill -KILL "$watchdog"; wait "$watchdog"; } 2>/dev/null
     trap - USR1
     silent=$((status && SECONDS - began >= connect_timeout))
-    [[ $status == 0 && $greeting == "jlab $3"$'\r' ]] || return
+    ((status)) && return $((silent ? 3 : 1))
+    [[ $greeting ]] || return 3
+    [[ $greeting == "jlab $3"$'\r' ]] || return 2
     [[ -z $4 ]] || printf 'jlab %s\r\n' "$4" >&3
-    IFS= read -r -t "$banner_timeout" -n 256 -u 3 banner && [[ $banner == SSH-* ]]
+    IFS= read -r -t "$banner_timeout" -n 256 -u 3 banner && [[ $banner == SSH-* ]] || return 3
+}
+
+# What a step in the job or an ssh to the node runs, where the login node cannot connect itself.
+enter() { # FILE
+    local why code=1
+    ls "$directory/sessions" >/dev/null 2>&1 </dev/null # makes NFS look again
+    read_record "$directory/sessions/${1##*/}" || {
+        echo "the session's record cannot be read on $HOSTNAME" >&2
+        exit 1
+    }
+    open_endpoint 127.0.0.1 "$ssh_port" "$nonce" "$knock"
+    case $? in
+    0) relay "$banner" ;;
+    1) why="nothing listens on port $ssh_port of $HOSTNAME" code=69 ;;
+    2) why="port $ssh_port of $HOSTNAME belongs to another program" code=69 ;;
+    *) why="port $ssh_port of $HOSTNAME does not answer" ;;
+    esac
+    [[ $banner == 'jlab-node: '* ]] && banner=${banner#jlab-node: } why=${banner%$'\r'}
+    echo "$why" >&2
+    exit "$code"
 }
 
 # One line for a person: session, node, time left, where to look.
@@ -101,12 +128,16 @@ announce() {
     fi
     [[ $port ]] && url=", JupyterLab at $scheme://127.0.0.1:$port$base_url"
     [[ $taken ]] && url=" (127.0.0.1:$taken is taken already, perhaps by another ssh to it)"
+    : "${sockets:=/tmp/jlab-${user//[!A-Za-z0-9._-]/_}}"
+    [[ ! $url || ${socket_dir:-$sockets} == "$sockets" ]] ||
+        url=' (JupyterLab is not where your computer looks for it: there, type jlab-proxy setup ALIAS)'
     [[ $scheduler == local ]] || where+=", $scheduler job $job_id"
     echo "jlab-node: session $name on $where$left$url" >&2
 }
 
 main() {
     local LC_ALL=C IFS=$'\n' argument session='' port='' taken='' columns='' established='' files
+    local inside='' sockets='' user socket_dir
     local file host directory=${BASH_SOURCE[0]%/*} silent=0 banner=''
     local format name scheduler job_id cluster node ssh_port nonce knock
     local ends_at scheme base_url
@@ -117,12 +148,15 @@ main() {
         --taken=*) taken=${argument#*=} ;;
         --columns=*) columns=${argument#*=} ;;
         --relay=*) established=${argument#*=} ;;
+        --inside=*) inside=${argument#*=} ;;
+        --sockets=*) sockets=${argument#*=} ;;
         esac
     done
     if [[ $established ]]; then
         [[ $columns ]] && read_record "$directory/sessions/${established##*/}" && announce
         relay
     fi
+    [[ $inside ]] && enter "$inside"
     set -f # and split by $IFS, not by mapfile: that takes a byte at a time from a pipe
     files=($(ls -t "$directory/sessions" 2>/dev/null </dev/null))
     for file in "${files[@]}"; do

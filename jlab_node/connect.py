@@ -195,7 +195,7 @@ class Connection:
         _refuse_if_over(record)
         if record.scheduler == schedulers.local.NAME:
             raise ladder.Closed(f"it does not answer ({failures[0]})")
-        for name, command, timeout in ladder.others(record, silent=silent):
+        for name, command, timeout in ladder.others(record, self.home.path, silent=silent):
             self.screen.status(
                 f"session {record.name} on {record.node}: trying {name} ({failures[-1]})",
                 waited=time.monotonic() - self._began,

@@ -281,13 +281,16 @@ def _rungs(record: Record) -> Iterator[tuple[str, str, bool]]:
     if record.scheduler == schedulers.local.NAME:
         return
     silent = time.monotonic() - began >= ladder.TCP_TIMEOUT
-    for name, command, timeout in ladder.others(record, silent=silent):
-        began = time.monotonic()
-        try:
-            ladder.through(command, timeout=timeout).connection.close()
-            yield name, _milliseconds(began), True
-        except (ladder.Closed, ladder.Over) as error:
-            yield name, str(error).removeprefix(f"{name}: "), False
+    try:
+        for name, command, timeout in ladder.others(record, home.locate().path, silent=silent):
+            began = time.monotonic()
+            try:
+                ladder.through(command, timeout=timeout).connection.close()
+                yield name, _milliseconds(began), True
+            except (ladder.Closed, ladder.Over) as error:
+                yield name, str(error).removeprefix(f"{name}: "), False
+    except ladder.Closed as closed:
+        yield "other ways", str(closed), False
 
 
 def _milliseconds(began: float) -> str:

@@ -13,10 +13,10 @@ from . import sshd
 from .errors import JlabError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable
     from typing import Callable
 
-    from .processes import Children
+    from .processes import Child
 
 _BACKLOG = 128
 _LONGEST_LINE = 256  # RFC 4253: a version line has at most 255
@@ -64,8 +64,13 @@ def knock(secret: str) -> bytes:
     return f"jlab {secret}\r\n".encode("ascii")
 
 
+def sentence(text: str) -> bytes:
+    """The line that the owner gets instead of an sshd, where there can be none."""
+    return f"jlab-node: {text}"[: _LONGEST_LINE - 2].encode("ascii", "replace") + b"\r\n"
+
+
 class Endpoint:
-    """Greets whoever connects, and starts `command` for those who speak ssh then.
+    """Greets whoever connects, and for those who speak ssh then calls `start` with the connection.
 
     Everybody who can reach the port may do so, but only few at once: except for the owner, who is
     known by the knock, which stands in the record. So others cannot crowd the owner out. sshd gets
@@ -77,15 +82,11 @@ class Endpoint:
         *,
         nonce: str,
         secret: str,
-        command: Sequence[str],
-        children: Children,
-        before: Callable[[], None],
+        start: Callable[[int], Awaitable[Child]],
     ) -> None:
         self._greeting = greeting(nonce)
         self._knock = knock(secret)
-        self._command = command
-        self._children = children
-        self._before = before
+        self._start = start
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent: list[asyncio.Task[None]] = []  # who has said nothing yet, the oldest first
         self._strangers = 0  # who may still have no key
@@ -119,11 +120,14 @@ class Endpoint:
                 owner = await self._hear(connection)
                 if not owner and self._strangers >= _MOST_STRANGERS:
                     return
-                self._before()
                 connection.setblocking(True)
-                descriptor = connection.fileno()
-                child = self._children.start(self._command, stdin=descriptor, stdout=descriptor)
-        except (OSError, JlabError, asyncio.TimeoutError):
+                try:
+                    child = await self._start(connection.fileno())
+                except JlabError as error:
+                    if owner:
+                        connection.sendall(sentence(str(error)))
+                    return
+        except (OSError, asyncio.TimeoutError):
             return
         if not owner:
             self._strangers += 1

@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from . import endpoint, schedulers
+from . import endpoint, home, schedulers
 from .errors import UNAVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from .record import Record
 
@@ -34,6 +35,7 @@ _STEP_TIMEOUT_DEAD = 3.0  # when nothing on the node answers
 _SSH_TIMEOUT = 5.0
 _SSH_CONNECT_TIMEOUT = 1  # seconds; login and compute nodes are neighbours
 _LONGEST_NOISE = 16 * 1024
+_SENTENCE = re.compile(rb"jlab-node: ([ -~]+)\r?\n")  # by which the endpoint says why not
 
 
 class Closed(Exception):  # noqa: N818
@@ -88,23 +90,27 @@ def _prove(connection: socket.socket, record: Record) -> None:
         raise Over(f"{record.node}:{record.ssh_port} belongs to another program now")
 
 
-def others(record: Record, *, silent: bool) -> Iterator[tuple[str, list[str], float]]:
+def others(
+    record: Record, directory: Path, *, silent: bool
+) -> Iterator[tuple[str, list[str], float]]:
     """Name, command and timeout of each further way; `silent`: the port did not even refuse.
 
     Then the node may be dead, or behind a firewall. Port 22 tells: a dead node is not waited for.
+    All of them run ~/.jlab/connect (in `directory`) on the node, which connects to the endpoint
+    there: nothing is run that lies on the node. Raises Closed where that is of another version.
     """
+    if (directory / "connect").read_text("utf-8", "replace") != home.connect_script():
+        raise Closed("~/.jlab/connect is of another version: type `jlab-node setup` there")
     scheduler = schedulers.TABLE[record.scheduler]
-    if not re.fullmatch(r"/[A-Za-z0-9._/-]+/sshd_config", record.sshd_config):
-        return  # some of these go through a shell
-    enter = str(PurePosixPath(record.sshd_config).with_name("enter"))
-    step = scheduler.step(record.job_id, record.node, ["sh", enter])
+    enter = ["bash", "~/.jlab/connect", shlex.quote(f"--inside={record.id}")]
+    step = scheduler.step(record.job_id, record.node, enter)
     if step:
         name = next(word for word in step if "=" not in word and word != "env")
         dead = silent and not _says_something(record.node)
         yield name, step, _STEP_TIMEOUT_DEAD if dead else _STEP_TIMEOUT
     options = ["-T", "-oBatchMode=yes", f"-oConnectTimeout={_SSH_CONNECT_TIMEOUT}"]
     options += ["-oClearAllForwardings=yes", "-oForwardX11=no", "-oForwardAgent=no"]
-    yield "ssh", ["ssh", *options, "--", record.node, "sh", enter], _SSH_TIMEOUT
+    yield "ssh", ["ssh", *options, "--", record.node, *enter], _SSH_TIMEOUT
 
 
 def _says_something(node: str) -> bool:
@@ -164,24 +170,25 @@ def _said(errors: IO[bytes]) -> str:
 def _banner(connection: socket.socket, *, timeout: float) -> bytes:
     """The line by which sshd begins; sites' scripts may print lines before it.
 
-    Raises EOFError where the command has ended, and OSError.
+    Raises EOFError where the command has ended, and OSError, also with a reason that is given.
     """
     deadline = time.monotonic() + timeout
     noise = 0
+    why = None
     while noise < _LONGEST_NOISE:
         line = endpoint.read_line(connection, timeout=deadline - time.monotonic())
         if line.startswith(b"SSH-"):
             return line
         if not line:
-            raise EOFError("it ended at once")
+            raise ConnectionError(why[1].decode()) if why else EOFError("it ended at once")
+        why = _SENTENCE.fullmatch(line)
         noise += len(line)
     raise ConnectionError("it printed too much")
 
 
 def _explain(code: int | None, said: str, otherwise: str) -> NoReturn:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    gone = any("/enter" in line and "No such file" in line for line in lines)
-    if code == UNAVAILABLE or gone:
+    if code == UNAVAILABLE:
         raise Over("its jlab-node has ended")
     raise Closed(lines[-1].rstrip(".") if lines else otherwise)
 

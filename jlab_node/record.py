@@ -36,6 +36,7 @@ _PATTERNS = {
     "sshd_config": _PATH,
     "nonce": r"[0-9a-f]{32}",
     "knock": r"[0-9a-f]{32}",
+    "socket_dir": r"/[A-Za-z0-9._/-]{1,107}",
     "port": _PORT,
     "scheme": r"https?",
     "base_url": r"/([A-Za-z0-9._~%-]+/)*",
@@ -74,6 +75,7 @@ class Record:
     sshd_config: str = ""  # path on the node
     nonce: str = ""  # by which the endpoint proves to be this session's
     knock: str = ""  # by which its owner answers; "": an older endpoint, which expects none
+    socket_dir: str = ""  # the user's directory on the node; "": /tmp/jlab-USER
     scheme: str = "http"  # how JupyterLab is spoken to
     base_url: str = "/"
     exposed: str = ""  # names that lead to other ports of the node, separated by commas

@@ -39,6 +39,7 @@ from .processes import Children
 from .record import Record, RecordError, render
 from .schedulers.job import Answer
 from .session_directory import SessionDirectory
+from .session_sshd import SessionSshd
 from .sessions import Publication
 from .user_directory import NEWEST, base_path
 from .version import VERSION
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from .home import Home
+    from .processes import Child
     from .roll import Roll
     from .schedulers.job import Status
 
@@ -113,9 +115,7 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
     _warn_of_others(directory)
     say(f'session "{draft.name}" on {draft.node} ({draft.scheduler} job {draft.job_id})')
     async with contextlib.AsyncExitStack() as stack:
-        place = stack.enter_context(
-            SessionDirectory(base_path(env, draft.user), draft.name, draft.id)
-        )
+        place = stack.enter_context(SessionDirectory(Path(draft.socket_dir), draft.name, draft.id))
         children = await stack.enter_async_context(Children(grace=GRACE))
         jupyterlab = start_up.start(
             command, options.arguments, env=env, token=draft.token, place=place, children=children
@@ -123,9 +123,7 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
         starting = await stack.enter_async_context(_meanwhile(jupyterlab))
         job_started, ends_at = jobs.times(draft)
         draft = _checked(replace(draft, job_started=job_started, ends_at=ends_at))
-        into_the_job = _sshd_command(
-            options, user=draft.user, env=env, directory=directory, place=place
-        )
+        into_the_job = _sshd(options, user=draft.user, env=env, directory=directory, place=place)
         record = await stack.enter_async_context(
             _endpoint(into_the_job, options.port_range, draft, place=place, children=children)
         )
@@ -171,6 +169,7 @@ def _draft(options: Options, env: Mapping[str, str]) -> Record:
         port=1,  # not known yet
         token=secrets.token_hex(32),
         user=home.user(),
+        socket_dir=str(base_path(env, home.user())),
         started=int(time.time()),
         job_started=job.job_started,
         ends_at=job.ends_at,
@@ -214,22 +213,19 @@ def _log_path() -> str:
     return ""
 
 
-def _sshd_command(
+def _sshd(
     options: Options, *, user: str, env: Mapping[str, str], directory: Home, place: SessionDirectory
-) -> list[str] | None:
-    """What serves one ssh connection into this session; None, and said, where nothing can."""
+) -> SessionSshd | None:
+    """What serves ssh connections into this session; None, and said, where nothing can."""
     path = sshd.find(options.sshd)
     if path is None:
         say("no sshd here, so no `ssh` into this session: install OpenSSH's server, or use --sshd")
         return None
-    keys = sshd.trusted_keys(directory.path.with_name(".ssh"))
-    command = sshd.command(path, place.sshd_config)
     has_terminals = terminals.can_be_given()
-    text = sshd.config(directory, user=user, env=env, user_keys=keys, terminals=has_terminals)
-    place.write(place.sshd_config, text)
-    place.write(place.enter, sshd.enter(command, owner=os.getpid()))
     try:
-        sshd.check(path, place.sshd_config)
+        served = SessionSshd(
+            path, directory, user=user, env=env, log=place.sshd_log, terminals=has_terminals
+        )
     except JlabError as error:
         if options.sshd is not None:
             raise
@@ -237,26 +233,29 @@ def _sshd_command(
         return None
     if not has_terminals:
         say(terminals.NONE_HERE)
-    return command
+    return served
 
 
 @contextlib.asynccontextmanager
 async def _endpoint(
-    command: list[str] | None,
+    into_the_job: SessionSshd | None,
     ports: range | None,
     draft: Record,
     *,
     place: SessionDirectory,
     children: Children,
 ) -> AsyncIterator[Record]:
-    """Accept ssh connections, if there is a command for them; the record says where."""
-    if command is None:
+    """Accept ssh connections, if there is an sshd for them; the record says where."""
+    if into_the_job is None:
         yield draft
         return
+
+    async def start(connection: int) -> Child:
+        place.tend()
+        return await into_the_job.start(connection, children)
+
     nonce, knock = secrets.token_hex(16), secrets.token_hex(16)
-    door = endpoint.Endpoint(
-        nonce=nonce, secret=knock, command=command, children=children, before=place.tend
-    )
+    door = endpoint.Endpoint(nonce=nonce, secret=knock, start=start)
     with endpoint.listen(ports, loopback=draft.scheduler == "local") as listener:
         serving = asyncio.ensure_future(door.serve(listener))
         try:
@@ -265,7 +264,6 @@ async def _endpoint(
                 nonce=nonce,
                 knock=knock,
                 ssh_port=listener.getsockname()[1],
-                sshd_config=str(place.sshd_config),
             )
         finally:
             serving.cancel()

@@ -1,6 +1,6 @@
 """One session's directory on the node, in the user's.
 
-    /tmp/jlab-alice/s-x7k2m9qa/      sshd_config, etc/, rt/ of its JupyterLab
+    /tmp/jlab-alice/s-x7k2m9qa/      sshd.log; etc/, rt/ of its JupyterLab
         direct, gpu.sock -> direct   its JupyterLab, whoever asks
         lab.sock                     the JupyterLab of the session that asks
         control                      where `jlab-node expose` asks for
@@ -102,13 +102,8 @@ class SessionDirectory:
         return self.path / session_lookup.STARTING
 
     @property
-    def sshd_config(self) -> Path:
-        return self.path / "sshd_config"
-
-    @property
-    def enter(self) -> Path:
-        """The script by which a step in the job gets in; its place is known from sshd_config's."""
-        return self.path / session_lookup.ENTER
+    def sshd_log(self) -> Path:
+        return self.path / "sshd.log"
 
     @property
     def control(self) -> Path:

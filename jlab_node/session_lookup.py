@@ -14,7 +14,6 @@ from .user_directory import NEWEST
 
 STARTING = "starting"  # the file that holds the id of a session until that is ready
 CONTROL = "control"  # the socket on which a session takes requests
-ENTER = "enter"
 
 
 def session_of(pid: int, base: Path) -> Path | None:
@@ -31,14 +30,12 @@ def session_above(pid: int, base: Path) -> Path | None:
     """The session that started the process `pid`, or the nearest process above it that has one."""
     sessions = leftovers.directories(base)
     marks = {leftovers.owner(path): path for path in sessions}
-    marks.update({str(path / ENTER): path for path in sessions})
     with contextlib.suppress(psutil.Error, OSError):
         process = psutil.Process(pid)
         for each in (process, *process.parents()):
-            # The second as in: sh /tmp/jlab-alice/s-x7k2m9qa/enter
-            for mark in (process_identity.identity(each.pid), *each.cmdline()[1:2]):
-                if mark in marks:
-                    return marks[mark]
+            mark = process_identity.identity(each.pid)
+            if mark in marks:
+                return marks[mark]
     return None
 
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import files
-from .errors import UNAVAILABLE, JlabError
+from .errors import JlabError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from .home import Home
+    from collections.abc import Mapping
 
 LOGIN_GRACE = 60  # seconds to show a key
 
@@ -32,7 +28,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNWRITABLE = re.compile(r'[\x00-\x1f\x7f"\\]')
 
 _CONFIG = """\
-# Written by jlab-node for one session; started as `sshd -i -f` by its listener.
 HostKey {host_key}
 AuthorizedKeysFile {authorized_keys}
 AuthenticationMethods publickey
@@ -41,8 +36,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM no
 {allow_users}PermitRootLogin prohibit-password
-# jlab-node has made sure that ~/.jlab is closed to others. sshd would also want every directory
-# above it closed, and sites have group-writable homes.
+# The keys are what jlab-node has read, after it had looked whose the files are.
 StrictModes no
 PidFile none
 PrintMotd no
@@ -83,21 +77,20 @@ def set_env(env: Mapping[str, str]) -> str:
 
 
 def config(
-    home: Home,
+    host_key: Path,
+    authorized_keys: Path,
     *,
     user: str,
-    user_keys: Path | None,
     env: Mapping[str, str],
     terminals: bool = True,
 ) -> str:
-    """Text of the configuration; `user_keys` is the user's own authorized_keys, if trusted.
+    """Text of the configuration, with the paths of the host key and of the keys that may enter.
 
     Without `terminals` who asks for one has a shell without, where sshd itself would hang up.
     """
-    keys = [home.authorized_keys, *([user_keys] if user_keys else [])]
     return _CONFIG.format(
-        host_key=_quoted(home.host_key),
-        authorized_keys=" ".join(_quoted(path, tokens=True) for path in keys),
+        host_key=_quoted(host_key),
+        authorized_keys=_quoted(authorized_keys, tokens=True),
         # Elsewhere "@" means a host; and whoever we are, sshd can let nobody else in.
         allow_users="" if "@" in user else f"AllowUsers {user}\n",
         login_grace=LOGIN_GRACE,
@@ -113,30 +106,9 @@ def _quoted(path: Path, *, tokens: bool = False) -> str:
     return '"{}"'.format(text.replace("%", "%%") if tokens else text)
 
 
-def trusted_keys(directory: Path) -> Path | None:
-    """The user's ~/.ssh/authorized_keys, unless others can write it."""
-    path = directory / "authorized_keys"
-    ours = all(files.only_ours_to_write(each) for each in (directory, path))
-    return path if ours else None
-
-
 def command(sshd: str, config_path: Path) -> list[str]:
-    """Serve one connection on stdin and stdout; sshd's own log goes beside the configuration."""
-    return [sshd, "-i", "-f", str(config_path), "-E", str(config_path.with_name("sshd.log"))]
-
-
-def enter(command: Sequence[str], *, owner: int) -> str:
-    """A script for `sh` that serves one connection, wherever a step or an ssh starts it.
-
-    Exit code 69 tells that the session is over: its sshd would still let people in. The shell stays
-    above its sshd, so that the relay knows which session that belongs to.
-    """
-    return (
-        "# Written by jlab-node for one session: ssh on stdin and stdout.\n"
-        f"kill -0 {owner} 2>/dev/null || exit {UNAVAILABLE}\n"
-        f"{shlex.join(command)}\n"
-        "exit $?\n"
-    )
+    """Serve one connection on stdin and stdout; what sshd logs goes to stderr."""
+    return [sshd, "-i", "-e", "-f", str(config_path)]
 
 
 def check(sshd: str, config_path: Path) -> None:

@@ -102,7 +102,9 @@ def _public(record: Record) -> dict[str, Any]:
         "version",
     )
     exposed = record.exposed.split(",") if record.exposed else []
-    return {**{key: getattr(record, key) for key in keys}, "exposed": exposed}
+    sockets = record.socket_dir or str(user_directory.base_path({}, record.user or home.user()))
+    known = {key: getattr(record, key) for key in keys}
+    return {**known, "exposed": exposed, "socket_dir": sockets}
 
 
 @click.command()

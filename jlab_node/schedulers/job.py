@@ -119,7 +119,7 @@ class Scheduler(Protocol):
         """What one of `one` printed; None: it cannot tell."""
 
     def step(self, job_id: str, node: str, command: list[str]) -> list[str]:
-        """Runs `command` (plain words) on a node of the job; [] where the scheduler cannot."""
+        """Runs `command` (as typed to a shell) on a node of the job; [] where nothing can."""
 
     def cancel(self, job_id: str) -> list[str]:
         """Ends a job."""

@@ -163,8 +163,9 @@ def _time(printed: str) -> int | None:
 def step(job_id: str, node: str, command: list[str]) -> list[str]:
     # Without --unbuffered the ssh traffic stalls; without --chdir a home that the node lacks warns.
     # --mem=0: before 22.05 --overlap shares no memory, and the step that runs may have all of it.
+    in_a_shell = ["sh", "-c", f"exec {' '.join(command)}"]
     options = ["--overlap", "--mem=0", "--unbuffered", "--quiet", "--ntasks=1", "--input=all"]
-    return ["srun", *options, "--chdir=/", f"--jobid={job_id}", f"--nodelist={node}", *command]
+    return ["srun", *options, "--chdir=/", f"--jobid={job_id}", f"--nodelist={node}", *in_a_shell]
 
 
 def cancel(job_id: str) -> list[str]:

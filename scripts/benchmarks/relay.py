@@ -52,12 +52,11 @@ def _get(
 def _forwards(site: Site) -> Iterator[str]:
     """Both ways to JupyterLab, through one connection to the job; its token."""
     record = site.records()["lab"].read_text()
-    port, token, config = (
+    port, token, sockets = (
         re.search(rf"^{key}=(.*)$", record, re.MULTILINE)[1]  # type: ignore[index]
-        for key in ("port", "token", "sshd_config")
+        for key in ("port", "token", "socket_dir")
     )
-    socket = config.rsplit("/", 2)[0] + "/lab.sock"
-    forwards = [f"-L{_BY_SOCKET}:{socket}", f"-L{_BY_PORT}:127.0.0.1:{port}"]
+    forwards = [f"-L{_BY_SOCKET}:{sockets}/lab.sock", f"-L{_BY_PORT}:127.0.0.1:{port}"]
     command = site.laptop(*site.ssh("-N", "-oExitOnForwardFailure=yes", *forwards, "jlab+near"))
     test = f"exec 3<>/dev/tcp/127.0.0.1/{_BY_PORT}"
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:

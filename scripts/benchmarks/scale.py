@@ -121,9 +121,10 @@ def connections(site: Site, effort: Effort) -> Iterator[Row]:
 
 def _cost(site: Site) -> list[float]:
     """MB of what serves connections: on the node, on the login node."""
-    config = re.search(r"^sshd_config=(.*)$", site.records()["lab"].read_text(), re.MULTILINE)
-    assert config
-    owner = int(site.run(site.node("cat", str(Path(config[1]).with_name("owner")))))
-    on_node = site.ask(site.node, "below", pid=owner)
+    sockets = re.search(r"^socket_dir=(.*)$", site.records()["lab"].read_text(), re.MULTILINE)
+    assert sockets
+    mark = 'readlink "$(dirname "$(readlink -f "$1")")/owner"'
+    owner = site.run(site.node("sh", "-c", mark, "sh", f"{sockets[1]}/lab.sock"))
+    on_node = site.ask(site.node, "below", pid=int(owner.split(":")[1]))
     on_login = site.ask(site.login_root, "below", pid=site.login_sshd)
     return [on_node["MB"], on_login["MB"]]

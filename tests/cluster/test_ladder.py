@@ -192,7 +192,7 @@ def theirs(host: Host, person: Person) -> set[str]:
         line
         for line in printed
         if (line.startswith(f"{person.user} ") and " sshd: " not in line)
-        or f"/jlab-{person.user}/" in line  # oarsh and its ssh are the user oar's
+        or "--inside=" in line  # oarsh and its ssh are the user oar's
     }
 
 
@@ -205,8 +205,7 @@ def test_the_job_ends_under_a_connection(walled: Person) -> None:
     connected = walled.start("ssh", walled.target("short"), "echo here; exec sleep 1000")
     assert connected.stdout is not None
     assert connected.stdout.readline() == "here\n"
-    enter = f"/jlab-{walled.user}/"
-    assert any(enter in line for line in theirs(hosts[0], walled) - before[0]), "it is a step"
+    assert any("--inside=" in line for line in theirs(hosts[0], walled) - before[0]), "it is a step"
     began = time.monotonic()
     walled.cancel(job)
     assert connected.wait(timeout=60) == 255

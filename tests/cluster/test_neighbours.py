@@ -296,12 +296,13 @@ def test_private_files_are_closed(
     person: Person, neighbour: Person, record: dict[str, str]
 ) -> None:
     node = person.cluster.host(record["node"])
-    directory = record["sshd_config"].rpartition("/")[0]
+    link = f"{record['socket_dir']}/lab.sock"
+    directory = node.run(["readlink", "-f", link], person.user).stdout.rpartition("/")[0]
     private = [
         *("/home/u2/.jlab", "/home/u2/.jlab/host_key", "/home/u2/.jlab/authorized_keys"),
         f"/home/u2/.jlab/sessions/{person.site.scheduler}-{record['job_id']}-lab",
         *("/tmp/jlab-u2", "/tmp/jlab-u2/lab.sock", directory),
-        *(f"{directory}/{name}" for name in ("sshd_config", "enter", "rt", "direct", "alive")),
+        *(f"{directory}/{name}" for name in ("sshd.log", "rt", "direct", "alive")),
     ]
     for path in private:
         assert node.run(["test", "-e", path], person.user).returncode == 0, path

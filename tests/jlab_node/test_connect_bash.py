@@ -478,6 +478,31 @@ def test_it_says_where_it_goes(
     assert connect.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("socket_dir", "words", "is_there"),
+    [
+        pytest.param("", [], True, id="an older session"),
+        pytest.param("/tmp/jlab-alice", [], True, id="an older block"),
+        pytest.param("/scratch/jlab-alice", [], False, id="an older block, elsewhere"),
+        pytest.param("/tmp/jlab-alice", ["--sockets=/tmp/jlab-alice"], True, id="the usual"),
+        pytest.param("/scratch/x", ["--sockets=/scratch/x"], True, id="another"),
+        pytest.param("/scratch/x", ["--sockets=/tmp/jlab-alice"], False, id="not this one"),
+        pytest.param("", ["--sockets=/scratch/x"], True, id="an older session, elsewhere"),
+    ],
+)
+def test_it_names_no_address_that_leads_elsewhere(
+    connect: Connect, session: Record, socket_dir: str, words: list[str], *, is_there: bool
+) -> None:
+    """Where on the node the laptop's port leads, nobody of ours may listen."""
+    connect.publish(replace(session, user="alice", socket_dir=socket_dir))
+    for port in ("--port=8888", "--taken=8888"):
+        assert connect.said("--columns=80", port, *words) == "hello"
+        assert ("127.0.0.1:8888" in connect.stderr) is is_there
+        assert ("type jlab-proxy setup ALIAS" in connect.stderr) is not is_there
+    assert connect.said("--columns=80", *words) == "hello"
+    assert connect.stderr == "jlab-node: session lab on localhost, slurm job 12\n"
+
+
 @pytest.mark.parametrize("columns", [[], ["--columns=80"]], ids=["program", "person"])
 def test_a_way_that_python_has_found(
     connect: Connect, session: Record, endpoint: Endpoint, columns: list[str]

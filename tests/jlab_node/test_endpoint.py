@@ -32,8 +32,10 @@ from jlab_node.processes import Children
 
 async def serve():
     async with Children(grace=0.1) as children:
-        door = Endpoint(nonce="{NONCE}", secret="{SECRET}", command=["cat"], children=children,
-                        before=lambda: None)
+        async def start(connection):
+            return children.start(["cat"], stdin=connection, stdout=connection)
+
+        door = Endpoint(nonce="{NONCE}", secret="{SECRET}", start=start)
         listener = listen(None, loopback=True)
         serving = asyncio.ensure_future(door.serve(listener))
         print(listener.getsockname()[1], flush=True)

@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from jlab_node import ladder, sshd
+from jlab_node import home, ladder, sessions
 from jlab_node.record import Record
 
 if TYPE_CHECKING:
@@ -32,12 +33,20 @@ RECORD = Record(
     scheduler="slurm",
     job_id="12",
     ssh_port=40123,
-    sshd_config="/tmp/jlab-u1/x7k2m9qa/sshd_config",
     nonce=NONCE,
 )
 NAP = f"sleep 60.{os.getpid()}"  # no other process takes the same
 BANNER = b"SSH-2.0-OpenSSH_9.2\r\n"
 GREET = "printf 'SSH-2.0-OpenSSH_9.2\\r\\n'"
+
+
+@pytest.fixture
+def jlab(tmp_path: Path) -> Path:
+    """A ~/.jlab."""
+    made = tmp_path / "home" / ".jlab"
+    (made / "sessions").mkdir(parents=True)
+    (made / "connect").write_text(home.connect_script(), encoding="utf-8")
+    return made
 
 
 @pytest.fixture
@@ -195,9 +204,10 @@ def test_tcp_to_a_name_that_is_none() -> None:
     assert str(caught.value)
 
 
+ENTER = ["bash", "~/.jlab/connect", "--inside=slurm-12-lab"]
 SSH = [
     *["ssh", "-T", "-oBatchMode=yes", "-oConnectTimeout=1", "-oClearAllForwardings=yes"],
-    *["-oForwardX11=no", "-oForwardAgent=no", "--", "n1", "sh", "/tmp/jlab-u1/x7k2m9qa/enter"],
+    *["-oForwardX11=no", "-oForwardAgent=no", "--", "n1", *ENTER],
 ]
 
 
@@ -208,14 +218,14 @@ SSH = [
         pytest.param("oar", "oarsh", ["env", "OAR_JOB_ID=12", "oarsh", "n1"], id="oar"),
     ],
 )
-def test_others(scheduler: str, name: str, begin: list[str]) -> None:
+def test_others(jlab: Path, scheduler: str, name: str, begin: list[str]) -> None:
     record = replace(RECORD, scheduler=scheduler)
-    step, ssh = ladder.others(record, silent=False)
+    step, ssh = ladder.others(record, jlab, silent=False)
     assert step[0] == name
     assert step[1][: len(begin)] == begin
-    assert step[1][-2:] == ["sh", "/tmp/jlab-u1/x7k2m9qa/enter"]
-    assert ssh[:2] == ("ssh", SSH)
-    hasty, _ = ladder.others(record, silent=True)
+    assert " ".join(step[1]).endswith(f"bash ~/.jlab/connect --inside={record.id}")
+    assert ssh[:2] == ("ssh", [*SSH[:-1], f"--inside={record.id}"])
+    hasty, _ = ladder.others(record, jlab, silent=True)
     assert hasty[:2] == step[:2]
     assert hasty[2] < step[2], "its node may be dead"
 
@@ -229,44 +239,42 @@ def test_others(scheduler: str, name: str, begin: list[str]) -> None:
         pytest.param("a" * 64, False, id="no name at all"),
     ],
 )
-def test_a_silent_port_on_a_node_that_lives(node: str, *, says: bool) -> None:
+def test_a_silent_port_on_a_node_that_lives(jlab: Path, node: str, *, says: bool) -> None:
     """Then it is a firewall, and the step may take its time."""
     record = replace(RECORD, node=node)
-    (_, _, patient), _ = ladder.others(record, silent=False)
-    (_, _, timeout), _ = ladder.others(record, silent=True)
+    (_, _, patient), _ = ladder.others(record, jlab, silent=False)
+    (_, _, timeout), _ = ladder.others(record, jlab, silent=True)
     assert (timeout == patient) is says
     assert timeout <= patient
 
 
 @pytest.mark.parametrize("scheduler", ["pbs", "sge", "lsf"])
-def test_others_always_ends_with_ssh(scheduler: str) -> None:
-    *steps, ssh = ladder.others(replace(RECORD, scheduler=scheduler), silent=False)
-    assert ssh[:2] == ("ssh", SSH)
+def test_others_always_ends_with_ssh(jlab: Path, scheduler: str) -> None:
+    *steps, ssh = ladder.others(replace(RECORD, scheduler=scheduler), jlab, silent=False)
+    assert ssh[:2] == ("ssh", [*SSH[:-1], f"--inside={scheduler}-12-lab"])
     for name, command, _ in steps:
         assert name in command
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param("", id="none"),
-        pytest.param("/tmp/x y/sshd_config", id="a space"),
-        pytest.param("/tmp/$(reboot)/sshd_config", id="a command"),
-        pytest.param("/tmp/`x`/sshd_config", id="another command"),
-        pytest.param("/tmp/a;b/sshd_config", id="a semicolon"),
-        pytest.param("/tmp/a'b/sshd_config", id="a quote"),
-        pytest.param("/tmp/é/sshd_config", id="a letter"),
-        pytest.param("/tmp/x/sshd_config\n", id="a newline behind"),
-        pytest.param("tmp/x/sshd_config", id="relative"),
-        pytest.param("/tmp/x/config", id="another name"),
-        pytest.param("/sshd_config", id="the root"),
-        pytest.param("-oProxyCommand=x/sshd_config", id="an option"),
-    ],
-)
-@pytest.mark.parametrize("scheduler", ["slurm", "oar"])
-def test_others_takes_no_path_that_a_shell_would(scheduler: str, path: str) -> None:
-    record = replace(RECORD, scheduler=scheduler, sshd_config=path)
-    assert list(ladder.others(record, silent=False)) == []
+def test_a_shell_takes_the_words_as_they_are(jlab: Path) -> None:
+    """Also the number of a job that is one of an array."""
+    ((_, ssh, _),) = ladder.others(
+        replace(RECORD, scheduler="pbs", job_id="12[3].s"), jlab, silent=False
+    )
+    done = subprocess.run(
+        ["sh", "-c", f"printf '%s|' {' '.join(ssh[-2:])}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith("/.jlab/connect|--inside=pbs-12[3].s-lab|")
+
+
+@pytest.mark.parametrize("text", ["# older\n", ""])
+def test_others_need_the_script_of_this_version(jlab: Path, text: str) -> None:
+    (jlab / "connect").write_text(text)
+    with pytest.raises(ladder.Closed, match=r"is of another version: type `jlab-node setup`"):
+        list(ladder.others(RECORD, jlab, silent=False))
 
 
 @pytest.fixture
@@ -394,15 +402,6 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     [
         pytest.param("exit 69", id="its script says so"),
         pytest.param("echo 'srun: error: n1: exit code 69' >&2; exit 69", id="and srun repeats it"),
-        pytest.param("sh /tmp/no/such/enter", id="its directory is gone"),
-        pytest.param(
-            "echo 'bash: /tmp/jlab-u1/x7/enter: No such file or directory' >&2; exit 127", id="bash"
-        ),
-        pytest.param(
-            "echo 'sh: 0: cannot open /tmp/x/enter: No such file' >&2\n"
-            "echo 'srun: error: n1: task 0: Exited with exit code 2' >&2; exit 2",
-            id="and another line",
-        ),
     ],
 )
 def test_a_session_that_is_over(command: str) -> None:
@@ -415,8 +414,7 @@ def test_a_session_that_is_over(command: str) -> None:
     [
         pytest.param("sh: oarsh: No such file or directory", id="another file"),
         pytest.param("datacenter: oarsh: No such file or directory", id="part of a word"),
-        pytest.param("/tmp/x/enter: Permission denied", id="another reason"),
-        pytest.param("enter your password", id="a question"),
+        pytest.param("bash: /home/u1/.jlab/connect: No such file or directory", id="no home"),
     ],
 )
 def test_what_only_looks_like_it(said: str) -> None:
@@ -470,29 +468,51 @@ def test_what_outlives_its_command_is_ended_too() -> None:
 
 @still_running
 @pytest.mark.parametrize("scheduler", ["slurm", "oar", "pbs"])
-def test_every_way_ends_at_the_same_script(
+def test_every_way_ends_at_the_sessions_endpoint(
     through: Callable[..., ladder.Way],
     program: Callable[[str, str], Path],
-    tmp_path: Path,
+    server: Callable[[bytes | None], Record],
+    *,
+    jlab: Path,
+    monkeypatch: pytest.MonkeyPatch,
     scheduler: str,
 ) -> None:
     """These commands lead to this machine."""
-    for name in ("srun", "oarsh", "ssh"):
-        program(name, f'while [ "$1" != sh ]; do shift; done; echo {name}; "$@"')
-    program("pbs_tmrsh", 'shift; echo pbs_tmrsh; exec "$@"')
-    enter = tmp_path / "enter"
-    record = replace(RECORD, scheduler=scheduler, sshd_config=str(tmp_path / "sshd_config"))
-    ways = list(ladder.others(record, silent=False))
+    monkeypatch.setenv("HOME", str(jlab.parent))
+    for name in ("oarsh", "ssh"):
+        program(name, f'while [ "$1" != bash ]; do shift; done; echo {name}; eval "$*"')
+    program("srun", 'while [ "$1" != sh ]; do shift; done; echo srun; "$@"')
+    record = replace(server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER), scheduler=scheduler)
+    path = sessions.publish(jlab / "sessions", record).path
+    ways = list(ladder.others(record, jlab, silent=False))
     assert ways[-1][0] == "ssh"
+
+    def fails(way: type[Exception], match: str) -> None:
+        for _, command, timeout in ways:
+            with pytest.raises(way, match=match):
+                through(command, timeout=timeout)
+
     for _, command, timeout in ways:
-        enter.write_text(sshd.enter(["printf", "SSH-2.0-x\\n"], owner=os.getpid()))
-        assert through(command, timeout=timeout).first_line == b"SSH-2.0-x\n"
-        enter.write_text("exit 69\n")
-        with pytest.raises(ladder.Over):
-            through(command, timeout=timeout)
-        enter.unlink()
-        with pytest.raises(ladder.Over):
-            through(command, timeout=timeout)
+        assert through(command, timeout=timeout).first_line.rstrip() == BANNER.rstrip()
+    another = server(b"jlab " + b"1f" * 16 + b"\r\n" + BANNER)
+    sessions.publish(jlab / "sessions", replace(record, ssh_port=another.ssh_port))
+    fails(ladder.Over, "its jlab-node has ended")
+    sessions.publish(jlab / "sessions", replace(record, ssh_port=1))
+    fails(ladder.Over, "its jlab-node has ended")
+    reason = b"jlab-node: /tmp/jlab-u1 belongs to user eve\r\n"
+    refusing = server(b"jlab " + NONCE.encode() + b"\r\n" + reason)
+    sessions.publish(jlab / "sessions", replace(record, ssh_port=refusing.ssh_port))
+    fails(ladder.Closed, "^/tmp/jlab-u1 belongs to user eve$")
+    path.unlink()
+    fails(ladder.Closed, "^the session's record cannot be read on")
+
+
+def test_tcp_to_one_that_says_why_not(server: Callable[[bytes | None], Record]) -> None:
+    greeting = b"jlab " + NONCE.encode() + b"\r\n"
+    with pytest.raises(ladder.Closed, match=r"^no, since$"):
+        ladder.tcp(server(greeting + b"jlab-node: no, since\r\n"))
+    with pytest.raises(ladder.Closed, match=r"^it hangs up at once$"):
+        ladder.tcp(server(greeting + b"jlab-node: \x1b[2J\r\n"))
 
 
 def sleeping() -> list[int]:

@@ -25,6 +25,7 @@ FULL = Record(
     cluster="gricad",
     ssh_port=40123,
     sshd_config="/tmp/jlab-alice/x7k2m9qa/sshd_config",
+    socket_dir="/tmp/jlab-alice",
     nonce=NONCE,
     knock="1e" * 16,
     scheme="https",
@@ -40,7 +41,7 @@ FULL = Record(
 )
 
 # Before these keys there were.
-KNOCK = replace(FULL, id_suffix="", process="", job_started=None)
+KNOCK = replace(FULL, id_suffix="", process="", job_started=None, socket_dir="")
 
 # Values that no key may have: they reach a command line, a file name or a screen.
 NEVER = {
@@ -67,6 +68,7 @@ BAD = {
     "cluster": ["_c", "a b", "a/b", "é", "a" * 65],
     "node": ["-n1", ".n1", "n1.", "n1:22", "[::1]", "n 1", "n_1/", "alice@n1", "é", "n" * 255],
     "ssh_port": ["0", "022", "65536", "99999", "100000", "-1", "+22", "22 ", "0x16", "2_2", "٢٢"],
+    "socket_dir": ["tmp/x", "~/x", "/a b", "/a:b", "/$(id)", "/é", "/" + "a" * 108],
     "sshd_config": ["tmp/x", "~/x", "/a\tb", "/a\x9bb", "/a\x85b", "/" + "a" * 1024],
     "nonce": ["0f" * 15, "0f" * 17, "0F" * 16, "0g" * 16, NONCE + " "],
     "knock": ["1e" * 15, "1e" * 17, "1E" * 16, "1g" * 16, "1e" * 16 + " "],
@@ -120,7 +122,8 @@ def test_every_key_of_a_full_record_is_written() -> None:
         ("format-1-minimal", MINIMAL),
         ("format-1-exposed", replace(KNOCK, knock="")),
         ("format-1-knock", KNOCK),
-        ("format-1-process", FULL),
+        ("format-1-process", replace(FULL, socket_dir="")),
+        ("format-1-socket-dir", replace(KNOCK, sshd_config="", socket_dir="/tmp/jlab-alice")),
     ],
 )
 def test_released_sample(sample: str, expected: Record) -> None:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node import files, home, sshd
-from jlab_node.errors import UNAVAILABLE, JlabError
+from jlab_node.errors import JlabError
 from jlab_node.home import Home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 SSHD = sshd.find(None) or ""
@@ -60,6 +59,18 @@ def written(directory: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     sshd.check(SSHD, path)
     return path
+
+
+def config(
+    made: Home,
+    user: str = "alice",
+    env: dict[str, str] | None = None,
+    *,
+    terminals: bool = True,
+) -> str:
+    return sshd.config(
+        made.host_key, made.authorized_keys, user=user, env=env or {}, terminals=terminals
+    )
 
 
 def as_read(path: Path) -> list[str]:
@@ -147,7 +158,7 @@ def test_real_sshd_reads_every_value_as_it_is(
 ) -> None:
     made = prepared(tmp_path / "home", monkeypatch)
     env = {f"V{number}": value for number, value in enumerate([*KEPT.values(), *LEFT_OUT.values()])}
-    text = sshd.config(made, user="alice", user_keys=None, env=env)
+    text = config(made, env=env)
     read = as_read(written(tmp_path, text))
     assert sorted(line for line in read if line.startswith("setenv ")) == sorted(
         f"setenv V{number}={value}" for number, value in enumerate(KEPT.values())
@@ -160,7 +171,7 @@ def test_config_without_terminals_gives_none(
 ) -> None:
     made = prepared(tmp_path / "home", monkeypatch)
     for terminals in (True, False):
-        text = sshd.config(made, user="alice", user_keys=None, env={}, terminals=terminals)
+        text = config(made, terminals=terminals)
         assert f"permittty {'yes' if terminals else 'no'}" in as_read(written(tmp_path, text))
 
 
@@ -172,12 +183,10 @@ def test_real_sshd_finds_its_files_in_odd_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     made = prepared(tmp_path / name, monkeypatch)
-    keys = tmp_path / name / "authorized_keys"
-    path = written(tmp_path, sshd.config(made, user="alice", user_keys=keys, env={}))
-    read = as_read(path)
+    read = as_read(written(tmp_path, config(made)))
     assert f"hostkey {made.host_key}" in read
-    twice = [str(each).replace("%", "%%") for each in (made.authorized_keys, keys)]
-    assert f"authorizedkeysfile {' '.join(twice)}" in read
+    twice = str(made.authorized_keys).replace("%", "%%")
+    assert f"authorizedkeysfile {twice}" in read
 
 
 @with_sshd
@@ -185,7 +194,7 @@ def test_real_sshd_lets_in_one_user_with_a_key_and_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = prepared(tmp_path / "home", monkeypatch)
-    text = sshd.config(made, user="alice", user_keys=None, env={"A": "1"})
+    text = config(made, env={"A": "1"})
     read = as_read(written(tmp_path, text))
     for line in (
         "allowusers alice",
@@ -208,7 +217,7 @@ def test_user_whose_name_sshd_would_take_for_a_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = prepared(tmp_path / "home", monkeypatch)
-    text = sshd.config(made, user="alice@ad.example", user_keys=None, env={})
+    text = config(made, user="alice@ad.example")
     read = as_read(written(tmp_path, text))
     assert not [line for line in read if line.startswith("allowusers")]
 
@@ -216,36 +225,7 @@ def test_user_whose_name_sshd_would_take_for_a_host(
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb"], ids=repr)
 def test_path_that_sshd_cannot_take_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(JlabError, match=r"sshd cannot take the path .* quote or control character"):
-        sshd.config(Home(tmp_path / name), user="alice", user_keys=None, env={})
-
-
-@pytest.mark.parametrize(
-    ("directory_mode", "file_mode", "trusted"),
-    [
-        (0o700, 0o600, True),
-        (0o755, 0o644, True),
-        (0o770, 0o600, False),
-        (0o702, 0o600, False),
-        (0o700, 0o660, False),
-        (0o700, 0o602, False),
-        (0o700, None, False),
-    ],
-    ids=lambda value: oct(value) if type(value) is int else str(value),
-)
-def test_trusted_keys(
-    tmp_path: Path, directory_mode: int, file_mode: int | None, *, trusted: bool
-) -> None:
-    directory = tmp_path / ".ssh"
-    directory.mkdir()
-    if file_mode is not None:
-        (directory / "authorized_keys").touch()
-        (directory / "authorized_keys").chmod(file_mode)
-    directory.chmod(directory_mode)
-    assert sshd.trusted_keys(directory) == (directory / "authorized_keys" if trusted else None)
-
-
-def test_keys_of_a_user_without_a_directory_for_them(tmp_path: Path) -> None:
-    assert sshd.trusted_keys(tmp_path / ".ssh") is None
+        config(Home(tmp_path / name))
 
 
 def sshd_in(directory: Path, name: str = "sshd") -> Path:
@@ -287,75 +267,9 @@ def test_find_what_is_no_program(path: str) -> None:
         sshd.find(path)
 
 
-def entering(
-    place: Path, command: list[str], *, owner: int, said: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """Enter a session as a step in its job or an ssh does."""
-    path = place / "enter"
-    path.write_text(sshd.enter(command, owner=owner))
-    return subprocess.run(
-        ["sh", str(path)], input=said, capture_output=True, text=True, check=False
-    )
-
-
-@pytest.fixture
-def owner() -> Iterator[subprocess.Popen[bytes]]:
-    """A session's `jlab-node run`, as far as anybody asks."""
-    with subprocess.Popen(["sleep", "60"]) as process:
-        yield process
-        process.kill()
-
-
-def test_enter_starts_the_command(tmp_path: Path, owner: subprocess.Popen[bytes]) -> None:
-    script = "read line; echo got $line; echo to stderr >&2; exit 7"
-    done = entering(tmp_path, ["sh", "-c", script], owner=owner.pid, said="a line\n")
-    assert (done.returncode, done.stdout, done.stderr) == (7, "got a line\n", "to stderr\n")
-
-
-def test_enter_quotes(tmp_path: Path, owner: subprocess.Popen[bytes]) -> None:
-    words = ["a b", "it's", "$HOME", "`x`", '"', "\\", "*", ""]
-    done = entering(tmp_path, ["printf", "<%s>\n", *words], owner=owner.pid)
-    assert done.stdout.splitlines() == [f"<{word}>" for word in words]
-
-
-def test_enter_leaves_a_shell_above_its_sshd(
-    tmp_path: Path, owner: subprocess.Popen[bytes]
-) -> None:
-    """Its command line tells which session the sshd belongs to."""
-    done = entering(tmp_path, ["sh", "-c", "tr '\\0' ' ' </proc/$PPID/cmdline"], owner=owner.pid)
-    assert done.stdout == f"sh {tmp_path / 'enter'} "
-
-
-def test_enter_when_the_session_is_over(tmp_path: Path, owner: subprocess.Popen[bytes]) -> None:
-    """Its sshd would still let people in."""
-    owner.kill()
-    owner.wait()
-    command = ["sh", "-c", f"echo entered >{tmp_path / 'entered'}"]
-    done = entering(tmp_path, command, owner=owner.pid, said="SSH-2.0-x\n")
-    assert (done.returncode, done.stdout, done.stderr) == (UNAVAILABLE, "", "")
-    assert not (tmp_path / "entered").exists()
-
-
-@with_sshd
-def test_enter_starts_a_real_sshd(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: subprocess.Popen[bytes]
-) -> None:
-    directory = prepared(tmp_path / "al ice's", monkeypatch)
-    path = written(tmp_path, sshd.config(directory, user="alice", user_keys=None, env={}))
-    done = entering(tmp_path, sshd.command(SSHD, path), owner=owner.pid, said="nonsense\n")
-    assert done.stdout.startswith("SSH-2.0-")
-    assert done.returncode != 0
-
-
 def test_command(tmp_path: Path) -> None:
-    assert sshd.command("/usr/sbin/sshd", tmp_path / "sshd_config") == [
-        "/usr/sbin/sshd",
-        "-i",
-        "-f",
-        str(tmp_path / "sshd_config"),
-        "-E",
-        str(tmp_path / "sshd.log"),
-    ]
+    path = tmp_path / "sshd_config"
+    assert sshd.command("/usr/sbin/sshd", path) == ["/usr/sbin/sshd", "-i", "-e", "-f", str(path)]
 
 
 @with_sshd

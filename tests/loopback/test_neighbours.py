@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from loopback import NOBODY, Loopback, finished
+
+from tests.loopback.light import light
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +118,74 @@ def test_the_log_says_that_others_can_write_the_home(open_home: Loopback) -> Non
     assert f"{open_home.home} can be written by everybody" in done.stdout
 
 
+# Makes a ~/.jlab, or a ~/.ssh, that lets in who plants it.
+PLANT_KEYS = r"""
+cd "$1" && umask 0 && mv "$2" "$2.theirs" && mkdir -p "$2" || exit
+ssh-keygen -q -t ed25519 -N '' -f "$2/host_key" && chmod 600 "$2/host_key"
+cp "$3.pub" "$2/authorized_keys"
+"""
+
+
+def test_a_home_that_others_come_to_write_lets_nobody_into_a_session_that_runs(
+    laptop: Loopback, as_neighbour: dict[str, object], tmp_path: Path
+) -> None:
+    """Nor does it keep its owner out; and a key that the owner takes out is out at once."""
+    site, session = laptop, laptop.start_session(*light(laptop.root))
+    record = dict(line.split("=") for line in site.wait_for_session(session).read_text().split())
+    key, own = Path("/tmp", f"jlab-key-{os.getpid()}"), site.home / ".ssh"
+    keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
+    subprocess.run(keygen, check=True, **as_neighbour)  # type: ignore[call-overload]
+    own.mkdir(mode=0o700)
+    (own / "authorized_keys").touch(mode=0o600)
+
+    def enters(private: Path) -> bool:
+        options = ["-F/dev/null", "-oBatchMode=yes", "-oStrictHostKeyChecking=no"]
+        known = ["-oUserKnownHostsFile=/dev/null", "-oIdentitiesOnly=yes", f"-i{private}"]
+        where = ["-p", record["ssh_port"], f"{site.user}@127.0.0.1", "echo in"]
+        return finished(["ssh", *options, *known, *where]).stdout == "in\n"
+
+    def is_let_in() -> tuple[bool, bool]:
+        """The neighbour, the owner."""
+        readable = tmp_path / "key"  # by root alone, as ssh wants it
+        readable.write_bytes(key.read_bytes())
+        readable.chmod(0o600)
+        return enters(readable), finished(site.ssh(HOST, "echo in")).stdout == "in\n"
+
+    try:
+        assert is_let_in() == (False, True)
+        for directory in (site.root, site.root / "login", site.home):
+            directory.chmod(0o777)
+        for name in (".jlab", ".ssh"):
+            plant = ["sh", "-c", PLANT_KEYS, "plant", str(site.home), name, str(key)]
+            subprocess.run(plant, check=True, **as_neighbour)  # type: ignore[call-overload]
+            assert (site.home / name / "authorized_keys").stat().st_uid == NOBODY
+            enters_, _ = is_let_in()
+            assert not enters_, name
+            if name == ".ssh":
+                assert is_let_in() == (False, True)
+            shutil.rmtree(site.home / name)
+            (site.home / f"{name}.theirs").rename(site.home / name)
+        assert "another user's: whoever could get into" in (site.root / "job.log").read_text()
+        site.home.chmod(0o755)
+        keys = own / "authorized_keys"
+        public = key.with_name(f"{key.name}.pub").read_bytes()
+        keys.write_bytes(public)
+        assert is_let_in() == (True, True), "the owner may let in whom they like"
+        for mode in (0o620, 0o602):  # after the start
+            keys.chmod(mode)
+            assert is_let_in() == (False, True)
+        keys.unlink()
+        planted = site.root / "planted"
+        planted.write_bytes(public)
+        keys.symlink_to(planted)
+        assert is_let_in() == (False, True), "no link is followed"
+        (site.home / ".jlab/authorized_keys").write_text("")
+        assert is_let_in() == (False, False), "that counts at once"
+    finally:
+        for path in (key, key.with_name(f"{key.name}.pub")):
+            path.unlink()
+
+
 # Until its standard input ends: has the path as soon as it is free, as a link to a directory
 # that is open to all, or as such a directory, and gives it up again.
 SQUAT = r"""
@@ -146,7 +217,7 @@ base, rounds, refused, made = Path(sys.argv[1]), int(sys.argv[2]), 0, 0
 for _ in range(rounds):
     try:
         with SessionDirectory(base, "lab", "local-1-lab") as place:
-            place.write(place.sshd_config, "secret")
+            place.write(place.sshd_log, "secret")
             for each in (base, *base.rglob("*")):
                 found = each.lstat()
                 assert found.st_uid == os.getuid() and not base.is_symlink(), each

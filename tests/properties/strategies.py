@@ -142,6 +142,7 @@ records: SearchStrategy[Record] = st.builds(
     cluster=st.just("") | _word,
     ssh_port=st.none() | _port,
     sshd_config=st.just("") | _path,
+    socket_dir=st.just("") | st.from_regex(r"/[A-Za-z0-9._/-]{1,107}", fullmatch=True),
     nonce=st.just("") | _hexadecimal(32),
     knock=st.just("") | _hexadecimal(32),
     scheme=st.sampled_from(["http", "https"]),

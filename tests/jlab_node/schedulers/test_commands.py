@@ -96,14 +96,14 @@ def test_cancel(name: str, command: str) -> None:
         (
             "slurm",
             "srun --overlap --mem=0 --unbuffered --quiet --ntasks=1 --input=all --chdir=/ "
-            "--jobid=12 --nodelist=n1 sh /tmp/enter",
+            "--jobid=12 --nodelist=n1 sh -c 'exec bash /x --y=z'",
         ),
-        ("oar", "env OAR_JOB_ID=12 oarsh n1 sh /tmp/enter"),
+        ("oar", "env OAR_JOB_ID=12 oarsh n1 bash /x --y=z"),
         *[(name, "") for name in ("pbs", "sge", "lsf", "local")],
     ],
 )
 def test_step(name: str, command: str) -> None:
-    assert typed([TABLE[name].step("12", "n1", ["sh", "/tmp/enter"])]) == [command]
+    assert typed([TABLE[name].step("12", "n1", ["bash", "/x", "--y=z"])]) == [command]
 
 
 @pytest.mark.parametrize(
