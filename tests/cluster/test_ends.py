@@ -157,6 +157,8 @@ def test_the_node_dies_and_the_job_is_started_again(person: Person, doomed: Host
     person.cluster.start(doomed.name)
     show = ("scontrol", "show", "job", job)
     wait_until(lambda: "Restarts=1" in person.on_login(*show), "Slurm notices", seconds=180)
+    # Slurm would let it rest for two minutes.
+    person.on_login("scontrol", "update", f"JobId={job}", "StartTime=now")
     said = person.ssh("echo $SLURM_JOB_ID; hostname", timeout=400)
     assert said.stdout.split() == [job, doomed.name], said.stderr
     assert "session lab is over: Slurm job" in said.sentences

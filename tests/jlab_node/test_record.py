@@ -150,24 +150,15 @@ def test_the_tables_of_bad_values_name_every_key() -> None:
     assert sorted(BAD) == sorted(field.name for field in fields(Record))
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        *(
-            pytest.param(key, value, id=f"{key}-{why}")
-            for key in BAD
-            for why, value in NEVER.items()
-        ),
-        *(
-            pytest.param(key, value, id=f"{key}-{value[:20]!a}-{len(value)}")
-            for key, values in BAD.items()
-            for value in values
-        ),
-    ],
-)
-def test_bad_value_is_refused_by_its_key(key: str, value: str) -> None:
-    with pytest.raises(RecordError, match=rf"^its {key} is not (valid|a port number)$"):
-        parse(lines(**{key: value}))
+@pytest.mark.parametrize(("key", "values"), BAD.items(), ids=BAD)
+def test_bad_value_is_refused_by_its_key(key: str, values: list[str]) -> None:
+    for value in (*NEVER.values(), *values):
+        try:
+            parse(lines(**{key: value}))
+        except RecordError as error:
+            assert str(error) in (f"its {key} is not valid", f"its {key} is not a port number")
+        else:
+            raise AssertionError(f"{value[:80]!a} is taken")
 
 
 @pytest.mark.parametrize(

@@ -119,18 +119,20 @@ def test_connect_knows_the_job(scheduler: Scheduler) -> None:
 HOSTILE = ["a b", "a#b", "a\n#SBATCH --uid=0", "a;b", '"', "'", "$(x)", "`x`", "-x", "a\x1b", "é"]
 
 
+def refused(sentence: str, scheduler: Scheduler, **options: str) -> None:
+    with pytest.raises(JlabError, match=sentence):
+        print(f"{options} gave:\n{render(scheduler, **options)}")
+
+
 @each
-@pytest.mark.parametrize("value", HOSTILE, ids=repr)
-def test_nothing_breaks_out_of_a_directive(scheduler: Scheduler, value: str) -> None:
-    for key in ("account", "partition"):
-        with pytest.raises(JlabError, match=f"--{key} .* is not a name"):
-            render(scheduler, **{key: value})
-    for name in (value, f"jlab-{value}", "jlab-", "other"):
-        with pytest.raises(JlabError, match="cannot be the name of the job"):
-            render(scheduler, name=name)
-    bad = "relative" if value == "-x" else f"/home/{value}"
-    with pytest.raises(JlabError, match="cannot be the log"):
-        render(scheduler, log=f"{bad}/jlab")
+def test_nothing_breaks_out_of_a_directive(scheduler: Scheduler) -> None:
+    for value in HOSTILE:
+        for key in ("account", "partition"):
+            refused(f"--{key} .* is not a name", scheduler, **{key: value})
+        for name in (value, f"jlab-{value}", "jlab-", "other"):
+            refused("cannot be the name of the job", scheduler, name=name)
+        bad = "relative" if value == "-x" else f"/home/{value}"
+        refused("cannot be the log", scheduler, log=f"{bad}/jlab")
 
 
 @pytest.mark.parametrize("path", ["relative", "/a\nb", "/a\x1b[31m", "/a\0b"])

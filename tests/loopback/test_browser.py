@@ -153,7 +153,10 @@ def test_a_plot(page: Page, notebook: Path) -> None:
     assert "image/png" in saved_outputs(notebook)[0]
 
 
-@pytest.mark.parametrize("how", ["killed", *OUTAGES])
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "how", ["killed", "switched off", pytest.param("frozen", marks=pytest.mark.nightly)]
+)
 def test_the_page_survives_a_cut(page: Page, tunnel: Tunnel, notebook: Path, how: str) -> None:
     page.run()
     page.wait(lambda: page.pictures() == 1, "the plot")

@@ -270,9 +270,10 @@ def test_kill_9_of_the_supervisor(site: Loopback) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_two_at_once_twenty_times(site: Loopback) -> None:
+@pytest.mark.parametrize("turns", [2, pytest.param(20, marks=pytest.mark.nightly)])
+def test_two_at_once_time_and_again(site: Loopback, turns: int) -> None:
     """Two `run`s of one user come up side by side, each with its own port, token and socket."""
-    for turn in range(20):
+    for turn in range(turns):
         pair = {name: site.start_session("--name", name) for name in ("one", "two")}
         records = {
             name: record_of(site.wait_for_session(process)) for name, process in pair.items()
