@@ -175,6 +175,17 @@ async def _readable(connection: socket.socket) -> None:
         loop.remove_reader(connection)
 
 
+def is_there(host: str, port: int, nonce: str, *, timeout: float) -> bool | None:
+    """Whether that session's endpoint greets there; None: nobody answers, so nobody can tell."""
+    try:
+        with socket.create_connection((host, port), timeout=timeout) as connection:
+            return read_line(connection, timeout=timeout) == greeting(nonce)
+    except (ConnectionRefusedError, ConnectionResetError):
+        return False
+    except (OSError, UnicodeError):
+        return None
+
+
 def read_line(connection: socket.socket, *, timeout: float) -> bytes:
     """The first line that comes within `timeout` seconds; raises OSError.
 

@@ -27,6 +27,10 @@ NEW = ".new-"  # so begin the names of what is being written
 _FORGOTTEN = 3600  # seconds: nobody writes for so long
 
 
+class NotOurs(JlabError):  # noqa: N818
+    """A file is another user's."""
+
+
 def private_directory(path: Path, *, may_be_link: bool = False) -> Path:
     """Create `path` with mode 0700, or make sure that it is ours alone; raises JlabError.
 
@@ -171,6 +175,56 @@ def _replace(path: Path, text: str, modified: float | None) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108
         raise
+
+
+def create(path: Path, text: str) -> bool:
+    """Make `path` with the content `text`, mode 0600; False if it exists, whoever made it first.
+
+    Of many at once one makes it, on network file systems too. Raises OSError.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=NEW, dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                # Of a server's answer that was lost one hears that it exists: then there are two.
+                return os.fstat(file.fileno()).st_nlink > 1
+            except OSError:  # a file system without hard links
+                return _create(path, text)
+        return True
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108
+
+
+def _create(path: Path, text: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    return True
+
+
+def age(path: Path) -> float:
+    """Seconds since it was written, by the clock of its file system; raises OSError."""
+    with tempfile.TemporaryFile(dir=path.parent) as file:
+        file.write(b"now")
+        file.flush()
+        return os.fstat(file.fileno()).st_mtime - path.stat().st_mtime
+
+
+def read_ours(path: Path) -> str:
+    """Text of a file, as ~/.jlab/connect reads it; raises OSError, ValueError, NotOurs."""
+    with path.open("rb") as file:  # a text file would take "\r" for the end of a line, too
+        if os.fstat(file.fileno()).st_uid != os.geteuid():
+            raise NotOurs("it is another user's")
+        return file.read().decode("utf-8")
 
 
 def sweep(directory: Path, *, now: float | None = None) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from . import home, schedulers, wording
+from . import home, process_id, schedulers, wording
 from .errors import JlabError
 from .roll import FAR, SKEW, Roll
 from .schedulers import local
@@ -191,8 +191,19 @@ def of(record: Record) -> Status | None:
     scheduler = schedulers.TABLE.get(record.scheduler)
     if scheduler is None or not can_tell(record):
         return None
+    if record.process and scheduler is local:
+        return _of_process(record)
     status = look(scheduler, record.job_id)
     return None if status is None or _is_anothers(record, status) else status
+
+
+def _of_process(record: Record) -> Status | None:
+    """Numbers are used again: it is told by its identity. None: it is another container's."""
+    if process_id.is_in_another_namespace(record.process):
+        return None
+    if process_id.lives(record.process):
+        return Status(record.job_id, State.RUNNING)
+    return Status(record.job_id, State.ENDED, why="has ended")
 
 
 def _is_anothers(record: Record, status: Status) -> bool:
@@ -248,7 +259,10 @@ def _roll(scheduler: Scheduler, cluster: str, user: str) -> Roll | None:
 def roll(scheduler: Scheduler, cluster: str, found: list[Status], *, asked_at: float) -> Roll:
     """What a list of my jobs says of records."""
     alive = frozenset(each.job_id for each in found if not has_ended(each))
-    return Roll(scheduler.NAME, cluster, alive, asked_at)
+    processes: frozenset[str] = frozenset()
+    if scheduler is local:
+        processes = frozenset(process_id.identity(int(each)) for each in alive)
+    return Roll(scheduler.NAME, cluster, alive, asked_at, processes)
 
 
 def local_roll(user: str) -> Roll | None:
@@ -284,7 +298,24 @@ def cancel(record: Record) -> None:
         raise JlabError(wording.elsewhere(record))
     if not can_tell(record):
         raise JlabError(f"session {record.id} runs on {record.node}: type this there")
+    if scheduler is local:
+        _check_is_that_session(record)
     cancel_job(scheduler, record.job_id)
+
+
+def _check_is_that_session(record: Record) -> None:
+    """Else its number may be another process's, which nobody has asked to end; raises JlabError."""
+    if process_id.is_in_another_namespace(record.process):
+        raise JlabError(f"session {record.id} runs in a container of its own: type this there")
+    is_that: bool | None = False
+    if record.process:
+        is_that = process_id.lives(record.process)
+    else:  # of an older version
+        with contextlib.suppress(psutil.Error):
+            began = psutil.Process(int(record.job_id)).create_time()
+            is_that = not record.started or began < record.started + SKEW
+    if not is_that or has_ended(of(record)):
+        raise JlabError(f"session {record.id} is over: its process has ended")
 
 
 def cancel_job(scheduler: Scheduler, job_id: str) -> None:

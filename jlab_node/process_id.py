@@ -19,8 +19,8 @@ _ENDED = ("Z", "X")
 
 def identity(pid: int) -> str:
     """That of the process with that number here; "" if there is none, or nobody can tell."""
-    place, start = here(), _start(pid)
-    return f"{pid}.{start}.{place}" if place and start else ""
+    where, start = here(), _start(pid)
+    return f"{pid}.{start}.{where}" if where and start else ""
 
 
 def here() -> str:
@@ -34,6 +34,11 @@ def here() -> str:
     return ""
 
 
+def place(known: str) -> str:
+    """Where the process with that identity is seen under its number."""
+    return known.split(".", 2)[-1]
+
+
 def number(known: str) -> int:
     """The number of the process with that identity."""
     return int(known.partition(".")[0])
@@ -44,15 +49,15 @@ def lives(known: str) -> bool | None:
 
     That is so in another namespace, and on another machine or before this one was started again.
     """
-    place = known.split(".", 2)[-1]
-    if not place or place != here():
+    if not known or place(known) != here():
         return None
     return identity(number(known)) == known
 
 
-def same_boot(known: str) -> bool:
-    """Whether this machine has run without a restart since; False too if it was another machine."""
-    return known.rpartition(".")[2] == here().rpartition(".")[2]
+def is_in_another_namespace(known: str) -> bool:
+    """Whether that process is (or was) in another container of this machine."""
+    boot = known.rpartition(".")[2] == here().rpartition(".")[2]
+    return bool(known) and boot and place(known) != here()
 
 
 def _start(pid: int) -> str:

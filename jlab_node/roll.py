@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from . import process_id
 from .schedulers import local
 
 if TYPE_CHECKING:
@@ -26,14 +27,20 @@ class Roll:
     cluster: str  # of local: the machine; "" where the scheduler has no name for it
     job_ids: frozenset[str]
     asked_at: float  # Unix time
+    processes: frozenset[str] = frozenset()  # of local: the identities of those with these numbers
 
     def lists(self, record: Record) -> bool | None:
         """Whether the record's job is among them; None: it is none of this cluster's."""
-        return record.job_id in self.job_ids if self._is_of(record) else None
+        if not self._is_of(record):
+            return None
+        if record.process and self.scheduler == local.NAME:
+            return record.process in self.processes
+        return record.job_id in self.job_ids
 
     def _is_of(self, record: Record) -> bool:
         if self.scheduler == local.NAME:
-            return record.scheduler == local.NAME and record.node == self.cluster
+            here = record.scheduler == local.NAME and record.node == self.cluster
+            return here and not process_id.is_in_another_namespace(record.process)
         return record.is_of(self.scheduler, self.cluster)
 
     def is_over(self, record: Record) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import (
+    claims,
     endpoint,
     exposed,
     files,
@@ -23,6 +24,7 @@ from . import (
     jobs,
     jupyter,
     logs,
+    process_id,
     schedulers,
     sessions,
     sshd,
@@ -48,10 +50,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
     from typing import Any, TypeVar
 
+    from .claims import Claim
     from .home import Home
     from .processes import Child
     from .roll import Roll
-    from .schedulers.job import Status
+    from .schedulers.job import Job, Status
 
     _T = TypeVar("_T")
 
@@ -108,8 +111,21 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
     """The stages of a session; each is undone in reverse order. JupyterLab's exit code."""
     jupyter.check_arguments(options.arguments)
     command = jupyter.find(options.jupyter)
-    draft = _draft(options, env)
+    job = _job(options, env)
+    draft = _draft(options, env, job)
     directory = home.prepare()
+    claim = _claim(directory, draft, job)
+    try:
+        return await _claimed(options, env, command, directory, claim)
+    finally:
+        await _released(claim)
+
+
+async def _claimed(
+    options: Options, env: Mapping[str, str], command: list[str], directory: Home, claim: Claim
+) -> int:
+    """The session of that name, of which the job has no other."""
+    draft = claim.record
     sessions.exhume(directory.sessions, draft.scheduler, draft.job_id, cluster=draft.cluster)
     logs.remember(directory, draft.name, draft.log)
     _warn_of_others(directory)
@@ -127,6 +143,7 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
         record = await stack.enter_async_context(
             _endpoint(into_the_job, options.port_range, draft, place=place, children=children)
         )
+        claim.tell(record)
         server, port = await starting
         record = replace(
             record,
@@ -155,11 +172,16 @@ def _warn_of_others(directory: Home) -> None:
         )
 
 
-def _draft(options: Options, env: Mapping[str, str]) -> Record:
-    """What is known of the session before anything is started; raises JlabError."""
+def _job(options: Options, env: Mapping[str, str]) -> Job:
+    """The job that this is in; raises JlabError where a session needs one."""
     job = jobs.detect(env)
     if job.scheduler == schedulers.local.NAME and not options.here:
         _refuse_outside_of_a_job(env)
+    return job
+
+
+def _draft(options: Options, env: Mapping[str, str], job: Job) -> Record:
+    """What is known of the session before anything is started; raises JlabError."""
     draft = Record(
         name=options.name,
         scheduler=job.scheduler,
@@ -170,6 +192,7 @@ def _draft(options: Options, env: Mapping[str, str]) -> Record:
         token=secrets.token_hex(32),
         user=home.user(),
         socket_dir=str(base_path(env, home.user())),
+        process=process_id.identity(os.getpid()),
         started=int(time.time()),
         job_started=job.job_started,
         ends_at=job.ends_at,
@@ -177,6 +200,18 @@ def _draft(options: Options, env: Mapping[str, str]) -> Record:
         version=VERSION,
     )
     return _checked(draft)
+
+
+def _claim(directory: Home, draft: Record, job: Job) -> Claim:
+    """The right to be the session of that name in the job; raises JlabError."""
+    if job.scheduler == schedulers.local.NAME:
+        claims.refuse_within(directory.sessions, draft)
+    return claims.take(directory.sessions, draft, nodes=job.nodes)
+
+
+async def _released(claim: Claim) -> None:
+    with contextlib.suppress(asyncio.TimeoutError):  # whoever comes next sees that we have ended
+        await Aside().done(claim.release, timeout=_HOME_TIMEOUT)
 
 
 def _checked(draft: Record) -> Record:
@@ -350,6 +385,7 @@ def _sweeping(directory: Home, record: Record, children: Children) -> Iterator[N
 def _sweep(directory: Home, record: Record, found: Sequence[Status], roll: Roll) -> None:
     published, _ = sessions.read_all(directory.sessions)
     sessions.sweep(published, [roll])
+    claims.sweep(directory.sessions, [roll])
     listed = {each.job_id for each in found}
     sessions.exhume_others(directory.sessions, record.scheduler, listed, cluster=record.cluster)
 

@@ -150,8 +150,8 @@ def exhume_others(directory: Path, scheduler: str, listed: set[str], *, cluster:
 def _buried(directory: Path, scheduler: str, cluster: str) -> Iterator[tuple[Path, Record]]:
     """Those of one cluster, as far as the records tell."""
     for path in directory.glob(f"{_BURIED}{scheduler}-*"):
-        with contextlib.suppress(OSError, ValueError, RecordError):
-            record = parse(_text(path))
+        with contextlib.suppress(OSError, ValueError, JlabError):
+            record = parse(files.read_ours(path))
             if record.is_of(scheduler, cluster):
                 yield path, record
 
@@ -265,10 +265,10 @@ def _published_at(path: Path) -> int:
 
 def _read(path: Path) -> Published | Unreadable | None:
     try:
-        record = parse(_text(path))
+        record = parse(files.read_ours(path))
     except FileNotFoundError:
         return None  # its session ended between listing and opening
-    except RecordError as error:
+    except (RecordError, files.NotOurs) as error:
         return Unreadable(path, str(error))
     except (OSError, UnicodeDecodeError) as error:
         why = (isinstance(error, OSError) and error.strerror) or "it is not text"
@@ -276,14 +276,6 @@ def _read(path: Path) -> Published | Unreadable | None:
     if path.name != record.id:
         return Unreadable(path, f"it says it is {record.id}")
     return Published(path, record)
-
-
-def _text(path: Path) -> str:
-    """As ~/.jlab/connect reads it; raises OSError, ValueError, RecordError if it is not ours."""
-    with path.open("rb") as file:  # a text file would take "\r" for the end of a line, too
-        if os.fstat(file.fileno()).st_uid != os.geteuid():
-            raise RecordError("it is another user's")
-        return file.read().decode("utf-8")
 
 
 def printable(path: Path) -> str:

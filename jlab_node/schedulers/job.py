@@ -34,6 +34,7 @@ class Job:
     node: str  # the name by which login node and scheduler know this machine
     ends_at: int | None = None  # Unix times, seconds, by the scheduler's clock
     job_started: int | None = None
+    nodes: tuple[str, ...] = ()  # all of them, where the environment lists them plainly
 
 
 class State(Enum):

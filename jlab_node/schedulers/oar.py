@@ -35,7 +35,7 @@ def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
     node = next((each for each in nodes if machine.is_here(each)), None)
     if node is None:
         return None
-    return Job(scheduler=NAME, job_id=job_id, cluster="", node=node)
+    return Job(scheduler=NAME, job_id=job_id, cluster="", node=node, nodes=tuple(nodes))
 
 
 def cluster_command() -> list[str]:

@@ -44,8 +44,8 @@ def test_nobody_can_tell_of_another_machine_or_another_start_of_this_one() -> No
     elsewhere = f"{known.rpartition('.')[0]}.{ONE}"
     assert process_id.lives(elsewhere) is None
     assert process_id.lives("") is None
-    assert process_id.same_boot(known)
-    assert not process_id.same_boot(elsewhere)
+    assert not process_id.is_in_another_namespace(known)
+    assert not process_id.is_in_another_namespace(elsewhere)
 
 
 def test_equal_numbers_in_two_namespaces_are_told_apart() -> None:
@@ -58,7 +58,7 @@ def test_equal_numbers_in_two_namespaces_are_told_apart() -> None:
     (pid, mine, of_outside, one), (*same, another) = (each.stdout.split() for each in found)
     assert same == [pid, mine, of_outside] == ["1", "True", "None"]
     assert process_id.lives(one) is None
-    assert process_id.same_boot(one)
+    assert process_id.is_in_another_namespace(one)
     assert another.split(".")[0] == one.split(".")[0]
 
 
