@@ -13,7 +13,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import files, home, jobs, jupyter, ladder, schedulers, sessions, sshd, wording
+from . import (
+    files,
+    home,
+    jobs,
+    jupyter,
+    ladder,
+    schedulers,
+    sessions,
+    sshd,
+    user_directory,
+    wording,
+)
 from .errors import JlabError
 from .schedulers.job import State
 from .screen import printable
@@ -53,6 +64,7 @@ def examine() -> Iterator[Check]:
     yield sshd_program()
     yield jupyter_program()
     yield scheduler(site, user)
+    yield sockets_directory(user, on_a_node=site is None)
     yield home_directory(directory.path.parent)
     yield quota()
     published, unreadable = sessions.read_all(directory.sessions)
@@ -154,6 +166,17 @@ def scheduler(site: Site | None, user: str) -> Check:
     running = sum(each.state is State.RUNNING for each in mine)
     name = f"{title}, cluster {site.cluster}" if site.cluster else title
     return Check("scheduler", OK, f"{name}; jobs of yours: {running} running, {waiting} queued")
+
+
+def sockets_directory(user: str, *, on_a_node: bool) -> Check:
+    """Whether sessions could have their directory here, as far as nodes are like this machine."""
+    try:
+        base = user_directory.base_path(os.environ, user)
+        user_directory.check(base)
+    except JlabError as error:
+        problem, _, remedy = str(error).partition(": ")
+        return Check("sockets", FAILURE if on_a_node else WARNING, problem, remedy)
+    return Check("sockets", OK, f"{base} cannot be changed by other users")
 
 
 def home_directory(path: Path) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import signal
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -90,6 +91,7 @@ class Endpoint:
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent: list[asyncio.Task[None]] = []  # who has said nothing yet, the oldest first
         self._strangers = 0  # who may still have no key
+        self._served: set[Child] = set()
 
     async def serve(self, listener: socket.socket) -> None:
         """Until cancelled."""
@@ -113,6 +115,11 @@ class Endpoint:
             for task in self._tasks:
                 task.cancel()
 
+    def cut(self) -> None:
+        """End the connections that are served."""
+        for child in self._served:
+            child.signal(signal.SIGTERM)
+
     async def _attend(self, connection: socket.socket) -> None:
         """One connection, until it is sshd's, and a stranger until it has shown a key."""
         try:
@@ -129,6 +136,8 @@ class Endpoint:
                     return
         except (OSError, asyncio.TimeoutError):
             return
+        self._served.add(child)
+        child.ended.add_done_callback(lambda _: self._served.discard(child))
         if not owner:
             self._strangers += 1
             await asyncio.wait([child.ended], timeout=sshd.LOGIN_GRACE)

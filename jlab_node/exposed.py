@@ -33,7 +33,7 @@ async def serving(
 ) -> AsyncIterator[None]:
     """Take requests for as long as this lasts; nothing stays exposed after it."""
     exposed = Exposed(place, publication, at_home)
-    async with relay.serving(place.control, exposed.serve):
+    async with relay.serving(place.control, exposed.serve, kept=place.listeners):
         try:
             yield
         finally:
@@ -109,7 +109,8 @@ class Exposed:
             if name in self._open:
                 os.utime(path)  # the newest of this name has the link
             else:
-                await stack.enter_async_context(relay.carrying(path, self._way(name)))
+                carrying = relay.carrying(path, self._way(name), kept=self._place.listeners)
+                await stack.enter_async_context(carrying)
             await asyncio.to_thread(self._place.take_links)
             await self._publish({**self._ports, name: port})
             self._ports[name] = port

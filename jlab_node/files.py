@@ -40,7 +40,7 @@ def private_directory(path: Path, *, may_be_link: bool = False) -> Path:
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.stat() if may_be_link else path.lstat()
-    _refuse_others(path, found, "")
+    refuse_others(path, found, "")
     if found.st_mode & _OTHERS:
         path.chmod(0o700)
     return path
@@ -55,7 +55,7 @@ def closed_directory(path: Path, *, if_foreign: str = "") -> Path:
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.lstat()
-    _refuse_others(path, found, if_foreign)
+    refuse_others(path, found, if_foreign)
     if found.st_mode & _OTHERS:
         raise JlabError(
             f"{path} is open to other users: if it is there for jlab-node, `chmod 700 {path}`"
@@ -69,13 +69,14 @@ def check_ours(path: Path) -> None:
     One that is not there is nobody's.
     """
     with contextlib.suppress(OSError):
-        _refuse_others(path, path.stat(), "")
+        refuse_others(path, path.stat(), "")
 
 
-def _refuse_others(path: Path, found: os.stat_result, if_foreign: str) -> None:
+def refuse_others(path: Path, found: os.stat_result, if_foreign: str) -> None:
+    """Raise JlabError unless `found` tells of a directory that only we can write."""
     # First: in /tmp its owner alone can remove it.
     if found.st_uid != os.geteuid():
-        raise JlabError(f"{path} belongs to {_name(found.st_uid)}, not to you{if_foreign}")
+        raise JlabError(f"{path} belongs to {name(found.st_uid)}, not to you{if_foreign}")
     if not stat.S_ISDIR(found.st_mode):
         raise JlabError(f"{path} is not a directory: remove it, then try again")
     if found.st_mode & _OTHERS_WRITE:
@@ -84,7 +85,8 @@ def _refuse_others(path: Path, found: os.stat_result, if_foreign: str) -> None:
         )
 
 
-def _name(uid: int) -> str:
+def name(uid: int) -> str:
+    """How a sentence calls the user of that number."""
     try:
         return f"user {pwd.getpwuid(uid).pw_name}"
     except KeyError:

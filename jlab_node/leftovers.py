@@ -1,11 +1,11 @@
 """What killed sessions left on the node: which directories those are, and away with them.
 
-    s-x7k2m9qa/owner -> jlab-node:4711:128803:5b1c...    a session's directory, and its mark
+    s-x7k2m9/owner -> jlab-node:n1:4711.128803.4026531836.5b1c...    a session's directory, its mark
 
-The mark is made in one step, and says which process made the directory. That process holds a lock
-on the directory for as long as it lives. Removed is what carries our name, is ours, has the mark,
-of a process that has ended, and whose lock is free. Whatever else lies beside it is not ours to
-judge, and stays.
+The mark is made in one step, and says which process made the directory, on which machine: others
+may see the same file system. That process holds a lock on the directory for as long as it lives.
+Removed is what carries our name, is ours, has the mark, of a process that has ended, and whose lock
+is free. Whatever else lies beside it is not ours to judge, and stays.
 """
 
 from __future__ import annotations
@@ -15,48 +15,57 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import stat
+import string
 import time
 from typing import TYPE_CHECKING
 
-from . import process_identity
+from . import process_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 PREFIX = "s-"
-_NAME = re.compile(r"s-[a-z0-9_]{8}")  # as mkdtemp makes them
+_NAME = re.compile(r"s-[a-z0-9]{6}")
 _OWNER = "owner"
-_MARK = re.compile(r"jlab-node:([0-9]+:[0-9]+:[0-9a-f-]*)")  # process_identity.identity
+_MARK = re.compile(rf"jlab-node:([^:]*):({process_id.PATTERN}|)")
+_LETTERS = string.ascii_lowercase + string.digits
 _ROUNDS, _POLL = 500, 0.01  # of seconds: whoever looks at a lock has it for a moment
 
 
 def mark(directory: Path) -> None:
     """Make `directory` known as this process's; raises OSError."""
-    process = process_identity.identity(os.getpid())
-    directory.joinpath(_OWNER).symlink_to(f"jlab-node:{process}")
+    made_by = f"jlab-node:{os.uname().nodename}:{process_id.identity(os.getpid())}"
+    directory.joinpath(_OWNER).symlink_to(made_by)
 
 
-def owner(directory: Path) -> str:
-    """The identity of the process that made `directory`; "" where that carries no mark."""
+def new_path(base: Path) -> Path:
+    """A path in `base` by which a session's directory is known as one. Short: see `jupyter.py`."""
+    return base / (PREFIX + "".join(secrets.choice(_LETTERS) for _ in range(6)))
+
+
+def owner(directory: Path) -> tuple[str, str] | None:
+    """Machine and identity of the process that made `directory`; None: it carries no mark."""
     with contextlib.suppress(OSError):
         found = _MARK.fullmatch(os.readlink(directory / _OWNER))  # noqa: PTH115
         if found and _is_ours(directory / _OWNER):
-            return found[1]
-    return ""
+            return found[1], found[2]
+    return None
 
 
-def hold(directory: Path) -> int:
+def hold(directory: Path, *, shared: bool = False) -> int:
     """Lock `directory` until the descriptor that this returns is closed; raises OSError.
 
     Where the file system knows no locks, there is none, and nobody takes the directory for dead.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     for _ in range(_ROUNDS):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             break
         except BlockingIOError:  # somebody looks at it
             time.sleep(_POLL)
@@ -77,8 +86,17 @@ def dead(base: Path) -> list[Path]:
 
 def is_dead(directory: Path) -> bool:
     """Whether a session's directory provably has no session any more."""
-    process = owner(directory)
-    return bool(process) and process_identity.is_gone(process) and _is_free(directory)
+    found = owner(directory)
+    return found is not None and _has_ended(*found) and _is_free(directory)
+
+
+def _has_ended(machine: str, process: str) -> bool:
+    """Whether a process has certainly ended: nobody sees one of another container or machine."""
+    if not process or machine != os.uname().nodename or not process_id.here():
+        return False
+    lives = process_id.lives(process)
+    has_rebooted = lives is None and not process_id.is_in_another_namespace(process)
+    return lives is False or has_rebooted
 
 
 def remove(base: Path) -> bool:

@@ -36,6 +36,11 @@ class Child:
     def pid(self) -> int:
         return self._popen.pid
 
+    def signal(self, number: int) -> None:
+        """Send a signal to it and its process group, if it has not ended."""
+        if not self.ended.done():
+            _signal_group(self.pid, number)
+
     def settle(self, wait_status: int) -> None:
         """Note the end that waitpid(2) reported."""
         code = os.waitstatus_to_exitcode(wait_status)

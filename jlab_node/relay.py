@@ -20,9 +20,49 @@ if TYPE_CHECKING:
     Way = Callable[[int, Callable[[], "Side"]], Awaitable[object]]
 
 
+class Listener:
+    """What listens on the unix socket `path`, and can do so again when that has been removed."""
+
+    _server: asyncio.AbstractServer | None = None
+    _number = 0  # of the socket's inode
+
+    def __init__(self, path: Path, listen: Callable[[], Awaitable[asyncio.AbstractServer]]) -> None:
+        self.path = path
+        self._listen = listen
+
+    def is_there(self) -> bool:
+        """Whether the path still leads here."""
+        try:
+            return self.path.lstat().st_ino == self._number
+        except OSError:
+            return False
+
+    async def begin(self) -> None:
+        """Listen, if the path does not lead here yet; raises JlabError."""
+        if self.is_there():
+            return
+        self.close()
+        try:
+            self._server = await self._listen()
+            self._number = self.path.lstat().st_ino
+        except OSError as error:
+            raise JlabError(f"cannot listen on {self.path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Listen no more. What has been accepted goes on."""
+        if self._server:
+            self._server.close()
+            self._server = None
+        if self.is_there():
+            self.path.unlink()
+
+
 @contextlib.asynccontextmanager
-async def serving(path: Path, serve: Server) -> AsyncIterator[None]:
-    """`serve` each connection to the unix socket `path`. At the end they are cut off."""
+async def serving(path: Path, serve: Server, *, kept: set[Listener]) -> AsyncIterator[None]:
+    """`serve` each connection to the unix socket `path`. At the end they are cut off.
+
+    In `kept` is what listens.
+    """
     tasks: set[asyncio.Future[None]] = set()
 
     def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -30,7 +70,7 @@ async def serving(path: Path, serve: Server) -> AsyncIterator[None]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async with _listening(path, lambda: asyncio.start_unix_server(start, path)):
+    async with _listening(path, lambda: asyncio.start_unix_server(start, path), kept):
         try:
             yield
         finally:
@@ -40,15 +80,18 @@ async def serving(path: Path, serve: Server) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def carrying(path: Path, way: Way) -> AsyncIterator[None]:
-    """Carry connections to the unix socket `path` to where `way` leads for the peer's pid."""
+async def carrying(path: Path, way: Way, *, kept: set[Listener]) -> AsyncIterator[None]:
+    """Carry connections to the unix socket `path` to where `way` leads for the peer's pid.
+
+    In `kept` is what listens.
+    """
     loop = asyncio.get_running_loop()
     carried: set[Side] = set()
 
     def make() -> Side:
         return Side(carried, way)
 
-    async with _listening(path, lambda: loop.create_unix_server(make, path)):
+    async with _listening(path, lambda: loop.create_unix_server(make, path), kept):
         try:
             yield
         finally:
@@ -58,17 +101,16 @@ async def carrying(path: Path, way: Way) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _listening(
-    path: Path, listen: Callable[[], Awaitable[asyncio.AbstractServer]]
+    path: Path, listen: Callable[[], Awaitable[asyncio.AbstractServer]], kept: set[Listener]
 ) -> AsyncIterator[None]:
-    try:
-        server = await listen()
-    except OSError as error:
-        raise JlabError(f"cannot listen on {path}: {error.strerror}") from error
+    listener = Listener(path, listen)
+    await listener.begin()
+    kept.add(listener)
     try:
         yield
     finally:
-        server.close()
-        path.unlink(missing_ok=True)
+        kept.discard(listener)
+        listener.close()
 
 
 class Side(asyncio.Protocol):

@@ -41,6 +41,7 @@ from .processes import Children
 from .record import Record, RecordError, render
 from .schedulers.job import Answer
 from .session_directory import SessionDirectory
+from .session_keeper import Keeper
 from .session_sshd import SessionSshd
 from .sessions import Publication
 from .user_directory import NEWEST, base_path
@@ -132,6 +133,7 @@ async def _claimed(
     say(f'session "{draft.name}" on {draft.node} ({draft.scheduler} job {draft.job_id})')
     async with contextlib.AsyncExitStack() as stack:
         place = stack.enter_context(SessionDirectory(Path(draft.socket_dir), draft.name, draft.id))
+        keeper = Keeper(place)
         children = await stack.enter_async_context(Children(grace=GRACE))
         jupyterlab = start_up.start(
             command, options.arguments, env=env, token=draft.token, place=place, children=children
@@ -141,7 +143,7 @@ async def _claimed(
         draft = _checked(replace(draft, job_started=job_started, ends_at=ends_at))
         into_the_job = _sshd(options, user=draft.user, env=env, directory=directory, place=place)
         record = await stack.enter_async_context(
-            _endpoint(into_the_job, options.port_range, draft, place=place, children=children)
+            _endpoint(into_the_job, options.port_range, draft, keeper=keeper, children=children)
         )
         claim.tell(record)
         server, port = await starting
@@ -152,6 +154,7 @@ async def _claimed(
             base_url=jupyter.base_url(place.runtime),
         )
         await stack.enter_async_context(place.relay(jupyter.HOST, port))
+        stack.enter_context(_keeping(keeper, server))
         at_home = Aside()
         publication = await stack.enter_async_context(_published(directory, record, at_home))
         stack.enter_context(_walltime(publication, children, at_home))
@@ -277,7 +280,7 @@ async def _endpoint(
     ports: range | None,
     draft: Record,
     *,
-    place: SessionDirectory,
+    keeper: Keeper,
     children: Children,
 ) -> AsyncIterator[Record]:
     """Accept ssh connections, if there is an sshd for them; the record says where."""
@@ -286,11 +289,13 @@ async def _endpoint(
         return
 
     async def start(connection: int) -> Child:
-        place.tend()
+        await keeper.look()
+        keeper.place.tend()
         return await into_the_job.start(connection, children)
 
     nonce, knock = secrets.token_hex(16), secrets.token_hex(16)
     door = endpoint.Endpoint(nonce=nonce, secret=knock, start=start)
+    keeper.lost.append(door.cut)
     with endpoint.listen(ports, loopback=draft.scheduler == "local") as listener:
         serving = asyncio.ensure_future(door.serve(listener))
         try:
@@ -314,6 +319,19 @@ async def _meanwhile(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Fut
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _keeping(keeper: Keeper, server: Child) -> Iterator[None]:
+    """The session outlives clean-ups of its node, and falls into nobody's hands by them."""
+    keeper.lost.append(lambda: server.signal(signal.SIGSTOP))
+    keeper.found.append(lambda: server.signal(signal.SIGCONT))
+    keeping = asyncio.ensure_future(keeper.keep())
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        server.signal(signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,6 @@
 """One session's directory on the node, in the user's.
 
-    /tmp/jlab-alice/s-x7k2m9qa/      sshd.log; etc/, rt/ of its JupyterLab
+    /tmp/jlab-alice/s-x7k2m9/        sshd.log; etc/, rt/ of its JupyterLab
         direct, gpu.sock -> direct   its JupyterLab, whoever asks
         lab.sock                     the JupyterLab of the session that asks
         control                      where `jlab-node expose` asks for
@@ -18,8 +18,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import files, leftovers, relay, session_links, session_lookup, user_directory
@@ -28,9 +26,10 @@ from .user_directory import NEWEST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
     from typing import Callable
 
-    from .relay import Side
+    from .relay import Listener, Side
 
 
 class SessionDirectory:
@@ -39,25 +38,22 @@ class SessionDirectory:
     def __init__(self, base: Path, name: str, session_id: str) -> None:
         self.base = base
         self.name = name
+        self.listeners: set[Listener] = set()  # of the sockets in here
         self._id = session_id
         self._number: tuple[int, int] | None = None  # of the directory: device, inode
         self._held: list[int] = []  # descriptors with locks
+        self._linked: set[str] = set()  # the names of links that led here
+        self._is_named = False  # NAME.sock leads to JupyterLab
 
     def __enter__(self) -> SessionDirectory:
         try:
-            user_directory.make(self.base)
             with contextlib.ExitStack() as stack:
+                user_directory.make(self.base)
+                stack.callback(self.__exit__)
                 with user_directory.locked(self.base):
                     self._sweep()
-                    self.path = Path(tempfile.mkdtemp(dir=self.base, prefix=leftovers.PREFIX))
-                    stack.callback(self.__exit__)
-                    found = self.path.lstat()
-                    self._number = found.st_dev, found.st_ino
-                    self._held.append(leftovers.hold(self.path))
-                    leftovers.mark(self.path)
-                    self._appear_alive()
-                self.runtime.mkdir(mode=0o700)
-                self.settings.mkdir(mode=0o700)
+                    self.path = leftovers.new_path(self.base)
+                    self.make_anew()
                 files.replace(self._starting, self._id)
                 stack.pop_all()
         except OSError as error:
@@ -65,27 +61,71 @@ class SessionDirectory:
             raise JlabError(f"cannot use {where}: {error.strerror}") from error
         return self
 
+    def make_anew(self) -> None:
+        """What is not there, or not any more; with the lock of the base. Raises OSError."""
+        if not self.is_there():
+            self.path.mkdir(mode=0o700)
+            found = self.path.lstat()
+            self._number = found.st_dev, found.st_ino
+            self._let_go()
+            # The base is shared. Both keep systemd-tmpfiles from what is in there.
+            self._held += [leftovers.hold(self.path), leftovers.hold(self.base, shared=True)]
+        if leftovers.owner(self.path) is None:
+            leftovers.mark(self.path)
+        if not self._alive.exists():
+            self._appear_alive()
+        for directory in (self.runtime, self.settings):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        if self._is_named and not self._has_name():
+            self.socket(self.name).symlink_to(self.direct.name)
+
+    def _has_name(self) -> bool:
+        return self.name == NEWEST or os.path.lexists(self.socket(self.name))
+
+    def is_there(self) -> bool:
+        """Whether the directory is the one that was made, and ours; raises JlabError if not ours.
+
+        False: there is none.
+        """
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return False
+        files.refuse_others(self.path, found, "")
+        if (found.st_dev, found.st_ino) != self._number:
+            raise JlabError(f"{self.path} is not the directory that this session has made")
+        return True
+
+    def is_whole(self) -> bool:
+        """Whether all of it is as it was made; raises JlabError where something is not ours."""
+        return (
+            user_directory.check(self.base) is not None
+            and self.is_there()
+            and leftovers.owner(self.path) is not None
+            and all(each.exists() for each in (self._alive, self.runtime, self.settings))
+            and all(each.is_there() for each in self.listeners)
+            and (not self._is_named or self._has_name())
+            and all(os.path.lexists(self.base / name) for name in self._linked)
+        )
+
     def _appear_alive(self) -> None:
         """To older versions, which else take this for the directory of a dead session."""
-        alive = os.open(self.path / "alive", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        alive = os.open(self._alive, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         self._held.append(alive)
         with contextlib.suppress(OSError):
             fcntl.flock(alive, fcntl.LOCK_EX)
 
+    def _let_go(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
+
     def __exit__(self, *_: object) -> None:
         # Where the lock cannot be had, all of it stays, known as dead, for another to sweep.
         with contextlib.suppress(OSError, JlabError), user_directory.locked(self.base):
-            self._remove()
-            session_links.mend(self.base)
-
-    def _remove(self) -> None:
-        """Of what has taken its place since, nothing."""
-        with contextlib.suppress(OSError):
-            found = self.path.lstat()
-            if (found.st_dev, found.st_ino) == self._number:
+            if self._number and self.is_there():
                 shutil.rmtree(self.path, ignore_errors=True)
-        while self._held:
-            os.close(self._held.pop())
+            self._let_go()
+            session_links.mend(self.base)
 
     @property
     def runtime(self) -> Path:
@@ -98,8 +138,17 @@ class SessionDirectory:
         return self.path / "etc"
 
     @property
+    def direct(self) -> Path:
+        """The socket that leads to this session's JupyterLab, whoever asks."""
+        return self.path / "direct"
+
+    @property
     def _starting(self) -> Path:
         return self.path / session_lookup.STARTING
+
+    @property
+    def _alive(self) -> Path:
+        return self.path / "alive"
 
     @property
     def sshd_log(self) -> Path:
@@ -125,6 +174,7 @@ class SessionDirectory:
         """Let `ssh -L` to the newest socket of each name lead there, this session's for its own."""
         with user_directory.locked(self.base):
             session_links.take(self.base, self.path)
+        self._linked = {path.name for path in self.path.glob("*.sock")}
 
     def tend(self) -> None:
         """Clear away what killed sessions left; not now, if another session is at it."""
@@ -155,15 +205,13 @@ class SessionDirectory:
             if session in (None, self.path):
                 await to_jupyterlab(pid, make)
             else:
-                await loop.create_unix_connection(make, str(session / "direct"))
+                await loop.create_unix_connection(make, str(session / self.direct.name))
 
-        direct = self.path / "direct"
-        newest = self.socket(NEWEST)
         async with (
-            relay.carrying(direct, to_jupyterlab),
-            relay.carrying(newest, to_the_askers_own),
+            relay.carrying(self.direct, to_jupyterlab, kept=self.listeners),
+            relay.carrying(self.socket(NEWEST), to_the_askers_own, kept=self.listeners),
         ):
-            if self.name != NEWEST:
-                self.socket(self.name).symlink_to(direct.name)
+            self._is_named = True
+            self.make_anew()
             self.take_links()
             yield

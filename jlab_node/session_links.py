@@ -1,7 +1,7 @@
 """The links in the user's directory that `ssh -L` names: to the newest socket of each name.
 
-    /tmp/jlab-alice/lab.sock  ->  s-x7k2m9qa/lab.sock     the newest session on this node
-    /tmp/jlab-alice/gpu.sock  ->  s-x7k2m9qa/gpu.sock     the newest one of that name
+    /tmp/jlab-alice/lab.sock  ->  s-x7k2m9/lab.sock     the newest session on this node
+    /tmp/jlab-alice/gpu.sock  ->  s-x7k2m9/gpu.sock     the newest one of that name
 
 All of this needs the lock of the user's directory. A file of such a name that is no link of
 jlab-node's is left alone.
@@ -21,7 +21,7 @@ from .errors import JlabError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TARGET = re.compile(r"(s-)?[a-z0-9_]{8}/(.+)")  # without a prefix: an older version's
+_TARGET = re.compile(r"(s-[a-z0-9]{6}|[a-z0-9_]{8})/(.+)")  # the second: an older version's
 
 
 def take(base: Path, directory: Path) -> None:

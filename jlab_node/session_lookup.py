@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from . import files, leftovers, process_identity
+from . import files, leftovers, process_id
 from .record import is_id
 from .user_directory import NEWEST
 
@@ -29,11 +29,12 @@ def session_of(pid: int, base: Path) -> Path | None:
 def session_above(pid: int, base: Path) -> Path | None:
     """The session that started the process `pid`, or the nearest process above it that has one."""
     sessions = leftovers.directories(base)
+    here = os.uname().nodename
     marks = {leftovers.owner(path): path for path in sessions}
     with contextlib.suppress(psutil.Error, OSError):
         process = psutil.Process(pid)
         for each in (process, *process.parents()):
-            mark = process_identity.identity(each.pid)
+            mark = here, process_id.identity(each.pid)
             if mark in marks:
                 return marks[mark]
     return None

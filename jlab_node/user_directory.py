@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,60 @@ def make(base: Path) -> None:
     """
     with contextlib.suppress(FileExistsError):
         base.parent.mkdir(mode=0o700)
+    check_parents(base)
     files.closed_directory(base, if_foreign=_IF_FOREIGN)
+
+
+def check(base: Path) -> os.stat_result | None:
+    """Refuse a `base` that is not ours alone, or might not be soon; raises JlabError.
+
+    None: it is not there.
+    """
+    check_parents(base)
+    try:
+        found = base.lstat()
+    except OSError:
+        return None
+    files.refuse_others(base, found, _IF_FOREIGN)
+    return found
+
+
+def check_parents(base: Path) -> None:
+    """Refuse a `base` that others could move away, to put their own in its place.
+
+    The directories above it have to be root's or ours, and others may write them only where the
+    sticky bit keeps what is not theirs from them, as in /tmp. Raises JlabError.
+    """
+    for path in {*base.parents, *Path(os.path.realpath(base.parent), base.name).parents}:
+        try:
+            found, itself = path.stat(), path.lstat()
+        except OSError:
+            continue
+        owners = {0, os.geteuid(), *_unmapped()}
+        others = "" if found.st_mode & stat.S_ISVTX else _other_writers(path, found)
+        if not {found.st_uid, itself.st_uid} <= owners:
+            others = files.name(found.st_uid if found.st_uid not in owners else itself.st_uid)
+        if others:
+            raise JlabError(
+                f"{base} is not safe, since {path} can be changed by {others}: set JLAB_TMPDIR "
+                "to a directory of your own on this node, or ask the administrators for "
+                f"`chmod +t {path}`"
+            )
+
+
+def _other_writers(path: Path, found: os.stat_result) -> str:
+    """Whoever is in root's group is an administrator."""
+    is_of_root = not found.st_gid and not found.st_mode & stat.S_IWOTH
+    return "" if is_of_root else files.other_writers(path)
+
+
+def _unmapped() -> set[int]:
+    """In a container without root, what belongs to root seems to be nobody's."""
+    with contextlib.suppress(OSError, ValueError):
+        mapped = Path("/proc/self/uid_map").read_text("ascii").split()
+        if mapped[:2] != ["0", "0"]:
+            return {int(Path("/proc/sys/kernel/overflowuid").read_text("ascii"))}
+    return set()
 
 
 @contextlib.contextmanager

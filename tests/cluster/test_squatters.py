@@ -78,8 +78,8 @@ def test_a_directory_that_is_taken_on_the_login_node(
     assert "no session to connect to" in said.sentences
     # What the neighbour could plant: a session that starts for ever.
     plant = (
-        "cd /tmp/jlab-u2; touch lab.sock; mkdir s-x_______; cd s-x_______; "
-        "echo local-1-lab > starting; ln -s jlab-node:1:1: owner"
+        "cd /tmp/jlab-u2; touch lab.sock; mkdir s-xxxxxx; cd s-xxxxxx; "
+        "echo local-1-lab > starting; ln -s jlab-node:n1: owner"
     )
     person.login.run(["sh", "-c", plant], "u4", check=True)
     said = person.ssh("true")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node import session_lookup, user_directory
+from jlab_node import process_id, session_lookup, user_directory
 from jlab_node.errors import JlabError
 from jlab_node.session_directory import SessionDirectory
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANY = 30
+HERE = os.uname().nodename, process_id.here()
+GONE = f"jlab-node:{HERE[0]}:99999999.1.{HERE[1]}"  # there are no such numbers
 
 
 def live(base: Path, number: int, everyone: threading.Barrier) -> None:
@@ -51,13 +53,13 @@ def killed(base: Path) -> Path:
 
 def kill_one(base: Path) -> Path:
     """A session's directory, and its links, after a SIGKILL: nobody holds its lock."""
-    dead = base / "s-dead____"
+    dead = base / "s-dead00"
     dead.mkdir()
-    (dead / "owner").symlink_to("jlab-node:99999999:1:")  # there are no such numbers
+    (dead / "owner").symlink_to(GONE)
     for name in ("alive", "starting", "lab.sock"):
         (dead / name).write_text("local-1-lab")
     (base / "lab.sock").unlink(missing_ok=True)
-    (base / "lab.sock").symlink_to("s-dead____/lab.sock")
+    (base / "lab.sock").symlink_to("s-dead00/lab.sock")
     return dead
 
 
@@ -148,7 +150,7 @@ def test_what_has_a_process_is_not_dead_although_no_lock_holds(
 
 def test_a_number_that_another_process_has_now_is_no_life(base: Path, killed: Path) -> None:
     (killed / "owner").unlink()
-    (killed / "owner").symlink_to(f"jlab-node:{os.getpid()}:1:{'0' * 36}")
+    (killed / "owner").symlink_to(f"jlab-node:{HERE[0]}:{os.getpid()}.1.{HERE[1]}")
     with SessionDirectory(base, "a", "local-2-a"):
         assert not killed.exists()
 

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from loopback import NOBODY
 
-from jlab_node import process_identity
+from jlab_node import process_id
 from jlab_node.errors import JlabError
 from jlab_node.session_directory import SessionDirectory
 
@@ -25,10 +25,17 @@ from .strategies import fewer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GONE = "jlab-node:99999999:1:"  # no process has such a number
-LIVES = "jlab-node:" + process_identity.identity(os.getpid())
-NUMBER_OF_ANOTHER = f"jlab-node:{os.getpid()}:1:0"
-OTHER_MARKS = [LIVES, "jlab-node:1", "jlab-node:", ":", "99999999", "jlab-node:x:1:", "/"]
+HOST, PLACE = os.uname().nodename, process_id.here()
+GONE = f"jlab-node:{HOST}:99999999.1.{PLACE}"  # no process has such a number
+REUSED = f"jlab-node:{HOST}:{os.getpid()}.1.{PLACE}"
+REBOOTED = f"jlab-node:{HOST}:99999999.1.4026531836.{'0' * 32}"
+DEAD = [GONE, REUSED, REBOOTED]
+OTHER_MARKS = [
+    f"jlab-node:{HOST}:{process_id.identity(os.getpid())}",
+    f"jlab-node:{HOST}:99999999.1.1.{PLACE.rpartition('.')[2]}",  # of another container
+    f"jlab-node:other:99999999.1.{PLACE}",
+    *[f"jlab-node:{HOST}:", f"jlab-node:{HOST}:99999999", "jlab-node:", "99999999", ":", "/"],
+]
 
 
 class Directory:
@@ -47,11 +54,11 @@ class Directory:
 Node = Union[Directory, tuple[str, int]]  # of anything else: kind, mode
 
 _NAMES = [
-    *["s-abcdefgh", "s-12345678", "s-_______x", "s-ABCDEFGH", "s-abc", "s-abcdefghi", "abcdefgh"],
+    *["s-abcdef", "s-123456", "s-_____x", "s-ABCDEF", "s-abc", "s-abcdefg", "abcdefgh"],
     *["owner", "alive", "starting", "lock", "rt", "lab.sock", "a.sock", ".new-x", "thesis", "x"],
 ]
-_MARKS = [GONE, NUMBER_OF_ANOTHER, *OTHER_MARKS]
-_LINKS = [*_MARKS, "s-abcdefgh/lab.sock", "s-abcdefgh/a.sock", "abcdefgh/lab.sock", ".", "thesis"]
+_MARKS = [*DEAD, *OTHER_MARKS]
+_LINKS = [*_MARKS, "s-abcdef/lab.sock", "s-abcdef/a.sock", "abcdefgh/lab.sock", ".", "thesis"]
 _names = st.sampled_from(_NAMES)
 _modes = st.integers(0, 0o7777) | st.sampled_from([0o700, 0o755, 0o600, 0o777, 0o1777, 0o2770])
 _seldom = st.sampled_from([False, False, True])
@@ -125,13 +132,13 @@ def everything(base: Path) -> dict[str, tuple[object, ...]]:
 
 def may_go(tree: Directory) -> Iterator[str]:
     """What is provably ours: dead sessions, directories without anything, links to sessions."""
-    dead = [(f"link {mark}", 0) for mark in (GONE, NUMBER_OF_ANOTHER)]
+    dead = [(f"link {mark}", 0) for mark in DEAD]
     for name, node in tree.entries.items():
         if isinstance(node, Directory):
-            is_ours = re.fullmatch("s-[a-z0-9_]{8}", name) and not node.held and not node.foreign
+            is_ours = re.fullmatch("s-[a-z0-9]{6}", name) and not node.held and not node.foreign
             if is_ours and (node.entries.get("owner") in dead or not node.entries):
                 yield name
-        elif re.fullmatch(rf"link (s-)?[a-z0-9_]{{8}}/{re.escape(name)}", node[0]):
+        elif re.fullmatch(rf"link (s-[a-z0-9]{{6}}|[a-z0-9_]{{8}})/{re.escape(name)}", node[0]):
             yield name
 
 
@@ -149,9 +156,9 @@ def an_empty_directory() -> Iterator[Path]:
 @given(_trees)
 @example(Directory(0o755, {"thesis": Directory(0o755, {"chapter": ("file", 0o644)})}))
 @example(Directory(0o700, {"thesis": Directory(0o755, {"chapter": ("file", 0o644)})}))
-@example(Directory(0o700, {"s-abcdefgh": Directory(0o700, {"thesis": ("file", 0o600)})}))
-@example(Directory(0o700, {"s-abcdefgh": Directory(0o700, {"owner": (f"link {GONE}", 0)})}))
-@example(Directory(0o700, {"lab.sock": ("link s-abcdefgh/lab.sock", 0)}))
+@example(Directory(0o700, {"s-abcdef": Directory(0o700, {"thesis": ("file", 0o600)})}))
+@example(Directory(0o700, {"s-abcdef": Directory(0o700, {"owner": (f"link {GONE}", 0)})}))
+@example(Directory(0o700, {"lab.sock": ("link s-abcdef/lab.sock", 0)}))
 def test_nothing_is_lost_or_changed_that_is_not_ours(tree: Directory) -> None:
     with an_empty_directory() as place, contextlib.ExitStack() as stack:
         base = place / "jlab-u"
@@ -174,8 +181,8 @@ def test_nothing_is_lost_or_changed_that_is_not_ours(tree: Directory) -> None:
 
 
 @fewer(4)
-@given(st.dictionaries(st.sampled_from(["thesis", "s-abcdefgh", "abcdefgh"]), _trees, max_size=3))
-@example({"s-abcdefgh": Directory(0o700, {"owner": (f"link {GONE}", 0)})})
+@given(st.dictionaries(st.sampled_from(["thesis", "s-abcdef", "abcdefgh"]), _trees, max_size=3))
+@example({"s-abcdef": Directory(0o700, {"owner": (f"link {GONE}", 0)})})
 def test_what_jlab_tmpdir_names_is_as_it_was(trees: dict[str, Directory]) -> None:
     with an_empty_directory() as named, contextlib.ExitStack() as stack:
         for name, tree in trees.items():
