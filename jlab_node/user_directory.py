@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import stat
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 NEWEST = "lab"  # the link to the newest session, and the default name of one
 
+# With "/s-x7k2m9/rt/kernel-00000000-0000-0000-0000-000000000000-ipc-10" the path of a unix socket,
+# which has at most 107 bytes.
+_LONGEST = 44
+
 _LOCK = "lock"
 _LOCK_TIMEOUT = 30.0  # seconds: a hundred may start at once
 _POLL = 0.02  # seconds
@@ -28,12 +33,16 @@ _IF_FOREIGN = ": ask the administrators to remove it, and until then use another
 def base_path(env: Mapping[str, str], user: str) -> Path:
     """The user's directory: in /tmp, or in what JLAB_TMPDIR names; raises JlabError.
 
-    The laptop's ssh config names it, so it must not vary.
+    The laptop's ssh config names it, so it depends on these alone. A long name of a user leaves no
+    room for the sockets of kernels: then it is a short one that stands for it.
     """
     parent = env.get("JLAB_TMPDIR", "/tmp")  # noqa: S108
     if not re.fullmatch(r"/[A-Za-z0-9._/-]{1,60}", parent):
         raise JlabError("JLAB_TMPDIR must be an absolute path of at most 60 plain characters")
-    return Path(parent, "jlab-" + re.sub(r"[^A-Za-z0-9._-]", "_", user))
+    path = Path(parent, "jlab-" + re.sub(r"[^A-Za-z0-9._-]", "_", user))
+    if len(str(path)) <= _LONGEST:
+        return path
+    return path.with_name("jlab-" + hashlib.sha256(user.encode()).hexdigest()[:8])
 
 
 def make(base: Path) -> None:
