@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
+@pytest.mark.full
 def test_a_quick_run_on_loopback(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     options = [

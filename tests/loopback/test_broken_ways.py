@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Callable
 
+pytestmark = pytest.mark.full
+
 NEVER = "sh -c 'exec sleep 1000' jupyter-lab"
 
 

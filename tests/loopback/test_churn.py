@@ -13,6 +13,8 @@ from loopback import Loopback, stop, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.full
+
 # Sessions begin and end, are killed and buried; and files come that are no records.
 CHURN = """
 import os, random, sys, time

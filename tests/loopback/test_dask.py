@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.loopback.conftest import Lab
 
+pytestmark = pytest.mark.full
+
 HOST = "jlab+demo"
 
 # What one writes in a notebook; ends with its stdin.

@@ -25,6 +25,8 @@ from tests.terminal import Terminal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.full
+
 NONCE = "0123456789abcdef" * 2
 NO_SESSION = {"session": "warning"}
 
@@ -154,7 +156,7 @@ def test_all_is_well(laptop: Loopback, session: subprocess.Popen[bytes]) -> None
         secret = re.search(rf"^{key}=(.*)$", record.read_text(), re.M)
         assert secret
         assert secret[1] not in found.done.stdout + text
-    local = re.search(r"LocalForward (\d+) ", laptop.config.read_text())
+    local = re.search(r"LocalForward 127.0.0.1:(\d+) ", laptop.config.read_text())
     assert local
     with subprocess.Popen(laptop.ssh("-N", "jlab+demo"), stdin=subprocess.DEVNULL) as ssh:
         wait_until(lambda: accepts(int(local[1])), "ssh listens")
@@ -289,7 +291,7 @@ def test_others_can_write(laptop: Loopback, name: str, state: str) -> None:
 
 
 def test_the_local_port_is_taken(laptop: Loopback) -> None:
-    local = re.search(r"LocalForward (\d+) ", laptop.config.read_text())
+    local = re.search(r"LocalForward 127.0.0.1:(\d+) ", laptop.config.read_text())
     assert local
     with socket.create_server(("127.0.0.1", int(local[1]))):
         found = Findings(laptop)

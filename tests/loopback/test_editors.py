@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.loopback.conftest import Lab
 
+pytestmark = pytest.mark.full
+
 HOST = "jlab+demo"
 
 # Like the script that VS Code sends: marks its answer, starts a server that outlives it, stays.

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 # pip brings some hundred megabytes.
-pytestmark = [pytest.mark.network, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.full, pytest.mark.network, pytest.mark.timeout(1200)]
 
 
 def printed(*arguments: str) -> str:

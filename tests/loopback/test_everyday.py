@@ -20,6 +20,8 @@ from tests.loopback.light import light
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.full
+
 
 def proxy(
     site: Loopback, *arguments: str, text: str | None = None, env: dict[str, str] | None = None

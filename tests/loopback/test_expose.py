@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.loopback.conftest import Lab
 
+pytestmark = pytest.mark.full
+
 
 # Says its word to whoever connects, until its stdin ends; prints its port.
 SAYS = """

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from loopback import Loopback
 
+pytestmark = pytest.mark.full
+
 KEYS = [f"ssh-ed25519 {letter * 68} laptop-{letter}" for letter in "AB"]
 # What an option of `setup` is told on stdin, in which file of ~/.jlab that stands; then another.
 STANDS_IN = {

@@ -11,6 +11,8 @@ from loopback import Loopback, finished, free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.full
+
 # $0: ~/.ssh, which becomes a small file system without any room, for this command and no other.
 FULL = """
 cp -a "$0" "$0.copy" && mount -t tmpfs -o size=256k none "$0" && cp -a "$0.copy/." "$0" || exit 99

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from loopback import Loopback
 
+pytestmark = pytest.mark.full
+
 PASSWORD = "correct horse"
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from loopback import Loopback
 
+pytestmark = pytest.mark.full
+
 FROM_START_TO_END = 0.6  # seconds of a short life, on a quick machine
 _LATER = 7200  # seconds: what is written for so long is written no more
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from loopback import Loopback
 
-pytestmark = pytest.mark.usefixtures("mounts")
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("mounts")]
 
 
 class Away:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.full
+
 RECORDS = 10_000
 MANY = 20
 LONG_AGO = 1_000_000_000

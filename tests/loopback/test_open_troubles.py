@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from loopback import Loopback
 
+pytestmark = pytest.mark.full
+
 # `jlab-proxy` that asks again every second when the job ends.
 CURIOUS = """\
 from jlab_proxy import __main__, tunnel

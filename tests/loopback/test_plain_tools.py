@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from tests.loopback.conftest import Lab
 
+pytestmark = pytest.mark.full
+
 HOST = "jlab+demo"
 
 

@@ -17,6 +17,8 @@ from loopback import Loopback, free_port, wait_until
 from jlab_proxy import sshconfig
 from tests.loopback.test_open import Opened
 
+pytestmark = pytest.mark.full
+
 (WHEEL,) = Path(__file__).parents[1].joinpath("previous").glob("*.whl")
 PROGRAM = "#!{python}\nfrom jlab_proxy.__main__ import main\nmain()\n"
 

@@ -16,6 +16,8 @@ from loopback import Loopback, finished, free_port
 if TYPE_CHECKING:
     from tests.loopback.conftest import Lab
 
+pytestmark = pytest.mark.full
+
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
 
 

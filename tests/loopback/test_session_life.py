@@ -159,6 +159,7 @@ def test_a_jupyter_configuration_that_undoes_the_token(
     assert_nothing_is_left(site)
 
 
+@pytest.mark.full
 def test_a_lock_that_is_held(site: Loopback) -> None:
     """A suspended session of the same user: that is said, and not waited for without end."""
     site.tmp.mkdir(mode=0o700)
@@ -191,6 +192,7 @@ def test_a_signal_before_jupyterlab_answers(site: Loopback) -> None:
     assert_nothing_is_left(site)
 
 
+@pytest.mark.full
 def test_the_record_goes_first_and_a_deaf_jupyterlab_is_killed_after_15_seconds(
     site: Loopback,
 ) -> None:
@@ -253,6 +255,7 @@ def test_no_grandchild_survives(site: Loopback) -> None:
     assert_nothing_is_left(site)
 
 
+@pytest.mark.full
 def test_kill_9_of_the_supervisor(site: Loopback) -> None:
     """JupyterLab goes too; what stays behind is no trap for the next session."""
     process = site.start_session()
@@ -269,6 +272,7 @@ def test_kill_9_of_the_supervisor(site: Loopback) -> None:
     assert following.wait(timeout=30) == 143
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("turns", [2, pytest.param(20, marks=pytest.mark.nightly)])
 def test_two_at_once_time_and_again(site: Loopback, turns: int) -> None:

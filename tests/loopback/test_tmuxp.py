@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.loopback.conftest import Lab
 
+pytestmark = pytest.mark.full
+
 
 class Tmux:
     """A tmux server of its own."""

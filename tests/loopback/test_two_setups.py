@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.full
+
 # What a setup does at its end, again and again: the block comes, goes and comes back.
 WRITER = """
 import random, sys, time
