@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
 import signal
@@ -10,8 +11,9 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from . import sshd
+from . import descriptors, sshd
 from .errors import JlabError
+from .rate import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
 
 _BACKLOG = 128
 _LONGEST_LINE = 256  # RFC 4253: a version line has at most 255
-_MOST_SILENT = 500  # connections at once that have said nothing
+_MOST_SILENT = 500  # connections at once that have said nothing, if so many descriptors there are
 _PATIENCE = 10.0  # seconds that they may take
 _MOST_STRANGERS = 10  # at once: whoever can reach the port can make it start an sshd
+_STRANGERS_PER_SECOND = 5.0
 _POLL = 0.05  # seconds
 
 
@@ -84,14 +87,17 @@ class Endpoint:
         nonce: str,
         secret: str,
         start: Callable[[int], Awaitable[Child]],
+        strangers_per_second: float = _STRANGERS_PER_SECOND,
     ) -> None:
         self._greeting = greeting(nonce)
         self._knock = knock(secret)
         self._start = start
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent: list[asyncio.Task[None]] = []  # who has said nothing yet, the oldest first
+        self._most_silent = descriptors.share(3, most=_MOST_SILENT)
         self._strangers = 0  # who may still have no key
         self._served: set[Child] = set()
+        self._rate = Rate(_MOST_STRANGERS, strangers_per_second)
 
     async def serve(self, listener: socket.socket) -> None:
         """Until cancelled."""
@@ -108,7 +114,7 @@ class Endpoint:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 self._silent.append(task)
-                if len(self._silent) > _MOST_SILENT:
+                if len(self._silent) > self._most_silent:
                     self._silent.pop(0).cancel()  # the owner would have knocked at once
                 await asyncio.sleep(0)  # accepting does not wait while there is a crowd
         finally:
@@ -121,27 +127,40 @@ class Endpoint:
             child.signal(signal.SIGTERM)
 
     async def _attend(self, connection: socket.socket) -> None:
-        """One connection, until it is sshd's, and a stranger until it has shown a key."""
+        """One connection, until it is sshd's: the owner's, or one of few strangers'."""
         try:
             with connection:
-                owner = await self._hear(connection)
-                if not owner and self._strangers >= _MOST_STRANGERS:
-                    return
-                connection.setblocking(True)
-                try:
-                    child = await self._start(connection.fileno())
-                except JlabError as error:
-                    if owner:
-                        connection.sendall(sentence(str(error)))
-                    return
+                if await self._hear(connection):
+                    await self._admit(connection)
+                elif self._strangers < _MOST_STRANGERS and self._rate.take():
+                    self._strangers += 1
+                    try:
+                        await self._try(connection)
+                    finally:
+                        self._strangers -= 1
         except (OSError, asyncio.TimeoutError):
             return
+
+    async def _admit(self, connection: socket.socket) -> None:
+        """The owner, who is told why if it cannot be."""
+        try:
+            await self._serve(connection)
+        except JlabError as error:
+            connection.sendall(sentence(str(error)))
+
+    async def _try(self, connection: socket.socket) -> None:
+        """A stranger, until it has shown a key."""
+        with contextlib.suppress(JlabError):
+            child = await self._serve(connection)
+            connection.close()
+            await asyncio.wait([child.ended], timeout=sshd.LOGIN_GRACE)
+
+    async def _serve(self, connection: socket.socket) -> Child:
+        connection.setblocking(True)
+        child = await self._start(connection.fileno())
         self._served.add(child)
         child.ended.add_done_callback(lambda _: self._served.discard(child))
-        if not owner:
-            self._strangers += 1
-            await asyncio.wait([child.ended], timeout=sshd.LOGIN_GRACE)
-            self._strangers -= 1
+        return child
 
     async def _hear(self, connection: socket.socket) -> bool:
         """Greet, and tell the owner from a stranger; raises OSError, TimeoutError."""

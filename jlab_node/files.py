@@ -213,6 +213,22 @@ def _create(path: Path, text: str) -> bool:
     return True
 
 
+def keep_end(path: Path, most: int) -> None:
+    """Where the file is longer than `most` bytes, leave half of that: its last lines.
+
+    In place, for who is appending to it. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "r+b") as file:
+        if os.fstat(descriptor).st_size <= most:
+            return
+        file.seek(-(most // 2), os.SEEK_END)
+        end = file.read(most)
+        file.seek(0)
+        file.write(end.partition(b"\n")[2] or end)
+        file.truncate()
+
+
 def age(path: Path) -> float:
     """Seconds since it was written, by the clock of its file system; raises OSError."""
     with tempfile.TemporaryFile(dir=path.parent) as file:

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 import psutil
 
+from . import descriptors
 from .errors import JlabError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Children:
         self._grace = grace
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
+        self._descriptors = descriptors.raise_limit()
         self._prctl = getattr(ctypes.CDLL(None), "prctl", None)
         self._known: dict[int, Child] = {}
         if self._prctl is not None:
@@ -87,7 +89,7 @@ class Children:
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
-                preexec_fn=self._die_with_parent,  # noqa: PLW1509
+                preexec_fn=self._prepare,  # noqa: PLW1509
             )
         except OSError as error:
             raise JlabError(f"cannot start {command[0]}: {error.strerror}") from error
@@ -107,7 +109,9 @@ class Children:
             file.seek(0)
             return code, file.read().decode("utf-8", errors="replace")
 
-    def _die_with_parent(self) -> None:
+    def _prepare(self) -> None:
+        """In the child, before it becomes the command."""
+        descriptors.lower_limit(self._descriptors)
         if self._prctl is not None:
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
             if os.getppid() != self._pid:  # it died before that

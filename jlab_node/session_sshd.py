@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import sshd, trusted
+from . import files, sshd, trusted
 from .aside import Aside
 from .errors import JlabError
 from .joblog import say
@@ -132,6 +132,6 @@ class SessionSshd:
             log = os.open(self._log, flags, 0o600)
         except OSError:
             return os.open(os.devnull, os.O_WRONLY)
-        if os.fstat(log).st_size > _LONGEST_LOG:
-            os.ftruncate(log, 0)
+        with contextlib.suppress(OSError):
+            files.keep_end(self._log, _LONGEST_LOG)
         return log

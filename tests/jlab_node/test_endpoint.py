@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -17,11 +18,13 @@ from jlab_node import endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NONCE, SECRET = "0f" * 16, "1e" * 16
 GREETING = f"jlab {NONCE}\r\n".encode()
 KNOCK = f"jlab {SECRET}\r\n".encode()
 SSH = b"SSH-2.0-OpenSSH_9.2\r\n"
+PER_SECOND = 5  # of them who do
 STRANGERS = 10  # who get an sshd at once, at most
 
 # Serves until its standard input ends, and says on which port.
@@ -47,25 +50,25 @@ asyncio.run(serve())
 
 
 class Door:
-    """That program, and clients of it."""
+    """That program, started by `by`, and clients of it."""
 
-    def __init__(self, stack: contextlib.ExitStack) -> None:
+    def __init__(self, stack: contextlib.ExitStack, *by: str, program: str = PROGRAM) -> None:
         self._stack = stack
         process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, "-c", PROGRAM],
+                [*by, sys.executable, "-c", program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
             )
         )
         assert process.stdout is not None
-        self._port = int(process.stdout.readline())
+        self.port = int(process.stdout.readline())
         self._process = psutil.Process(process.pid)
 
     def connect(self, said: bytes = b"") -> socket.socket:
         """A client that has heard the greeting and said this."""
-        address = ("127.0.0.1", self._port)
+        address = ("127.0.0.1", self.port)
         client = self._stack.enter_context(socket.create_connection(address, timeout=30))
         assert endpoint.read_line(client, timeout=30) == GREETING
         client.sendall(said)
@@ -75,6 +78,11 @@ class Door:
     def started(self) -> int:
         """How many clients have a process."""
         return len(self._process.children())
+
+    @property
+    def limit(self) -> int:
+        """How many descriptors it may have."""
+        return self._process.rlimit(psutil.RLIMIT_NOFILE)[0]
 
     @property
     def held(self) -> int:
@@ -93,6 +101,13 @@ def is_let_in(client: socket.socket) -> bool:
     """Whether `cat` is at the other end."""
     client.sendall(b"hello\n")
     return b"hello\n" in client.makefile("rb")
+
+
+def says(client: socket.socket) -> bytes:
+    """The first line from the other end; b"" if it hangs up."""
+    with contextlib.suppress(ConnectionResetError):
+        return client.makefile("rb").readline()
+    return b""
 
 
 def is_hung_up_on(client: socket.socket) -> bool:
@@ -170,6 +185,71 @@ def test_strangers_cannot_crowd_the_owner_out(door: Door) -> None:
         client.close()
     wait_until(lambda: door.started == len(owner), "they are gone")
     assert is_let_in(door.connect(SSH)), "their places are free"
+
+
+# Connects as often as told, says nothing, and begins anew when it is hung up on.
+CROWD = """
+import contextlib, resource, select, socket, sys
+port, count = map(int, sys.argv[1:])
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+poll, clients = select.poll(), {}
+def come():
+    with contextlib.suppress(OSError):
+        client = socket.create_connection(("127.0.0.1", port), timeout=5)
+        clients[client.fileno()] = client
+        poll.register(client, select.POLLRDHUP)
+for _ in range(count):
+    come()
+print("all", flush=True)
+while True:
+    for number, _ in poll.poll():
+        poll.unregister(number)
+        clients.pop(number).close()
+        come()
+"""
+
+
+def test_the_owner_gets_in_by_few_descriptors_whatever_crowd_there_is() -> None:
+    """With `ulimit -n 256`, by which others could take all of them."""
+    limited = ["sh", "-c", 'ulimit -n 256 && exec "$@"', "sh"]
+    with contextlib.ExitStack() as stack:
+        door = Door(stack, *limited)
+        crowd = [sys.executable, "-c", CROWD, str(door.port), "750"]
+        others = [
+            stack.enter_context(subprocess.Popen(crowd, stdout=subprocess.PIPE)) for _ in range(2)
+        ]
+        for each in others:
+            stack.callback(each.kill)
+            assert each.stdout is not None
+            assert each.stdout.readline() == b"all\n"
+        assert door.held < 200
+        for _ in range(20):
+            assert is_let_in(door.connect(KNOCK))
+
+
+def test_children_have_the_limit_of_descriptors_that_there_was(tmp_path: Path) -> None:
+    code = PROGRAM.replace('["cat"]', f'["sh", "-c", "ulimit -n >{tmp_path}/limit"]')
+    limited = ["sh", "-c", 'ulimit -S -n 200 && exec "$@"', "sh"]
+    with contextlib.ExitStack() as stack:
+        door = Door(stack, *limited, program=code)
+        door.connect(KNOCK)
+        wait_until(lambda: (tmp_path / "limit").exists() and door.started == 0, "it has run")
+        assert (tmp_path / "limit").read_text() == "200\n"
+        assert door.limit > 200
+
+
+def test_strangers_start_only_so_many_sshds_a_second() -> None:
+    """Who ends as soon as it has begun could else start a hundred; the owner may."""
+    with contextlib.ExitStack() as stack:
+        door = Door(stack, program=PROGRAM.replace('["cat"]', '["echo", "sshd"]'))
+        began, in_time = time.monotonic(), 0
+        while time.monotonic() - began < 2:
+            in_time += says(door.connect(SSH)) == b"sshd\n"
+        took = time.monotonic() - began
+        assert STRANGERS <= in_time <= STRANGERS + PER_SECOND * took + 1
+        owner = [says(door.connect(KNOCK)) for _ in range(50)]
+        assert set(owner) == {b"sshd\n"}
 
 
 def test_silence_is_not_waited_for(door: Door) -> None:

@@ -125,6 +125,22 @@ def test_others_of_a_group_that_may_not_write_are_no_matter(tmp_path: Path) -> N
     assert files.other_writers(tmp_path) == ""
 
 
+def test_the_end_of_a_log_is_kept_for_whoever_appends_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "sshd.log"
+    with path.open("ab", buffering=0) as log:
+        for number in range(100):
+            log.write(b"line %02d\n" % number)
+            files.keep_end(path, 160)
+            assert path.stat().st_size <= 160
+        log.write(b"the last\n")
+    lines = path.read_text().splitlines()
+    assert lines[-3:] == ["line 98", "line 99", "the last"]
+    assert set(map(len, lines)) == {7, 8}, "whole ones"
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="Too many levels"):
+        files.keep_end(tmp_path / "link", 0)
+
+
 def test_what_may_be_another_users_is_refused(tmp_path: Path) -> None:
     files.check_ours(tmp_path / "gone")
     path = tmp_path / "open"

@@ -1,0 +1,30 @@
+"""How many descriptors this process may have: what it can give itself; its children as ever."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+
+_ENOUGH = 4096
+
+
+def raise_limit() -> int:
+    """Let this process have more, where it may; the limit as it was, for `lower_limit`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return soft
+
+
+def lower_limit(soft: int) -> None:
+    """For a child, which may not expect more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def share(of: int, *, most: int) -> int:
+    """One part in so many of those that this process may have, but no more than that."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if soft == resource.RLIM_INFINITY else min(most, soft // of)

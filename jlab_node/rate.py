@@ -1,0 +1,30 @@
+"""A budget that is refilled as time goes by: for what others can cause."""
+
+from __future__ import annotations
+
+import time
+
+
+class Rate:
+    """So much at once, and again so much a second."""
+
+    def __init__(self, at_once: float, per_second: float) -> None:
+        self._most = at_once
+        self._per_second = per_second
+        self._left = at_once
+        self._at = time.monotonic()
+
+    def take(self, amount: float = 1.0) -> bool:
+        """Whether that much is left; then it is taken."""
+        if self.left < amount:
+            return False
+        self._left -= amount
+        return True
+
+    @property
+    def left(self) -> float:
+        """How much could be taken."""
+        now = time.monotonic()
+        self._left = min(self._most, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        return self._left
