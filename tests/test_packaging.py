@@ -24,6 +24,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.network
 def test_the_wheel(built: Path) -> None:
     (path,) = built.glob("*.whl")
     with zipfile.ZipFile(path) as wheel:
@@ -41,6 +42,7 @@ def test_the_wheel(built: Path) -> None:
     assert "Requires-Python: >=3.9" in metadata
 
 
+@pytest.mark.network
 def test_the_sdist(built: Path) -> None:
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as sdist:
