@@ -142,7 +142,7 @@ class Cluster:
             if reason:
                 raise RuntimeError(reason)
         with _umask(0o022):
-            if _PREPARED.exists():
+            if _is_prepared():
                 image.sync()
             else:
                 self._prepare()
@@ -163,13 +163,13 @@ class Cluster:
 
     def _prepare(self) -> None:
         if ROOT.exists():
-            say("something is left of a cluster that was not finished: taking it down")
+            say("something is left of a cluster that was not finished, or is older: taking it down")
         self._down()
         ROOT.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "jlab-cluster", ROOT], check=True)
         image.build()
         accounts.prepare(HOSTS.values())
-        _PREPARED.touch()
+        _PREPARED.write_text(str(accounts.SHELLS))
 
     def _boot(self, host: Host) -> None:
         """Start a host and all that runs on it; killed before the end, this can be done again."""
@@ -202,6 +202,11 @@ class Cluster:
             subprocess.run(["umount", *lazy, ROOT], capture_output=True, check=False)
         with contextlib.suppress(FileNotFoundError):
             ROOT.rmdir()
+
+
+def _is_prepared() -> bool:
+    """Whether image and accounts are there, and those that this version makes."""
+    return _PREPARED.exists() and _PREPARED.read_text() == str(accounts.SHELLS)
 
 
 def _is_used() -> bool:
