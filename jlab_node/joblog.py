@@ -6,8 +6,12 @@ import contextlib
 import functools
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from .aside import Aside
+
+if TYPE_CHECKING:
+    import concurrent.futures
 
 _TIMEOUT = 2.0  # seconds for the last lines
 
@@ -25,6 +29,17 @@ def _write(text: str) -> None:
     # Not through Python's buffer: whoever holds its lock for ever lets no interpreter end.
     with contextlib.suppress(OSError):  # a full disk or a closed terminal ends no session
         os.write(2, f"jlab-node: {text}\n".encode(errors="backslashreplace"))
+
+
+def pass_on(descriptor: int, said: bytes) -> concurrent.futures.Future[None]:
+    """The same of what others have said, as it is; the future is done when the log has it."""
+    return _log.do(functools.partial(_pass_on, descriptor, said))
+
+
+def _pass_on(descriptor: int, said: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while said:
+            said = said[os.write(descriptor, said) :]
 
 
 def settle() -> None:

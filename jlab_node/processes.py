@@ -53,12 +53,18 @@ class Child:
 class Children:
     """All child processes of this one, adopted orphans of theirs included.
 
+    `stdout`, `stderr`: the descriptors of those for which `start` names none; None: our own.
+
     An async context manager: at its end every child gets SIGTERM, `grace` seconds to obey, and
     then no descendant is left alive.
     """
 
-    def __init__(self, *, grace: float) -> None:
+    def __init__(
+        self, *, grace: float, stdout: int | None = None, stderr: int | None = None
+    ) -> None:
         self._grace = grace
+        self._stdout = stdout
+        self._stderr = stderr
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._descriptors = descriptors.raise_limit()
@@ -86,8 +92,8 @@ class Children:
                 command,
                 env=env,
                 stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
+                stdout=self._stdout if stdout is None else stdout,
+                stderr=self._stderr if stderr is None else stderr,
                 start_new_session=True,
                 preexec_fn=self._prepare,  # noqa: PLW1509
             )

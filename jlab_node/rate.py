@@ -9,7 +9,7 @@ class Rate:
     """So much at once, and again so much a second."""
 
     def __init__(self, at_once: float, per_second: float) -> None:
-        self._most = at_once
+        self.most = at_once
         self._per_second = per_second
         self._left = at_once
         self._at = time.monotonic()
@@ -25,6 +25,6 @@ class Rate:
     def left(self) -> float:
         """How much could be taken."""
         now = time.monotonic()
-        self._left = min(self._most, self._left + (now - self._at) * self._per_second)
+        self._left = min(self.most, self._left + (now - self._at) * self._per_second)
         self._at = now
         return self._left

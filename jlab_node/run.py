@@ -37,6 +37,7 @@ from . import (
 from .aside import Aside
 from .errors import FAILED, JlabError
 from .joblog import say
+from .output import Output
 from .processes import Children
 from .record import Record, RecordError, render
 from .schedulers.job import Answer
@@ -134,7 +135,10 @@ async def _claimed(
     async with contextlib.AsyncExitStack() as stack:
         place = stack.enter_context(SessionDirectory(Path(draft.socket_dir), draft.name, draft.id))
         keeper = Keeper(place)
-        children = await stack.enter_async_context(Children(grace=GRACE))
+        output = stack.enter_context(Output())
+        children = await stack.enter_async_context(
+            Children(grace=GRACE, stdout=output.stdout, stderr=output.stderr)
+        )
         jupyterlab = start_up.start(
             command, options.arguments, env=env, token=draft.token, place=place, children=children
         )
