@@ -67,7 +67,8 @@ def _link(link: Path, path: Path) -> None:
             return
     elif os.path.lexists(link):
         raise JlabError(f"{link} is not jlab-node's: move it to somewhere else")
-    temporary = link.with_name(files.NEW + secrets.token_hex(4))
+    # In the session's directory, with which it is swept if we are killed now.
+    temporary = path.with_name(files.NEW + secrets.token_hex(4))
     temporary.symlink_to(target)
     try:
         os.replace(temporary, link)  # noqa: PTH105
