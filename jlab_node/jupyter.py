@@ -1,10 +1,8 @@
-"""JupyterLab: its command line, its environment, and whether it really answers."""
+"""JupyterLab: its command line, and whether it lets us in, and nobody else."""
 
 from __future__ import annotations
 
 import http.client
-import json
-import os
 import re
 import shlex
 import shutil
@@ -14,15 +12,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
-from . import ports
 from .errors import JlabError
+from .ports import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-HOST = ports.HOST
+    from collections.abc import Sequence
 
 # A unix socket's path has at most 107 bytes; kernels make "kernel-<uuid>-ipc-<n>" in the runtime
 # directory.
@@ -30,12 +24,15 @@ _SOCKET_PATH = 107
 _KERNEL_SOCKET = len("/kernel-00000000-0000-0000-0000-000000000000-ipc-10")
 
 _OURS = re.compile(
-    r"--((\w+App|\w*IdentityProvider)\.)?(ip|port|port[-_]retries|sock|token|open_browser)(=.*|$)",
+    r"--((\w+App|\w*IdentityProvider)\.)?"
+    r"(ip|port|port[-_]retries|sock|sock[-_]mode|token|open_browser)(=.*|$)"
+    r"|--ServerApp\.config_file(=.*|$)",
     re.DOTALL,
 )
-_TRANSPORT = re.compile(r"--(\w*KernelManager\.)?transport(=.*|$)", re.DOTALL)
 _TIMEOUT = 10  # seconds for one request
-_REFUSED = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
+_REFUSED = (http.client.UNAUTHORIZED, http.client.FORBIDDEN, http.client.FOUND)
+# What must not be had without the token.
+_PRIVATE = ("api/contents", "api/terminals", "api/status", "lab")
 
 
 def find(command: str | None) -> list[str]:
@@ -66,138 +63,105 @@ def check_arguments(arguments: Sequence[str]) -> None:
             raise JlabError(f"jlab-node sets {option} itself: leave it out after --")
 
 
-def arguments(port: int, extra: Sequence[str], *, is_root: bool) -> list[str]:
-    """What follows the command's own words."""
-    ours = [
-        "--no-browser",
-        f"--ServerApp.ip={HOST}",
-        f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",  # its own search binds, closes and binds again
-    ]
-    if is_root:
-        ours.append("--allow-root")
-    if not any(_TRANSPORT.fullmatch(argument) for argument in extra):
-        # Over tcp, other users of the node can read what runs.
-        ours.append("--KernelManager.transport=ipc")
-    return [*ours, *extra]
+def own_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The user's `--config`, "" without one, and the other arguments.
 
-
-# JupyterLab's debugger starts a server on a port without a password, which goes on listening when
-# the debugger is switched off: whoever is on the node could run code as the user.
-PAGE_CONFIG = Path("labconfig", "page_config.json")
-PAGE_CONFIG_TEXT = '{"disabledExtensions": {"@jupyterlab/debugger-extension": true}}\n'
-
-
-def environment(
-    env: Mapping[str, str], *, token: str, runtime: Path, settings: Path
-) -> dict[str, str]:
-    """`env` with the token, which may stand in no command line, and directories of the session.
-
-    `settings` is looked at before the user's own configuration: it holds PAGE_CONFIG.
+    JupyterLab takes only one, which is ours: that brings the user's in.
     """
+    found, rest = "", []
+    words = iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option == "--config":
+            found = value if equals else next(words, "")
+        else:
+            rest.append(word)
+    return found, rest
+
+
+def arguments(door: Sequence[str], extra: Sequence[str], *, is_root: bool) -> list[str]:
+    """What follows the command's own words; `door` is what leads it to this session."""
+    return ["--no-browser", *door, *(["--allow-root"] if is_root else []), *extra]
+
+
+def check_runtime(runtime: Path) -> None:
+    """Refuse a runtime directory that is too long for what kernels make in it; raises JlabError."""
     if len(str(runtime)) + _KERNEL_SOCKET > _SOCKET_PATH:
         raise JlabError(
             f"{runtime} is too long a path for the sockets of kernels: set JLAB_TMPDIR to a "
             "shorter directory on this node"
         )
-    path = [str(settings), *filter(None, [env.get("JUPYTER_CONFIG_PATH")])]
-    return {
-        **env,
-        "JUPYTER_TOKEN": token,
-        "JUPYTER_RUNTIME_DIR": str(runtime),
-        "JUPYTER_CONFIG_PATH": os.pathsep.join(path),
-    }
 
 
-def accepts(port: int) -> bool:
-    """Whether anything listens on the port: cheap to ask, and says nothing about who."""
-    try:
-        socket.create_connection((HOST, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+def answers(where: Path | int, *, token: str, base_url: str = "/", tls: bool = False) -> bool:
+    """Whether it lets us in, and nobody else. Only for a socket or port of our child.
 
-
-def belongs_to(port: int, pid: int) -> bool:
-    """Whether the process `pid` or a descendant of it holds the listening socket of `port`."""
-    try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return False
-    return any(_listens(each, port) for each in family)
-
-
-def _listens(process: psutil.Process, port: int) -> bool:
-    try:
-        connections = process.net_connections("tcp4")
-    except psutil.Error:
-        return False
-    return any(
-        each.status == psutil.CONN_LISTEN and each.laddr == (HOST, port) for each in connections
-    )
-
-
-def base_url(runtime: Path) -> str:
-    """What the server says of itself in its runtime directory, "/" where it says nothing."""
-    return str(_said(runtime, "base_url") or "/")
-
-
-def scheme(runtime: Path) -> str:
-    """How the server wants to be spoken to: with a certificate of the user's it is https."""
-    return "https" if _said(runtime, "secure") is True else "http"
-
-
-def _said(runtime: Path, key: str) -> object:
-    for path in runtime.glob("jpserver-*.json"):
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))[key]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return None
-
-
-def answers(port: int, *, token: str, runtime: Path) -> bool:
-    """Whether it lets us in, and nobody else. Only for a port that `belongs_to` our child.
-
-    False: not yet. Raises JlabError when the user's own configuration sees to it that it never
+    False: not now. Raises JlabError when the user's own configuration sees to it that it never
     will: to publish an open server would be to give the account away.
     """
-    path, tls = f"{base_url(runtime)}api/status", scheme(runtime) == "https"
-    with_token = _status(port, path, {"Authorization": f"token {token}"}, tls=tls)
+    with_token = _status(where, f"{base_url}api/status", token=token, tls=tls)
     if with_token in _REFUSED:
         raise JlabError(
             "JupyterLab does not take the token that jlab-node gave it: your Jupyter configuration "
-            "sets a token or identity provider of its own; take that out (`jupyter --paths` says "
-            "where the files are)"
+            "sets an identity provider or login handler of its own; take that out "
+            "(`jupyter --paths` says where the files are)"
         )
-    if with_token != http.client.OK:
+    if with_token is None:
         return False
-    if _said(runtime, "token") == token:
-        return True
-    without = _status(port, path, {}, tls=tls)
-    if without == http.client.OK:
-        raise JlabError(
-            "JupyterLab lets everybody in without a token: your Jupyter configuration sets an "
-            "empty one; take that out (`jupyter --paths` says where the files are)"
-        )
-    return without in _REFUSED
+    if with_token != http.client.OK:
+        raise JlabError(f"JupyterLab answers {with_token} at {base_url}api/status")
+    refuse_open(where, base_url=base_url, tls=tls)
+    return True
 
 
-def _status(port: int, path: str, headers: dict[str, str], *, tls: bool) -> int | None:
+def refuse_open(where: Path | int, *, base_url: str, tls: bool) -> None:
+    """Make sure that it lets nobody in without the token; raises JlabError."""
+    for each in _PRIVATE:
+        found = _status(where, base_url + each, tls=tls)
+        if found is not None and http.client.OK <= found < http.client.MULTIPLE_CHOICES:
+            raise JlabError(
+                "JupyterLab lets everybody in without a token: your Jupyter configuration sees to "
+                "it, by an identity provider or login handler; take that out (`jupyter --paths` "
+                "says where the files are)"
+            )
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, context: ssl.SSLContext | None) -> None:
+        super().__init__(HOST, timeout=_TIMEOUT)
+        self._path = path
+        self._context = context
+
+    def connect(self) -> None:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(_TIMEOUT)
+            connection.connect(str(self._path))
+            self.sock = self._context.wrap_socket(connection) if self._context else connection
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _status(where: Path | int, path: str, *, token: str = "", tls: bool = False) -> int | None:
     """HTTP status of `path`. Not urllib: a proxy in the environment would get the token."""
-    connection = (
-        http.client.HTTPSConnection(HOST, port, timeout=_TIMEOUT, context=_any_certificate())
-        if tls
-        else http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT)
-    )
+    connection = _connection(where, _any_certificate() if tls else None)
     try:
+        headers = {"Authorization": f"token {token}"} if token else {}
         connection.request("GET", path, headers=headers)
         return connection.getresponse().status
     except (OSError, UnicodeError, http.client.HTTPException):
         return None
     finally:
         connection.close()
+
+
+def _connection(where: Path | int, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if not isinstance(where, int):
+        return _UnixConnection(where, context)
+    if context:
+        return http.client.HTTPSConnection(HOST, where, timeout=_TIMEOUT, context=context)
+    return http.client.HTTPConnection(HOST, where, timeout=_TIMEOUT)
 
 
 def _any_certificate() -> ssl.SSLContext:

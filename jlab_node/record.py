@@ -15,6 +15,7 @@ from .errors import JlabError
 FORMAT = 1
 MAX_PORT = 65535
 MAX_EXPOSED = 16
+NO_PORT = 1  # where nothing of a user's can listen: JupyterLab has its socket alone
 
 _NAME = r"[a-z0-9][a-z0-9._-]{0,31}"
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -65,7 +66,7 @@ class Record:
 
     name: str
     node: str
-    port: int  # JupyterLab's, on 127.0.0.1 of the node
+    port: int  # JupyterLab's, on 127.0.0.1 of the node, or NO_PORT
     token: str
     scheduler: str = "local"
     job_id: str = "0"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from .errors import JlabError
 
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     Server = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
     # Connects what the second argument makes to where the process of that number is to get.
     Way = Callable[[int, Callable[[], "Side"]], Awaitable[object]]
+
+
+class Kept(Protocol):
+    """A socket that is to be there for as long as the session."""
+
+    def is_there(self) -> bool:
+        """Whether it is."""
+
+    async def begin(self) -> None:
+        """Listen on it, if it is not there; raises JlabError."""
 
 
 class Listener:
@@ -58,7 +68,7 @@ class Listener:
 
 
 @contextlib.asynccontextmanager
-async def serving(path: Path, serve: Server, *, kept: set[Listener]) -> AsyncIterator[None]:
+async def serving(path: Path, serve: Server, *, kept: set[Kept]) -> AsyncIterator[None]:
     """`serve` each connection to the unix socket `path`. At the end they are cut off.
 
     In `kept` is what listens.
@@ -80,7 +90,7 @@ async def serving(path: Path, serve: Server, *, kept: set[Listener]) -> AsyncIte
 
 
 @contextlib.asynccontextmanager
-async def carrying(path: Path, way: Way, *, kept: set[Listener]) -> AsyncIterator[None]:
+async def carrying(path: Path, way: Way, *, kept: set[Kept]) -> AsyncIterator[None]:
     """Carry connections to the unix socket `path` to where `way` leads for the peer's pid.
 
     In `kept` is what listens.
@@ -101,7 +111,7 @@ async def carrying(path: Path, way: Way, *, kept: set[Listener]) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def _listening(
-    path: Path, listen: Callable[[], Awaitable[asyncio.AbstractServer]], kept: set[Listener]
+    path: Path, listen: Callable[[], Awaitable[asyncio.AbstractServer]], kept: set[Kept]
 ) -> AsyncIterator[None]:
     listener = Listener(path, listen)
     await listener.begin()

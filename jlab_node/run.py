@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from . import (
     claims,
+    door,
     endpoint,
     exposed,
     files,
@@ -39,7 +40,7 @@ from .errors import FAILED, JlabError
 from .joblog import say
 from .output import Output
 from .processes import Children
-from .record import Record, RecordError, render
+from .record import NO_PORT, Record, RecordError, render
 from .schedulers.job import Answer
 from .session_directory import SessionDirectory
 from .session_keeper import Keeper
@@ -76,6 +77,8 @@ class Options:
     jupyter: str | None = None
     sshd: str | None = None
     here: bool = False  # even outside of a job
+    socket_only: bool = False  # JupyterLab opens no port at all
+    debugger: bool = False  # kernels may be told to open one, which asks nobody for a password
     arguments: Sequence[str] = ()
 
 
@@ -135,12 +138,23 @@ async def _claimed(
     async with contextlib.AsyncExitStack() as stack:
         place = stack.enter_context(SessionDirectory(Path(draft.socket_dir), draft.name, draft.id))
         keeper = Keeper(place)
+        jupyter.check_runtime(place.runtime)
+        config, arguments = jupyter.own_config(options.arguments)
+        its_door = await stack.enter_async_context(
+            door.opened(place, draft.token, config=config, debugger=options.debugger)
+        )
         output = stack.enter_context(Output())
         children = await stack.enter_async_context(
             Children(grace=GRACE, stdout=output.stdout, stderr=output.stderr)
         )
         jupyterlab = start_up.start(
-            command, options.arguments, env=env, token=draft.token, place=place, children=children
+            command,
+            arguments,
+            env=env,
+            token=draft.token,
+            door=its_door,
+            children=children,
+            socket_only=options.socket_only,
         )
         starting = await stack.enter_async_context(_meanwhile(jupyterlab))
         job_started, ends_at = jobs.times(draft)
@@ -150,23 +164,24 @@ async def _claimed(
             _endpoint(into_the_job, options.port_range, draft, keeper=keeper, children=children)
         )
         claim.tell(record)
-        server, port = await starting
+        started = await starting
         record = replace(
             record,
-            port=port,
-            scheme=jupyter.scheme(place.runtime),
-            base_url=jupyter.base_url(place.runtime),
+            port=started.port,
+            scheme="https" if started.hello.secure else "http",
+            base_url=started.hello.base_url,
         )
-        await stack.enter_async_context(place.relay(jupyter.HOST, port))
-        stack.enter_context(_keeping(keeper, server))
+        await stack.enter_async_context(place.relay(its_door))
+        stack.enter_context(_keeping(keeper, started.process))
         at_home = Aside()
         publication = await stack.enter_async_context(_published(directory, record, at_home))
+        await started.look_again()
         stack.enter_context(_walltime(publication, children, at_home))
         stack.enter_context(_sweeping(directory, record, children))
         await stack.enter_async_context(exposed.serving(place, publication, at_home))
         place.ready()
         _tell_how_to_connect(record)
-        return await asyncio.shield(server.ended)
+        return await asyncio.shield(started.process.ended)
 
 
 def _warn_of_others(directory: Home) -> None:
@@ -195,7 +210,7 @@ def _draft(options: Options, env: Mapping[str, str], job: Job) -> Record:
         job_id=job.job_id,
         cluster=job.cluster,
         node=job.node,
-        port=1,  # not known yet
+        port=NO_PORT,  # not known yet
         token=secrets.token_hex(32),
         user=home.user(),
         socket_dir=str(base_path(env, home.user())),

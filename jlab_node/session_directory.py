@@ -1,8 +1,9 @@
 """One session's directory on the node, in the user's.
 
     /tmp/jlab-alice/s-x7k2m9/        sshd.log; etc/, rt/ of its JupyterLab
-        direct, gpu.sock -> direct   its JupyterLab, whoever asks
+        direct, gpu.sock -> direct   where its JupyterLab listens
         lab.sock                     the JupyterLab of the session that asks
+        jupyter                      where its JupyterLab calls jlab-node
         control                      where `jlab-node expose` asks for
         dask.sock                    one more port of the node
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Callable
 
-    from .relay import Listener, Side
+    from .relay import Kept, Side
 
 
 class SessionDirectory:
@@ -38,7 +39,7 @@ class SessionDirectory:
     def __init__(self, base: Path, name: str, session_id: str) -> None:
         self.base = base
         self.name = name
-        self.listeners: set[Listener] = set()  # of the sockets in here
+        self.listeners: set[Kept] = set()  # of the sockets in here
         self._id = session_id
         self._number: tuple[int, int] | None = None  # of the directory: device, inode
         self._held: list[int] = []  # descriptors with locks
@@ -138,11 +139,6 @@ class SessionDirectory:
         return self.path / "etc"
 
     @property
-    def direct(self) -> Path:
-        """The socket that leads to this session's JupyterLab, whoever asks."""
-        return self.path / "direct"
-
-    @property
     def _starting(self) -> Path:
         return self.path / session_lookup.STARTING
 
@@ -158,6 +154,11 @@ class SessionDirectory:
     def control(self) -> Path:
         """The socket on which the session takes requests."""
         return self.path / session_lookup.CONTROL
+
+    @property
+    def direct(self) -> Path:
+        """The socket on which JupyterLab listens."""
+        return self.path / session_lookup.DIRECT
 
     def socket(self, name: str) -> Path:
         """The socket to which the link NAME.sock of the user's directory may lead."""
@@ -192,25 +193,16 @@ class SessionDirectory:
         self._starting.unlink(missing_ok=True)
 
     @contextlib.asynccontextmanager
-    async def relay(self, host: str, port: int) -> AsyncIterator[None]:
-        """Carry each connection to a socket of this session to JupyterLab at `host:port`."""
-
+    async def relay(self, jupyterlab: Kept) -> AsyncIterator[None]:
+        """Let the links lead to JupyterLab, which listens on `direct`."""
         loop = asyncio.get_running_loop()
 
-        async def to_jupyterlab(_: int, make: Callable[[], Side]) -> None:
-            await loop.create_connection(make, host, port)
-
         async def to_the_askers_own(pid: int, make: Callable[[], Side]) -> None:
-            session = session_lookup.session_above(pid, self.base)
-            if session in (None, self.path):
-                await to_jupyterlab(pid, make)
-            else:
-                await loop.create_unix_connection(make, str(session / self.direct.name))
+            session = session_lookup.session_above(pid, self.base) or self.path
+            await loop.create_unix_connection(make, str(session / session_lookup.DIRECT))
 
-        async with (
-            relay.carrying(self.direct, to_jupyterlab, kept=self.listeners),
-            relay.carrying(self.socket(NEWEST), to_the_askers_own, kept=self.listeners),
-        ):
+        async with relay.carrying(self.socket(NEWEST), to_the_askers_own, kept=self.listeners):
+            self.listeners.add(jupyterlab)
             self._is_named = True
             self.make_anew()
             self.take_links()

@@ -3,6 +3,9 @@
     /tmp/jlab-alice/lab.sock  ->  s-x7k2m9/lab.sock     the newest session on this node
     /tmp/jlab-alice/gpu.sock  ->  s-x7k2m9/gpu.sock     the newest one of that name
 
+While there is only one session, nobody needs to be told apart: lab.sock leads past its relay, to
+s-x7k2m9/direct.
+
 All of this needs the lock of the user's directory. A file of such a name that is no link of
 jlab-node's is left alone.
 """
@@ -17,10 +20,13 @@ from typing import TYPE_CHECKING
 
 from . import files, leftovers
 from .errors import JlabError
+from .session_lookup import DIRECT
+from .user_directory import NEWEST
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_NEWEST = f"{NEWEST}.sock"
 _TARGET = re.compile(r"(s-[a-z0-9]{6}|[a-z0-9_]{8})/(.+)")  # the second: an older version's
 
 
@@ -33,7 +39,7 @@ def take(base: Path, directory: Path) -> None:
     for path in directory.glob("*.sock"):
         link = base / path.name
         if _made_at(link) <= _made_at(path):
-            _link(link, path)
+            _link(link, _straight(path))
 
 
 def mend(base: Path) -> None:
@@ -42,20 +48,31 @@ def mend(base: Path) -> None:
     Those that lead somewhere cost one look: fifty sessions may begin or end at once.
     """
     for link in base.glob("*.sock"):
-        if link.exists() or not _is_ours(link):
+        if not _is_ours(link) or (link.exists() and link.name != _NEWEST):
             continue
         found = [path / link.name for path in leftovers.directories(base)]
         newest = max(found, key=_made_at, default=link)
         if newest.exists():
-            _link(link, newest)
+            _link(link, _straight(newest))
         else:
             link.unlink()
+
+
+def _straight(path: Path) -> Path:
+    """Past the relay of the session whose socket this is, if that is the only one here."""
+    if path.name != _NEWEST:
+        return path
+    base = path.parent.parent
+    others = [each for each in leftovers.directories(base) if each != path.parent]
+    alone = not any((each / _NEWEST).exists() for each in others)
+    return path.with_name(DIRECT) if alone else path
 
 
 def _is_ours(link: Path) -> bool:
     with contextlib.suppress(OSError):
         found = _TARGET.fullmatch(os.readlink(link))  # noqa: PTH115
-        return found is not None and found[2] == link.name
+        straight = DIRECT if link.name == _NEWEST else link.name
+        return found is not None and found[2] in (link.name, straight)
     return False
 
 

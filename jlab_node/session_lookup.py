@@ -14,6 +14,7 @@ from .user_directory import NEWEST
 
 STARTING = "starting"  # the file that holds the id of a session until that is ready
 CONTROL = "control"  # the socket on which a session takes requests
+DIRECT = "direct"  # the socket on which its JupyterLab listens
 
 
 def session_of(pid: int, base: Path) -> Path | None:

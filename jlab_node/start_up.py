@@ -1,25 +1,45 @@
-"""Starting JupyterLab: on a port that is free, until it answers."""
+"""Starting JupyterLab: on its private socket first, and on a port when nobody else gets in."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from . import files, jupyter, ports
+from . import jupyter, ports, why_silent
 from .errors import FAILED, JlabError
 from .joblog import say
+from .record import NO_PORT, RecordError, check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .door import Door, Hello
     from .processes import Child, Children
-    from .session_directory import SessionDirectory
 
-_POLL = 0.02  # seconds between two looks whether it answers
+_POLL = 0.05  # seconds between two looks whether it answers
 _PATIENCE = 30.0  # seconds between two lines that say it does not yet
+_SECONDS_BLIND = 3  # that a container may take to bring in its directories
 _PORTS_TO_TRY = 20
+
+
+class Started:
+    """A JupyterLab that lets us in, and nobody else."""
+
+    def __init__(self, process: Child, door: Door, port: int) -> None:
+        self.process = process
+        self.hello = door.said.result()
+        self.port = port  # of 127.0.0.1; NO_PORT: it has its socket alone
+        self._door = door
+
+    async def look_again(self) -> None:
+        """Make sure that still nobody is let in without the token; raises JlabError."""
+        where = self._door.sock if self.port == NO_PORT else self.port
+        await asyncio.to_thread(
+            jupyter.refuse_open, where, base_url=self.hello.base_url, tls=self.hello.secure
+        )
+        self._door.seen()
 
 
 async def start(
@@ -28,44 +48,93 @@ async def start(
     *,
     env: Mapping[str, str],
     token: str,
-    place: SessionDirectory,
+    door: Door,
     children: Children,
-) -> tuple[Child, int]:
-    """Start JupyterLab and wait until it answers: the process and its port."""
-    labconfig = files.closed_directory(place.settings / jupyter.PAGE_CONFIG.parent)
-    place.write(labconfig / jupyter.PAGE_CONFIG.name, jupyter.PAGE_CONFIG_TEXT)
-    its_env = jupyter.environment(env, token=token, runtime=place.runtime, settings=place.settings)
+    socket_only: bool,
+) -> Started:
+    """Start JupyterLab and wait until it answers, however long it takes; raises JlabError."""
+    began = time.monotonic()
+    ours = jupyter.arguments(door.arguments(), extra, is_root=os.geteuid() == 0)
+    server = children.start([*command, *ours], env=env)
+    hello = await _hello(server, door, began)
+    await _answers(server, door, hello, token)
+    port = NO_PORT if socket_only or hello.strange else await _port(door)
+    say(f"JupyterLab answers, {time.monotonic() - began:.1f} s after its start")
+    _warn(hello)
+    return Started(server, door, port)
+
+
+async def _hello(server: Child, door: Door, began: float) -> Hello:
+    told, blind = began, 0
+    either: list[asyncio.Future[Any]] = [server.ended, door.said]
+    while not door.said.done():
+        await asyncio.wait(either, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+        _refuse_ended(server)
+        blind = blind + 1 if why_silent.cannot_see(server.pid, door.sock.parent) else 0
+        if blind > _SECONDS_BLIND:
+            raise JlabError(
+                f"JupyterLab does not see {door.sock.parents[1]}: a container needs that directory "
+                "of this node (apptainer: --bind; docker, podman: --volume)"
+            )
+        if time.monotonic() - told > _PATIENCE:
+            told = time.monotonic()
+            _refuse_listening(server)
+            say(f"JupyterLab has not answered for {told - began:.0f} s; still waiting")
+    hello = door.said.result()
+    try:
+        check("base_url", hello.base_url)
+    except RecordError as error:
+        raise JlabError(f"JupyterLab cannot be published: {error}") from error
+    return hello
+
+
+async def _answers(server: Child, door: Door, hello: Hello, token: str) -> None:
+    """It is asked on its private socket: whatever it says to others, none of them can hear it."""
+    while not await asyncio.to_thread(
+        jupyter.answers, door.sock, token=token, base_url=hello.base_url, tls=hello.secure
+    ):
+        _refuse_ended(server)
+        await asyncio.sleep(_POLL)
+
+
+def _refuse_ended(server: Child) -> None:
+    if server.ended.done():
+        code = server.ended.result()
+        raise JlabError(
+            f"jupyter-lab ended with exit code {code} before it answered: "
+            "its own messages stand above",
+            code=code or FAILED,
+        )
+
+
+def _refuse_listening(server: Child) -> None:
+    """What takes connections by now, and has not called, does not know what it was told."""
+    address = why_silent.listens_on(server.pid)
+    if address:
+        raise JlabError(
+            f"what was started listens on {address}, and not where it was told to: jlab-node needs "
+            "JupyterLab 3 or newer"
+        )
+
+
+async def _port(door: Door) -> int:
     for _ in range(_PORTS_TO_TRY):
         port = ports.pick()
-        ours = jupyter.arguments(port, extra, is_root=os.geteuid() == 0)
-        server = children.start([*command, *ours], env=its_env)
-        if await _answers(server, port, token=token, place=place):
-            return server, port
-        if not ports.is_taken(port):
-            code = server.ended.result()
-            raise JlabError(
-                f"jupyter-lab ended with exit code {code} before it answered: "
-                "its own messages stand above",
-                code=code or FAILED,
-            )
+        if await door.open(port):
+            return port
         say(f"another program took port {port} first: trying the next one")
     raise JlabError(f"{_PORTS_TO_TRY} ports in a row were taken by other programs")
 
 
-async def _answers(server: Child, port: int, *, token: str, place: SessionDirectory) -> bool:
-    """Wait until JupyterLab answers (True) or ends (False), however long it takes."""
-    started = told = time.monotonic()
-    while not server.ended.done():
-        # The token goes to our own child alone, so whose socket it is comes first.
-        if (
-            jupyter.accepts(port)
-            and jupyter.belongs_to(port, server.pid)
-            and await asyncio.to_thread(jupyter.answers, port, token=token, runtime=place.runtime)
-        ):
-            say(f"JupyterLab answers, {time.monotonic() - started:.1f} s after its start")
-            return True
-        if time.monotonic() - told > _PATIENCE:
-            told = time.monotonic()
-            say(f"JupyterLab has not answered for {told - started:.0f} s; still waiting")
-        await asyncio.wait([server.ended], timeout=_POLL)
-    return False
+def _warn(hello: Hello) -> None:
+    """Of what is the user's own choice."""
+    if hello.strange:
+        say(
+            f"{', '.join(hello.strange)} decides who gets in, so JupyterLab opens no port: "
+            "it is reached by its socket alone"
+        )
+    if hello.transport != "ipc":
+        say(
+            f"kernels speak over {hello.transport}, as your configuration has it: other users of "
+            "this node can read what runs"
+        )

@@ -49,6 +49,12 @@ def _port_range(_: click.Context, __: click.Parameter, value: str | None) -> ran
 )
 @click.option("--sshd", "sshd_path", metavar="PATH", help="Another sshd.")
 @click.option("--here", is_flag=True, help="Even outside of a job, on a cluster's own machine.")
+@click.option("--socket-only", is_flag=True, help="JupyterLab opens no port, its socket alone.")
+@click.option(
+    "--debugger",
+    is_flag=True,
+    help="Let kernels open a debugger. It asks for no password: only for who is alone on the node.",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- JUPYTER-LAB-ARGUMENTS]")
 def run(
     name: str,
@@ -57,6 +63,8 @@ def run(
     jupyter_command: str | None,
     sshd_path: str | None,
     here: bool,
+    socket_only: bool,
+    debugger: bool,
     arguments: tuple[str, ...],
 ) -> int:
     """Start JupyterLab here, inside the job, and make it reachable from a laptop.
@@ -72,6 +80,8 @@ def run(
             jupyter=jupyter_command,
             sshd=sshd_path,
             here=here,
+            socket_only=socket_only,
+            debugger=debugger,
             arguments=arguments,
         )
     )

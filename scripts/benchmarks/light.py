@@ -1,31 +1,82 @@
 """What stands for JupyterLab where many sessions run: python light.py [jupyter-lab's arguments].
 
-A real server on the port it is told, with the token it is told, that takes little memory. Of a
-port that is taken it says so in a line, as JupyterLab does.
+A real server on the socket that it is told, and on the port when it is asked for that, with the
+token of its configuration file. It takes little memory.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
+import json
 import re
 import socket
 import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 
-def main() -> None:
-    port = next(word.partition("=")[2] for word in sys.argv if "ServerApp.port=" in word)
-    token = os.environ["JUPYTER_TOKEN"].encode()
-    try:
-        listener = socket.create_server(("127.0.0.1", int(port)), backlog=64)
-    except OSError as error:
-        sys.exit(f"ERROR: port {port}: {error.strerror}")
+def argument(name: str) -> str:
+    """Value of the argument --ServerApp.NAME."""
+    start = f"--ServerApp.{name}="
+    return next(word[len(start) :] for word in sys.argv if word.startswith(start))
+
+
+def setting(name: str) -> str:
+    """What jlab-node wrote for the session into the configuration file."""
+    with open(argument("config_file"), encoding="utf-8") as file:  # noqa: PTH123
+        found = re.findall(rf"'{name}': '([^']*)'", file.read())
+    return str(found[-1])
+
+
+def listen() -> socket.socket:
+    """The socket on which it is to answer."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(argument("sock"))
+    listener.listen(64)
+    return listener
+
+
+def attend(listener: socket.socket, token: bytes) -> None:
+    """Answer all that comes, one after the other."""
     while True:
         connection, _ = listener.accept()
-        with connection:
+        with connection, contextlib.suppress(OSError):
             asked = connection.recv(65536)
             said = re.search(rb"(?i)^authorization: token (\S+)", asked, re.MULTILINE)
             status = b"200 OK" if said and said[1] == token else b"403 Forbidden"
             connection.sendall(b"HTTP/1.0 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+
+
+def obey(token: bytes) -> None:
+    """Tell jlab-node that it listens, and do what that asks for until it is gone."""
+    hello = {"base_url": "/", "secure": False, "transport": "ipc", "strange": [], "debugger": False}
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(setting("control"))
+        connection.sendall(json.dumps(hello).encode() + b"\n")
+        for line in connection.makefile("rb"):
+            port = json.loads(line).get("port")
+            if port is None:
+                continue
+            try:
+                start(attend, socket.create_server(("127.0.0.1", port), backlog=64), token)
+                answer = {"port": port}
+            except OSError as error:
+                answer = {"error": str(error)}
+            connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def start(work: Callable[..., None], *arguments: object) -> None:
+    """In a thread of its own, which ends with the program."""
+    threading.Thread(target=work, args=arguments, daemon=True).start()
+
+
+def main() -> None:
+    token = setting("token").encode()
+    start(attend, listen(), token)
+    obey(token)
 
 
 if __name__ == "__main__":

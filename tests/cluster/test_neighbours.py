@@ -231,7 +231,7 @@ def test_no_secret_is_to_be_seen(person: Person, neighbour: Person) -> None:
         assert int(looks[2]) > 2, name
         assert "an environment can be read" in text, name
     assert "a file can be read" in seen[node.name]
-    assert "ServerApp.port=" in seen[node.name], "it saw JupyterLab's command line"
+    assert "ServerApp.sock=" in seen[node.name], "it saw JupyterLab's command line"
     assert ".jlab/connect" in seen[person.login.name]
     assert "jlab-proxy" in seen[person.laptop.name]
     logs = [path for path in person.home.glob("*") if re.search(rf"{job}\.(out|std)", path.name)]

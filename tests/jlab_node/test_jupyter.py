@@ -1,12 +1,9 @@
-"""JupyterLab's words and environment, and whether a port is really its port."""
+"""JupyterLab's words, and whether it lets us in, and nobody else."""
 
 from __future__ import annotations
 
 import http.client
-import json
-import os
 import socket
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -18,30 +15,23 @@ import pytest
 
 from jlab_node import jupyter
 from jlab_node.errors import JlabError
+from jlab_node.ports import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TOKEN = "ab" * 32
 
-# A child that listens, or whose own child does; prints the port and stays until stdin ends.
-LISTENS = """
-import socket, sys
-with socket.create_server((sys.argv[1], 0)) as listener:
-    print(listener.getsockname()[1], flush=True)
-    sys.stdin.read()
-"""
-CHILD_LISTENS = f"""
-import subprocess, sys
-sys.exit(subprocess.call([sys.executable, "-c", {LISTENS!r}, sys.argv[1]]))
-"""
-
 
 class Handler(BaseHTTPRequestHandler):
     """Answers as a JupyterLab at /lab/ would."""
 
+    is_open = ""
+
     def do_GET(self) -> None:
-        if self.path == "/lab/api/status":
+        if self.path == self.is_open and not self.headers["Authorization"]:
+            self.send_response(http.client.OK)
+        elif self.path.startswith("/lab/"):
             known = self.headers["Authorization"] == f"token {TOKEN}"
             self.send_response(http.client.OK if known else http.client.FORBIDDEN)
         elif self.path == "/moved/api/status":
@@ -58,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[int]:
     """The port of a real HTTP server."""
-    with HTTPServer((jupyter.HOST, 0), Handler) as made:
+    with HTTPServer((HOST, 0), Handler) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield made.server_port
@@ -66,21 +56,28 @@ def server() -> Iterator[int]:
         thread.join()
 
 
-def runtime(directory: Path, url: str) -> Path:
-    """A runtime directory in which a server says that this is its base URL."""
-    (directory / "jpserver-1.json").write_text(json.dumps({"base_url": url}))
-    return directory
+class UnixServer(HTTPServer):
+    """The same on a unix socket."""
+
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = "localhost", 0
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        return self.socket.accept()[0], ("local", 0)
 
 
 @contextmanager
-def child(script: str, host: str = jupyter.HOST) -> Iterator[tuple[int, int]]:
-    """The pid of a real child, and the port on which it or its child listens."""
-    with subprocess.Popen(
-        [sys.executable, "-c", script, host], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        yield process.pid, int(process.stdout.readline())
-        process.communicate()
+def unix_server(path: Path) -> Iterator[None]:
+    with UnixServer(str(path), Handler) as made:  # type: ignore[arg-type]
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield
+        made.shutdown()
+        thread.join()
+    path.unlink()
 
 
 def program(path: Path) -> Path:
@@ -155,67 +152,37 @@ def test_no_arguments_are_fine() -> None:
 
 
 def test_arguments() -> None:
-    assert jupyter.arguments(4711, ["--notebook-dir=/a b", "x"], is_root=False) == [
-        "--no-browser",
-        "--ServerApp.ip=127.0.0.1",
-        "--ServerApp.port=4711",
-        "--ServerApp.port_retries=0",
-        "--KernelManager.transport=ipc",
-        "--notebook-dir=/a b",
-        "x",
-    ]
+    made = jupyter.arguments(["--door"], ["--notebook-dir=/a b", "x"], is_root=False)
+    assert made == ["--no-browser", "--door", "--notebook-dir=/a b", "x"]
 
 
 @pytest.mark.parametrize("is_root", [True, False], ids=["root", "user"])
 def test_only_root_has_to_insist(*, is_root: bool) -> None:
-    assert ("--allow-root" in jupyter.arguments(1, [], is_root=is_root)) is is_root
+    assert ("--allow-root" in jupyter.arguments([], [], is_root=is_root)) is is_root
 
 
 @pytest.mark.parametrize(
-    ("extra", "ours"),
+    ("arguments", "found", "rest"),
     [
-        (["--KernelManager.transport=tcp"], False),
-        (["--KernelManager.transport", "tcp"], False),
-        (["--AsyncKernelManager.transport=tcp"], False),
-        # jupyter-lab's own short form of it; it ends at once when it is told twice.
-        (["--transport=tcp"], False),
-        (["--KernelManager.transports=tcp"], True),
-        (["--KernelManager.ip=127.0.0.1"], True),
-        ([], True),
+        ([], "", []),
+        (["a", "--configure=x", "b"], "", ["a", "--configure=x", "b"]),
+        (["a", "--config=mine.py", "b"], "mine.py", ["a", "b"]),
+        (["a", "--config", "mine.py", "b"], "mine.py", ["a", "b"]),
+        (["--config"], "", []),
     ],
     ids=str,
 )
-def test_kernels_talk_over_ipc_unless_told_otherwise(extra: list[str], *, ours: bool) -> None:
-    words = jupyter.arguments(1, extra, is_root=False)
-    assert ("--KernelManager.transport=ipc" in words) is ours
-    assert words[len(words) - len(extra) :] == extra
-
-
-def test_environment_adds_the_token_and_the_directory() -> None:
-    env = {"PATH": "/bin", "JUPYTER_TOKEN": "old", "JUPYTER_RUNTIME_DIR": "/old"}
-    made = jupyter.environment(
-        env, token=TOKEN, runtime=Path("/tmp/jlab-a/x/rt"), settings=Path("/s")
-    )
-    assert made == {
-        "PATH": "/bin",
-        "JUPYTER_TOKEN": TOKEN,
-        "JUPYTER_RUNTIME_DIR": "/tmp/jlab-a/x/rt",
-        "JUPYTER_CONFIG_PATH": "/s",
-    }
-    assert env["JUPYTER_TOKEN"] == "old"
-
-
-def test_the_users_own_directories_of_configuration_stay() -> None:
-    env = {"JUPYTER_CONFIG_PATH": "/a:/b"}
-    made = jupyter.environment(env, token=TOKEN, runtime=Path("/r"), settings=Path("/s"))
-    assert made["JUPYTER_CONFIG_PATH"] == "/s:/a:/b"
+def test_the_users_own_configuration_file(
+    arguments: list[str], found: str, rest: list[str]
+) -> None:
+    assert jupyter.own_config(arguments) == (found, rest)
 
 
 def test_longest_runtime_directory_just_takes_a_kernels_socket() -> None:
     room = 107 - len("/kernel-01234567-89ab-cdef-0123-456789abcdef-ipc-10")
-    jupyter.environment({}, token=TOKEN, runtime=Path("/" + "x" * (room - 1)), settings=Path("/s"))
+    jupyter.check_runtime(Path("/" + "x" * (room - 1)))
     with pytest.raises(JlabError, match=r"is too long a path for the sockets.*set JLAB_TMPDIR"):
-        jupyter.environment({}, token=TOKEN, runtime=Path("/" + "x" * room), settings=Path("/s"))
+        jupyter.check_runtime(Path("/" + "x" * room))
 
 
 @pytest.mark.parametrize(
@@ -259,112 +226,70 @@ def test_find_takes_the_one_on_path_before_the_one_beside_us(
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        pytest.param(
-            json.dumps({"base_url": "/alice/", "port": 1}).encode(), "/alice/", id="given"
-        ),
-        pytest.param(b"", "/", id="not written yet"),
-        pytest.param(b'{"base_url": "/al', "/", id="half written"),
-        pytest.param(b'{"port": 1}', "/", id="without"),
-        pytest.param(b"[]", "/", id="a list"),
-        pytest.param(b"\xff", "/", id="not text"),
-        pytest.param(None, "/", id="no file"),
-    ],
-)
-def test_base_url(tmp_path: Path, content: bytes | None, expected: str) -> None:
-    (tmp_path / "kernel-1.json").write_text('{"base_url": "/wrong/"}')
-    if content is not None:
-        (tmp_path / "jpserver-1.json").write_bytes(content)
-    assert jupyter.base_url(tmp_path) == expected
-
-
-def test_base_url_where_there_is_no_directory(tmp_path: Path) -> None:
-    assert jupyter.base_url(tmp_path / "gone") == "/"
-
-
-def test_accepts() -> None:
-    with socket.create_server((jupyter.HOST, 0)) as listener:
-        port = int(listener.getsockname()[1])
-        assert jupyter.accepts(port)
-    with socket.socket() as bound:  # has a port, but does not listen
-        bound.bind((jupyter.HOST, 0))
-        assert not jupyter.accepts(int(bound.getsockname()[1]))
-
-
-@pytest.mark.parametrize("script", [LISTENS, CHILD_LISTENS], ids=["itself", "its child"])
-def test_port_belongs_to_the_process_that_listens(script: str) -> None:
-    with child(script) as (pid, port), socket.create_server((jupyter.HOST, 0)) as other:
-        assert jupyter.belongs_to(port, pid)
-        assert jupyter.belongs_to(port, os.getpid())  # the ancestor of both
-        assert not jupyter.belongs_to(int(other.getsockname()[1]), pid)
-
-
-def test_port_of_a_socket_on_all_addresses_is_not_what_was_asked_for() -> None:
-    with child(LISTENS, "0.0.0.0") as (pid, port):
-        assert jupyter.accepts(port)
-        assert not jupyter.belongs_to(port, pid)
-
-
-def test_connected_or_bound_is_not_listening(server: int) -> None:
-    with socket.create_connection((jupyter.HOST, server)) as connection:
-        assert not jupyter.belongs_to(int(connection.getsockname()[1]), os.getpid())
-    with socket.socket() as bound:
-        bound.bind((jupyter.HOST, 0))
-        assert not jupyter.belongs_to(int(bound.getsockname()[1]), os.getpid())
-
-
-def test_nothing_belongs_to_a_process_that_has_ended(server: int) -> None:
-    with subprocess.Popen(["true"]) as process:
-        process.wait()
-    assert not jupyter.belongs_to(server, process.pid)
-
-
-@pytest.mark.parametrize(
     ("token", "url", "expected"),
     [
         pytest.param(TOKEN, "/lab/", True, id="ours"),
-        pytest.param(TOKEN, "/", False, id="wrong address"),
-        pytest.param(TOKEN, "/moved/", False, id="redirected"),
         pytest.param(TOKEN, "/a b/", False, id="not an address"),
         pytest.param(TOKEN, "/é/", False, id="not ASCII"),
     ],
 )
-def test_answers(server: int, tmp_path: Path, token: str, url: str, *, expected: bool) -> None:
-    assert jupyter.answers(server, token=token, runtime=runtime(tmp_path, url)) is expected
+def test_answers(server: int, token: str, url: str, *, expected: bool) -> None:
+    assert jupyter.answers(server, token=token, base_url=url) is expected
 
 
-def test_a_server_with_another_token_is_told(server: int, tmp_path: Path) -> None:
+def test_answers_by_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    assert not jupyter.answers(path, token=TOKEN)
+    with unix_server(path):
+        assert jupyter.answers(path, token=TOKEN, base_url="/lab/")
+    assert not jupyter.answers(path, token=TOKEN)
+
+
+@pytest.mark.parametrize(("url", "status"), [("/", 404), ("/moved/", 302)])
+def test_another_answer_is_told(server: int, url: str, status: int) -> None:
+    with pytest.raises(JlabError, match=rf"does not take the token|answers {status} at {url}api"):
+        jupyter.answers(server, token=TOKEN, base_url=url)
+
+
+def test_a_server_with_another_token_is_told(server: int) -> None:
     with pytest.raises(JlabError, match="does not take the token that jlab-node gave it"):
-        jupyter.answers(server, token="cd" * 32, runtime=runtime(tmp_path, "/lab/"))
+        jupyter.answers(server, token="cd" * 32, base_url="/lab/")
 
 
-def test_token_goes_to_no_proxy(
-    server: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("path", ["api/status", "api/contents", "api/terminals", "lab"])
+def test_a_server_that_has_one_open_door_is_told(server: int, path: str) -> None:
+    Handler.is_open = f"/lab/{path}"
+    try:
+        with pytest.raises(JlabError, match="lets everybody in without a token"):
+            jupyter.answers(server, token=TOKEN, base_url="/lab/")
+    finally:
+        Handler.is_open = ""
+
+
+def test_token_goes_to_no_proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert jupyter.answers(server, token=TOKEN, runtime=runtime(tmp_path, "/lab/"))
+    assert jupyter.answers(server, token=TOKEN, base_url="/lab/")
 
 
 @pytest.mark.parametrize(
     "said", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"\xff" * 100, b"HTTP/1.1 2"], ids=repr
 )
-def test_what_is_no_http_server_does_not_answer(said: bytes, tmp_path: Path) -> None:
+def test_what_is_no_http_server_does_not_answer(said: bytes) -> None:
     def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection:
             connection.recv(4096)
             connection.sendall(said)
 
-    with socket.create_server((jupyter.HOST, 0)) as listener:
+    with socket.create_server((HOST, 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
-        assert not jupyter.answers(int(listener.getsockname()[1]), token=TOKEN, runtime=tmp_path)
+        assert not jupyter.answers(int(listener.getsockname()[1]), token=TOKEN)
         thread.join()
 
 
-def test_closed_port_does_not_answer(tmp_path: Path) -> None:
+def test_closed_port_does_not_answer() -> None:
     with socket.socket() as bound:
-        bound.bind((jupyter.HOST, 0))
-        assert not jupyter.answers(int(bound.getsockname()[1]), token=TOKEN, runtime=tmp_path)
+        bound.bind((HOST, 0))
+        assert not jupyter.answers(int(bound.getsockname()[1]), token=TOKEN)

@@ -103,7 +103,7 @@ def test_what_a_killed_session_left_is_cleared_away(base: Path, killed: Path) ->
         kill_one(base)
         place.tend()
         assert not killed.exists()
-        assert (base / "lab.sock").resolve() == place.socket("lab")
+        assert (base / "lab.sock").resolve() == place.direct, "past the relay: it is alone"
 
 
 def test_nothing_is_cleared_away_while_another_is_at_it(base: Path, killed: Path) -> None:
@@ -189,3 +189,22 @@ def test_a_file_where_a_link_should_be_is_left(base: Path, name: str) -> None:
         with pytest.raises(JlabError, match=rf"{name} is not jlab-node's: move it"):
             place.take_links()
     assert (base / name).read_text() == "precious"
+
+
+def test_the_relay_is_only_where_there_is_another_session(base: Path) -> None:
+    """An open `ssh -L` of the first must not change sides: its relay knows who asks."""
+    link = base / "lab.sock"
+    with SessionDirectory(base, "lab", "local-1-lab") as first:
+        for path in (first.socket("lab"), first.direct):
+            path.touch()
+        first.take_links()
+        assert link.resolve() == first.direct
+        with SessionDirectory(base, "gpu", "local-2-gpu") as second:
+            assert link.resolve() == first.direct, "it only starts"
+            for path in (second.socket("lab"), second.direct):
+                path.touch()
+            second.take_links()
+            assert link.resolve() == second.socket("lab")
+            first.take_links()
+            assert link.resolve() == second.socket("lab"), "the newest"
+        assert link.resolve() == first.direct

@@ -16,6 +16,7 @@ from loopback import NOBODY, finished, wait_until
 from notebook import evaluate
 
 from jlab_node.record import parse
+from tests.loopback.light import light
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,20 +42,6 @@ listener = socket.create_server((sys.argv[1], int(sys.argv[3])))
 threading.Thread(target=serve, args=(listener,), daemon=True).start()
 print(listener.getsockname()[1], flush=True)
 sys.stdin.read()
-"""
-
-# A JupyterLab in the little: the sessions here are about other ports.
-SERVER = """
-import http.server, os, sys
-port = next(a for a in sys.argv if a.startswith("--ServerApp.port=")).partition("=")[2]
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        right = self.headers.get("Authorization") == "token " + os.environ["JUPYTER_TOKEN"]
-        self.send_response(200 if right else 403)
-        self.end_headers()
-    def log_message(self, *_):
-        pass
-http.server.HTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
 """
 
 
@@ -100,9 +87,7 @@ def heard(site: Loopback, name: str) -> str:
 
 def start(site: Loopback, name: str) -> subprocess.Popen[bytes]:
     """A session that runs."""
-    script = site.root / "server.py"
-    script.write_text(SERVER)
-    process = site.start_session("--name", name, "--jupyter", f"{sys.executable} {script}")
+    process = site.start_session("--name", name, *light(site.root))
     site.wait_for_session(process)
     return process
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from loopback import ANCESTORS, Loopback, finished, free_port, wait_until
 
 from jlab_node.record import Record, render
 
-from .test_expose import SERVER
+from .light import light
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +42,6 @@ def crowd() -> Iterator[Loopback]:
     """A login node that takes many connections at the same moment; the laptop is set up for it."""
     with Loopback(sshd_options=["MaxStartups 1000"]) as site:
         subprocess.run(site.node("setup"), env=site.env, check=True, stdout=subprocess.DEVNULL)
-        (site.root / "server.py").write_text(SERVER)
         setup = site.proxy("setup", "demo", "--yes", "--port", str(free_port()))
         subprocess.run(setup, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         yield site
@@ -51,8 +49,7 @@ def crowd() -> Iterator[Loopback]:
 
 def start(site: Loopback, name: str = "lab") -> subprocess.Popen[bytes]:
     """A session of a server that is quickly there."""
-    jupyter = f"{sys.executable} {site.root}/server.py"
-    return site.start_session("--name", name, "--jupyter", jupyter)
+    return site.start_session("--name", name, *light(site.root))
 
 
 def start_among_none(site: Loopback) -> Path:

@@ -21,15 +21,16 @@ from loopback import finished, jupyterlab_of, wait_until
 
 from jlab_node.record import Record, parse
 from tests.loopback.conftest import answers
+from tests.loopback.light import light
 
 if TYPE_CHECKING:
     from loopback import Loopback
 
-# Stands where jupyter-lab would: a real server that answers /api/status, and misbehaves as told.
+# Stands where jupyter-lab would: the light server, which misbehaves as told.
 SERVER = '''\
-import http.server, os, signal, subprocess, sys, time
+import os, signal, subprocess, sys, time
+import light
 marker, mode = sys.argv[1], sys.argv[2]
-port = int(next(a for a in sys.argv if a.startswith("--ServerApp.port=")).partition("=")[2])
 if mode == "stubborn":
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -54,20 +55,12 @@ if mode == "tidy":
     signal.signal(signal.SIGTERM, tidy)
 if mode == "early":
     sys.exit(23)
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        right = self.headers.get("Authorization") == "token " + os.environ["JUPYTER_TOKEN"]
-        self.send_response(200 if right else 403)
-        self.end_headers()
-    def log_message(self, *_):
-        pass
-server = http.server.HTTPServer(("127.0.0.1", port), Handler)
-if mode.startswith("exit"):
-    server.timeout = 0.1
-    while not os.path.exists(marker):
-        server.handle_request()
-    sys.exit(int(mode[4:]))
-server.serve_forever()
+token = light.setting("token").encode()
+light.start(light.attend, light.listen(), token)
+light.start(light.obey, token)
+while not (mode.startswith("exit") and os.path.exists(marker)):
+    time.sleep(0.05)
+sys.exit(int(mode[4:]))
 '''
 
 
@@ -75,6 +68,7 @@ def stand_in(site: Loopback, mode: str) -> list[str]:
     """Arguments for `run` with the server above."""
     script = site.root / "server.py"
     script.write_text(SERVER)
+    light(site.root)
     return ["--jupyter", f"{sys.executable} {script} {site.root}/marker {mode}"]
 
 
@@ -138,27 +132,6 @@ def test_a_wrapper_around_jupyterlab_lets_it_end_in_peace(site: Loopback) -> Non
     assert_nothing_is_left(site)
 
 
-@pytest.mark.parametrize(
-    ("setting", "sentence"),
-    [
-        ("c.ServerApp.token = ''", "JupyterLab lets everybody in without a token"),
-        ("c.IdentityProvider.token = 'mine'", "JupyterLab does not take the token that jlab-node"),
-    ],
-    ids=["open", "another token"],
-)
-def test_a_jupyter_configuration_that_undoes_the_token(
-    site: Loopback, setting: str, sentence: str
-) -> None:
-    config = site.home / ".jupyter" / "jupyter_server_config.py"
-    config.parent.mkdir()
-    config.write_text(f"{setting}\n")
-    process = site.start_session()
-    assert process.wait(timeout=60) == 1
-    assert sentence in (site.root / "job.log").read_text()
-    assert "Traceback" not in (site.root / "job.log").read_text()
-    assert_nothing_is_left(site)
-
-
 @pytest.mark.full
 def test_a_lock_that_is_held(site: Loopback) -> None:
     """A suspended session of the same user: that is said, and not waited for without end."""
@@ -186,7 +159,7 @@ def test_the_log_stays_clean_with_a_browser_connected(site: Loopback) -> None:
 
 def test_a_signal_before_jupyterlab_answers(site: Loopback) -> None:
     process = site.start_session()
-    wait_until(lambda: list(site.tmp.glob("*/etc/labconfig")), "it starts JupyterLab")
+    wait_until(lambda: list(site.tmp.glob("*/etc/*.py")), "it starts JupyterLab")
     process.terminate()
     assert process.wait(timeout=30) == 143
     assert_nothing_is_left(site)
@@ -311,31 +284,27 @@ def test_the_newest_has_the_link_and_the_rest_take_over(site: Loopback) -> None:
 
 
 def test_a_port_taken_between_pick_and_bind(site: Loopback) -> None:
-    """The first time round, another program gets the port before the real jupyter-lab binds it."""
-    thief = site.root / "thief"
+    """The first time round, another program has the port before JupyterLab is told to open it."""
+    thief = site.root / "thief.py"
     thief.write_text(
-        f'''#!{sys.executable}
-import os, subprocess, sys
-port = next(a for a in sys.argv if a.startswith("--ServerApp.port=")).partition("=")[2]
-if not os.path.exists("{site.root}/stolen"):
-    open("{site.root}/stolen", "w").write(port)
-    subprocess.Popen([sys.executable, "-c", """
-import socket, sys, time
-with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
-    open(sys.argv[2], "w").close()
-    time.sleep(30)
-""", port, "{site.root}/bound"], start_new_session=True)
-    while not os.path.exists("{site.root}/bound"):
-        pass
-os.execvp("jupyter-lab", ["jupyter-lab", *sys.argv[1:]])
+        f'''\
+import runpy, socket, sys
+import portpicker
+pick, taken = portpicker.pick_unused_port, []
+def steal():
+    port = pick()
+    if not taken:
+        taken.append(socket.create_server(("127.0.0.1", port)))
+        open("{site.root}/stolen", "w").write(str(port))
+    return port
+portpicker.pick_unused_port = steal
+runpy.run_module("jlab_node", run_name="__main__")
 '''
     )
-    thief.chmod(0o755)
-    process = site.start_session("--jupyter", str(thief))
+    process = site.start_process([sys.executable, str(thief), "run"])
     record = record_of(site.wait_for_session(process))
     stolen = (site.root / "stolen").read_text()
     assert str(record.port) != stolen
-    assert f"another program took port {stolen} first" in (site.root / "job.log").read_text()
     assert answers(site.tmp / "lab.sock", record.token) == b"HTTP/1.1 200 OK"
     process.terminate()
     assert process.wait(timeout=30) == 143

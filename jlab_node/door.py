@@ -1,0 +1,125 @@
+"""The door to JupyterLab: what it is given for a session, and what it says of itself.
+
+JupyterLab reads `in_jupyter.py`, with this session's settings, as its configuration. That connects
+to the socket that is served here, and the connection stays for as long as both live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from . import relay
+from .errors import JlabError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from .session_directory import SessionDirectory
+
+_LISTENS = "jupyter"  # the socket in the session's directory
+_CONFIG = "jupyter_server_config.py"
+_ROUNDS, _POLL = 20, 0.05  # of seconds
+_TIMEOUT = 30.0  # seconds for an answer of a JupyterLab that may be busy
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What JupyterLab says of itself when it begins to listen on its socket."""
+
+    base_url: str
+    secure: bool  # spoken to with https
+    transport: str  # of its kernels: ipc or tcp
+    strange: list[str]  # classes of the user's that decide who is let in
+    debugger: bool  # whether kernels are told to open one
+
+
+class Door:
+    """One session's JupyterLab; `said` becomes its Hello."""
+
+    def __init__(self, config: Path, sock: Path) -> None:
+        self.config = config
+        self.sock = sock
+        self.said: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
+        self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._writer: asyncio.StreamWriter | None = None
+
+    def arguments(self) -> list[str]:
+        """What leads JupyterLab here. They are no secret: all that is one stands in the file."""
+        return [
+            f"--ServerApp.config_file={self.config}",
+            f"--ServerApp.sock={self.sock}",
+            "--ServerApp.port=8888",  # any other, in a configuration too, would exclude the socket
+        ]
+
+    async def open(self, port: int) -> bool:
+        """Let JupyterLab listen on `port` of 127.0.0.1 as well; False: it is taken.
+
+        Raises JlabError.
+        """
+        self._ask({"port": port})
+        try:
+            answer = await asyncio.wait_for(self._answers.get(), _TIMEOUT)
+        except asyncio.TimeoutError:
+            raise JlabError("JupyterLab does not open its port") from None
+        return answer.get("port") == port
+
+    def is_there(self) -> bool:
+        """Whether JupyterLab's socket is."""
+        return self.sock.is_socket()
+
+    async def begin(self) -> None:
+        """Let JupyterLab listen on its socket, if that has been removed."""
+        self._ask({"listen": True})
+        for _ in range(_ROUNDS):
+            if self.is_there():
+                return
+            await asyncio.sleep(_POLL)  # it may be standing still: whoever keeps it asks again
+
+    def seen(self) -> None:
+        """Nobody is let in without the token: from now on JupyterLab logs whom it refuses."""
+        self._ask({"seen": True})
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        assert self._writer, "it has said something"  # noqa: S101
+        self._writer.write(json.dumps(request).encode() + b"\n")
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Hear what JupyterLab says; when this ends, so does it."""
+        with contextlib.closing(writer), contextlib.suppress(OSError, ValueError):
+            if self._writer:
+                return  # another process of this user's
+            self._writer = writer
+            said = json.loads(await reader.readline())
+            self.said.set_result(Hello(**{key: said[key] for key in Hello.__annotations__}))
+            while line := await reader.readline():
+                self._answers.put_nowait(json.loads(line))
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    place: SessionDirectory, token: str, *, config: str, debugger: bool
+) -> AsyncIterator[Door]:
+    """The session's door, for a JupyterLab that is started with its `arguments`.
+
+    `config` is the file that the user has named, "" if Jupyter is to look for it. Raises JlabError.
+    """
+    settings = {
+        "token": token,
+        "debugger": debugger,
+        "config": config,
+        "runtime": str(place.runtime),
+        "sock": str(place.direct),
+        "control": str(place.path / _LISTENS),
+    }
+    text = resources.files(__package__).joinpath("in_jupyter.py").read_text(encoding="utf-8")
+    path = place.settings / _CONFIG
+    place.write(path, f"{text}\n\nbegin({settings!r})\n")
+    door = Door(path, place.direct)
+    async with relay.serving(place.path / _LISTENS, door.serve, kept=set()):
+        yield door

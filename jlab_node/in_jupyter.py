@@ -1,0 +1,291 @@
+"""What jlab-node brings into the JupyterLab that it starts: this runs there, in that one's Python.
+
+JupyterLab is started on a private unix socket alone, with this text as the configuration file that
+its command line names (so neither the environment nor what lies in the working directory can keep
+it out). It loads the user's own configuration as Jupyter would have, and when all of that is known,
+and before anything is made of it, settles what must hold in a session: the token, no address but
+the private socket, kernels on unix sockets in the session's directory, no debugger.
+
+Then it connects to the session's socket `jupyter`, says what it found, and does what it is asked:
+`port` opens a port of 127.0.0.1 beside the socket, once jlab-node has seen that nobody gets in
+without the token; until `seen` Jupyter does not log what is refused then; `listen` makes the socket
+anew. When that connection
+ends, jlab-node is gone, and so JupyterLab ends too.
+
+It imports nothing of ours, and knows Python 3.7 and jupyter_server 1 and 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+_DEFAULT_PORT = 8888  # with any other, Jupyter takes no socket; on one it uses none
+_GRACE = 10.0  # seconds to end by itself
+_BUFFER = 1 << 20  # bytes on their way to who reads from the unix socket
+_DEBUG = "debug_request"
+
+
+def begin(settings: dict[str, Any]) -> None:
+    """Take JupyterLab over while it reads its configuration.
+
+    `settings` has the `token`, whether the `debugger` is wanted, and the paths `runtime` (a
+    directory), `sock` (to listen on), `control` (where jlab-node listens) and `config` (the
+    user's, "" if it is not named).
+    """
+    from jupyter_server.serverapp import ServerApp
+
+    app = ServerApp.instance()
+    app.runtime_dir = settings["runtime"]
+    _load_the_users_own(app, settings["config"])
+    guest = Guest(app, settings)
+    _around(app, "init_configurables", before=guest.settle)
+    _around(app, "init_httpserver", before=guest.furnish, after=guest.report)
+
+
+def _load_the_users_own(app: Any, named: str) -> None:
+    """As if our file had not been named: Jupyter itself looks for all that it would have read."""
+    for config in (app.config, app.cli_config):
+        config.get("ServerApp", {}).pop("config_file", None)
+    app.config_file = named
+    app.load_config_file()
+
+
+def _around(
+    app: Any, name: str, *, before: Callable[[], None], after: Callable[[], None] | None = None
+) -> None:
+    """Let the method `name` of this one application do more."""
+    method = getattr(app, name)
+
+    def wrapped(*arguments: Any, **keywords: Any) -> None:
+        before()
+        method(*arguments, **keywords)
+        if after:
+            after()
+
+    setattr(app, name, wrapped)
+
+
+class Guest:
+    """What of jlab-node lives in the application `app`, a ServerApp."""
+
+    def __init__(self, app: Any, settings: dict[str, Any]) -> None:
+        self._app = app
+        self._settings = settings
+        self._transport = ""
+        self._lock = threading.Lock()
+        self._connection = socket.socket(socket.AF_UNIX)
+
+    def settle(self) -> None:
+        """All configuration has been read, and nothing has been made of it yet."""
+        self._settle_address()
+        if self._app.file_to_run:  # names the directory to start in; with a socket it is refused
+            self._app.root_dir = str(self._app.root_dir)
+            self._app.file_to_run = ""
+        settle_token(self._app, self._settings["token"])
+        self._transport = settle_kernels(self._app.config)
+
+    def _settle_address(self) -> None:
+        ours = {
+            "sock": self._settings["sock"],
+            "sock_mode": "0600",
+            "port": _DEFAULT_PORT,
+            "ip": "127.0.0.1",
+            "open_browser": False,
+            "no_browser_open_file": True,  # others may read that file, and the token is in it
+        }
+        known = {key: value for key, value in ours.items() if self._app.has_trait(key)}
+        self._app.config["ServerApp"].update(known)
+        for key, value in known.items():
+            setattr(self._app, key, value)
+
+    def furnish(self) -> None:
+        """All is made, extensions included; nothing listens yet."""
+        self._app.sock = self._settings["sock"]  # an extension's configuration came later
+        if not self._settings["debugger"]:
+            manager = self._app.kernel_manager
+            allowed = AllButTheDebugger(manager.allowed_message_types)
+            manager._trait_values["allowed_message_types"] = allowed
+            hide_the_debugger(self._app.web_app.settings)
+
+    def report(self) -> None:
+        """There is a server: say so as soon as it listens."""
+        widen(self._app.http_server)
+        # Jupyter's own call, by which it begins to listen, may only be waiting in the same queue.
+        self._app.io_loop.add_callback(self._attend)
+
+    def _attend(self) -> None:
+        try:
+            self._connection.connect(self._settings["control"])
+        except OSError:
+            end()
+            return
+        self._say(
+            {
+                "base_url": self._app.base_url,
+                "secure": bool(self._app.ssl_options),
+                "transport": self._transport,
+                "strange": strange_classes(self._app),
+                "debugger": _DEBUG in self._app.kernel_manager.allowed_message_types
+                or not self._app.kernel_manager.allowed_message_types,
+            }
+        )
+        logging.disable(logging.WARNING)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _say(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def _listen(self) -> None:
+        """A thread, since JupyterLab may be busy for long when jlab-node dies."""
+        try:
+            with self._connection.makefile("rb") as lines:
+                for line in lines:
+                    self._app.io_loop.add_callback(self._do, json.loads(line))
+        except OSError:
+            pass
+        end()
+
+    def _do(self, request: dict[str, Any]) -> None:
+        if "listen" in request:
+            self._listen_again()
+        if "seen" in request:
+            logging.disable(logging.NOTSET)
+        if "port" in request:
+            try:
+                self._say(self._open(request["port"]))
+            except OSError as error:
+                self._say({"error": error.strerror or str(error)})
+
+    def _listen_again(self) -> None:
+        """On the private socket, which somebody has removed; without its directory, not now."""
+        from tornado.netutil import bind_unix_socket
+
+        if not os.path.lexists(self._settings["sock"]):
+            with contextlib.suppress(OSError):
+                self._app.http_server.add_socket(bind_unix_socket(self._settings["sock"], 0o600))
+
+    def _open(self, port: int) -> dict[str, Any]:
+        """Listen on `port` of 127.0.0.1 too, and call that the server's address from now on."""
+        from tornado.netutil import bind_sockets
+
+        app = self._app
+        app.http_server.add_sockets(bind_sockets(port, "127.0.0.1"))
+        app.port, app.sock = port, ""
+        app.write_server_info_file()
+        terminals = getattr(app.web_app.settings.get("terminal_manager"), "extra_env", None)
+        if terminals and "JUPYTER_SERVER_URL" in terminals:
+            terminals["JUPYTER_SERVER_URL"] = app.connection_url
+        return {"port": port}
+
+
+def settle_token(app: Any, token: str) -> None:
+    """Whatever the user's configuration says: the token is ours. A password goes on working."""
+    provider = getattr(app, "identity_provider_class", None)
+    classes = [*type(app).__mro__, *(provider.__mro__ if provider else ())]
+    for name in {each.__name__ for each in classes} | {"NotebookApp", "LabApp"}:
+        if name in app.config:
+            app.config[name].pop("token", None)
+    if provider:
+        app._token_set = False
+        app.config[provider.__name__].token = token
+    else:  # jupyter_server 1
+        app.token = token
+
+
+def settle_kernels(config: Any) -> str:
+    """Kernels speak over unix sockets beside their connection files; which transport it is.
+
+    Over tcp, other users of the node can read what runs, but the user may want that. With unix
+    sockets `ip` would be a path, so one that stands in the user's configuration is left out.
+    """
+    names = [
+        name for name in config if name == "ConnectionFileMixin" or name.endswith("KernelManager")
+    ]
+    if any(config[name].get("transport") == "tcp" for name in names):
+        return "tcp"
+    for name in names:
+        for key in [key for key in config[name] if key.endswith("_port")]:
+            del config[name][key]
+        for key in ("ip", "transport", "cache_ports"):
+            config[name].pop(key, None)
+    config["KernelManager"]["transport"] = "ipc"
+    return "ipc"
+
+
+def strange_classes(app: Any) -> list[str]:
+    """The classes by which this server tells who comes, if they are not Jupyter's own."""
+    provider = getattr(app, "identity_provider", None)
+    found = [
+        type(provider) if provider else None,
+        getattr(provider, "login_handler_class", None),
+        app.web_app.settings.get("login_handler_class"),
+    ]
+    strange = {
+        each.__module__ + "." + each.__qualname__
+        for each in found
+        if isinstance(each, type) and not each.__module__.startswith("jupyter_server.")
+    }
+    return sorted(strange)
+
+
+class AllButTheDebugger(list):  # type: ignore[type-arg]
+    """Jupyter's list of messages that may get to a kernel (empty: all), without the debugger's.
+
+    The debugger's server asks nobody for a password, and stays when the debugging is over: whoever
+    is on the node could run code as the user. Any client can ask for it, not only the page.
+    """
+
+    def __contains__(self, kind: object) -> bool:
+        return kind != _DEBUG and (not len(self) or super().__contains__(kind))
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def hide_the_debugger(settings: dict[str, Any]) -> None:
+    """No button in the page that would lead nowhere."""
+    users = settings.get("page_config_hook")
+
+    def hook(handler: Any, page: dict[str, Any]) -> dict[str, Any]:
+        page = users(handler, page) if users else page
+        disabled = page.setdefault("disabledExtensions", [])
+        if isinstance(disabled, list):
+            disabled.append("@jupyterlab/debugger-extension")
+        return page
+
+    settings["page_config_hook"] = hook
+
+
+def widen(server: Any) -> None:
+    """Let more be on its way to who reads from the unix socket: its buffers are small."""
+    handle = server.handle_stream
+
+    def handle_stream(stream: Any, address: Any) -> Any:
+        if stream.socket.family == socket.AF_UNIX:
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        return handle(stream, address)
+
+    server.handle_stream = handle_stream
+
+
+def end() -> None:
+    """End JupyterLab as a signal would, and if it does not listen, at once."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    def kill() -> None:
+        time.sleep(_GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
