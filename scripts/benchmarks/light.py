@@ -57,7 +57,11 @@ def obey(token: bytes) -> None:
         connection.connect(setting("control"))
         connection.sendall(json.dumps(hello).encode() + b"\n")
         for line in connection.makefile("rb"):
-            port = json.loads(line).get("port")
+            request = json.loads(line)
+            if "listen" in request:  # its socket has been removed
+                with contextlib.suppress(OSError):
+                    start(attend, listen(), token)
+            port = request.get("port")
             if port is None:
                 continue
             try:

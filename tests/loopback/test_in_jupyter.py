@@ -21,6 +21,7 @@ from loopback import Loopback, wait_until
 from notebook import evaluate
 
 from jlab_node import record
+from tests.loopback.conftest import answers
 from tests.loopback.light import all_end, family, light, words
 
 if TYPE_CHECKING:
@@ -125,6 +126,15 @@ def test_files_of_the_session_are_private(lab: Lab) -> None:
     assert {found[path] for path in with_token} == {0o600}
     assert stat.S_IMODE((place / "direct").stat().st_mode) == 0o600
     assert not list(place.glob("rt/*open.html"))
+
+
+def test_a_socket_that_somebody_has_removed_is_made_anew(lab: Lab) -> None:
+    direct = next(lab.site.tmp.glob("*/direct"))
+    direct.unlink()
+    wait_until(direct.exists, "it is there again")
+    assert stat.S_IMODE(direct.stat().st_mode) == 0o600
+    assert answers(direct, lab.token) == b"HTTP/1.1 200 OK"
+    assert answers(direct) == b"HTTP/1.1 403 Fo"
 
 
 def debug_request(command: str, **arguments: object) -> dict[str, Any]:
