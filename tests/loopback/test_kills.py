@@ -79,11 +79,12 @@ def the_next_one_lives(site: Loopback) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_at_every_change_that_it_makes(site: Loopback) -> None:
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.nightly)])
+def test_at_every_change_that_it_makes(site: Loopback, step: int) -> None:
     """To files, locks, sockets and processes, from the first start of a user to the last link."""
     change, code, told = 0, -signal.SIGKILL, 0
     while code == -signal.SIGKILL:
-        change += 1
+        change += step
         code = live(site, change)
         nothing_runs(site)
         if code == -signal.SIGKILL and not site.tmp.exists():
@@ -94,17 +95,18 @@ def test_at_every_change_that_it_makes(site: Loopback) -> None:
             told += 1
     assert code == 143
     assert change > 80
-    assert told > 2
+    assert told > 2 // step
     the_next_one_lives(site)
 
 
 @pytest.mark.timeout(900)
-def test_at_any_time(site: Loopback) -> None:
+@pytest.mark.parametrize("lives", [20, pytest.param(200, marks=pytest.mark.nightly)])
+def test_at_any_time(site: Loopback, lives: int) -> None:
     """One after the other, each in the way of what the last one left."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     moments = random.Random(seed)
-    for _ in range(80):
+    for _ in range(lives):
         process = site.start_session(*light(site.root))
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(moments.uniform(0, FROM_START_TO_END))
