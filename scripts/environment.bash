@@ -1,7 +1,8 @@
 # What demo, test and bench share: find or install what they need, in this clone alone.
 
 unset PYTHONPATH PYTHONHOME # of another Python, as a cluster's modules set them
-umask 022                   # some tests are other users for a while, who look at these files
+unset PYTHONDONTWRITEBYTECODE
+umask 022 # some tests are other users for a while, who look at these files
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }

@@ -13,7 +13,6 @@ from pathlib import Path
 _KEPT = re.compile(
     "PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_.*|TERM|TZ|LD_LIBRARY_PATH|DEBIAN_FRONTEND|CI"
     "|(PIP|SSL|REQUESTS|CURL|PYTEST|HYPOTHESIS|COVERAGE)_.*|JLAB_SCREENSHOT"
-    "|(?i:https?|all|no)_(?i:proxy)|PYTHON(DONTWRITEBYTECODE|UNBUFFERED)"
 )
 # Commands of a scheduler, which may even answer; and here nobody is in a job or has one.
 _SCHEDULERS = re.compile(
@@ -21,7 +20,8 @@ _SCHEDULERS = re.compile(
     "|oar[a-z_]+|pbs[a-z_]+|q(acct|alter|conf|del|host|hold|login|mgr|mod|release|rerun|rls|rsh"
     "|run|select|sh|sig|stat|sub)|b(hist|hosts|jobs|kill|mod|peek|queues|stop|sub)|ls(id|load)"
 )
-_HERE = "localhost,127.0.0.1,::1"
+# The way to a package index, for those who ask one: all else goes on on this machine.
+PROXIES = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
 
 
 def leave() -> None:
@@ -29,8 +29,6 @@ def leave() -> None:
     for name in list(os.environ):
         if not _KEPT.fullmatch(name):
             del os.environ[name]
-    for name in ("no_proxy", "NO_PROXY"):
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), _HERE)))
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join(map(_without_schedulers, directories))
     os.umask(0o022)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tarfile
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import surroundings
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("jlab_*/**/*.py"), *ROOT.glob("scripts/**/*.py")])
@@ -20,7 +22,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the sdist, and the wheel that was built from it."""
     directory = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--outdir", str(directory), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
+    env = {**os.environ, **surroundings.PROXIES}
+    subprocess.run(build, env=env, check=True, capture_output=True)
     return directory
 
 

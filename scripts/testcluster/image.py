@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import surroundings
+
 from .hosts import ROOT, Host, say
 
 PACKAGES = {
@@ -126,7 +128,8 @@ def _set_path() -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    passed = ("PIP_", "SSL_", "HTTP_", "HTTPS_", "NO_PROXY", "REQUESTS_")
-    env = {name: value for name, value in os.environ.items() if name.upper().startswith(passed)}
+    passed = ("PIP_", "SSL_", "HTTP_", "HTTPS_", "ALL_PROXY", "NO_PROXY", "REQUESTS_")
+    known = {**surroundings.PROXIES, **os.environ}
+    env = {name: value for name, value in known.items() if name.upper().startswith(passed)}
     env["DEBIAN_FRONTEND"] = "noninteractive"
     _IMAGE.run(arguments, check=True, timeout=1800, env=env)

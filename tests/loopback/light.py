@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def light(directory: Path) -> list[str]:
     """Arguments for `run` with the server above."""
     script = directory / "light.py"
     script.write_text(SERVER)
-    return ["--jupyter", f"{sys.executable} -IS {script}"]
+    return ["--jupyter", shlex.join([sys.executable, "-IS", str(script)])]
 
 
 def mortal(directory: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import surroundings
 import yaml
 from loopback import Loopback
 from notebook import evaluate
@@ -43,7 +45,9 @@ def make_venv(directory: Path, *requirements: str) -> Path:
     """A virtual environment with that in it; its bin directory."""
     subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
     pip = [str(directory / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "-qq", *requirements], check=True, stderr=subprocess.PIPE)
+    env = {**os.environ, **surroundings.PROXIES}
+    install = [*pip, "install", "-qq", *requirements]
+    subprocess.run(install, env=env, check=True, stderr=subprocess.PIPE)
     return directory / "bin"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -293,7 +294,7 @@ def test_from_a_notebook(lab: Lab) -> None:
     newer = lab.site.start_session("--name", "newer", log=lab.site.root / "newer.log")
     wait_until(lambda: len(lab.site.records()) == 2, "the newer session is published")
     with saying("hello") as port:
-        command = f"{sys.executable} -m jlab_node expose ours {port}"
+        command = shlex.join([sys.executable, "-m", "jlab_node", "expose", "ours", str(port)])
         code = f"__import__('subprocess').getoutput({command!r}).split('. ')[0]"
         try:
             with contextlib.ExitStack() as stack:

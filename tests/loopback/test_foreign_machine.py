@@ -101,7 +101,7 @@ def machine() -> Iterator[Machine]:
     place.chmod(0o755)
     try:
         made = Machine(place)
-        tried = made.run("sh", "-c", f"exec {sys.executable} -c 'import jlab_node'")
+        tried = made.run("sh", "-c", 'exec "$0" -c "import jlab_node"', sys.executable)
         if tried.returncode:
             pytest.skip(f"no such machine, or its users cannot read these files: {tried.stderr}")
         yield made
@@ -113,7 +113,7 @@ def machine() -> Iterator[Machine]:
 def test_the_demo_on_a_login_node_works_and_touches_nothing(machine: Machine) -> None:
     """With port 8888 taken in both families, a proxy, no terminals, stale clients on PATH."""
     before = {path: path.read_bytes() for path in machine.home.rglob("*") if path.is_file()}
-    taking = f'{sys.executable} -c \'{_TAKE}\' | {{ read taken && exec "$0" "$@"; }}'
+    taking = f"'{sys.executable}' -c '{_TAKE}'" + ' | { read taken && exec "$0" "$@"; }'
     demo = [sys.executable, str(SCRIPTS / "demo.py"), "--check"]
     done = machine.run("sh", "-c", taking, *demo)
     assert done.returncode == 0, done.stderr
@@ -130,8 +130,8 @@ def test_the_demo_on_a_login_node_works_and_touches_nothing(machine: Machine) ->
 def test_the_demo_without_what_it_needs_says_so(machine: Machine) -> None:
     """In a sentence, and nothing of it is left."""
     left = set(Path("/tmp").glob("jl-*"))
-    script = f"PATH=$1; exec {sys.executable} {SCRIPTS / 'demo.py'} --check"
-    done = machine.run("sh", "-c", script, "sh", str(machine.place / "stale"))
+    demo = [sys.executable, str(SCRIPTS / "demo.py"), "--check"]
+    done = machine.run("sh", "-c", f'PATH="{machine.place}/stale"; exec "$0" "$@"', *demo)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr

@@ -23,7 +23,7 @@ def connect(site: Loopback, *options: str) -> subprocess.CompletedProcess[str]:
 def test_it_is_what_the_block_names(laptop: Loopback) -> None:
     launcher = laptop.laptop / "jlab" / "connect.py"
     assert launcher.stat().st_mode & 0o777 == 0o600
-    command = rf"ProxyCommand /\S+/python\S* -IS {launcher} connect '%h'"
+    command = rf"ProxyCommand '?/.+/python\S* -IS {launcher} connect '%h'"
     assert re.search(command, laptop.config.read_text())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -69,7 +70,7 @@ def stand_in(site: Loopback, mode: str) -> list[str]:
     script = site.root / "server.py"
     script.write_text(SERVER)
     light(site.root)
-    return ["--jupyter", f"{sys.executable} {script} {site.root}/marker {mode}"]
+    return ["--jupyter", shlex.join([sys.executable, str(script), f"{site.root}/marker", mode])]
 
 
 def processes_of(site: Loopback) -> list[str]:

@@ -87,7 +87,7 @@ def test_remove_undoes_it(ready: Loopback) -> None:
     before = ready.config.read_bytes()
     setup(ready, "demo", "--yes")
     setup(ready, "demo", "--session", "gpu", "--yes")
-    assert f"LocalForward 8889 {ready.tmp}/gpu.sock\n" in ready.config.read_text()
+    assert f"LocalForward 127.0.0.1:8889 {ready.tmp}/gpu.sock\n" in ready.config.read_text()
     setup(ready, "demo", "--session", "gpu", "--remove", "--yes")
     assert "jlab+demo" in (ready.laptop / "jlab" / "known_hosts").read_text()
     done = setup(ready, "demo", "--remove", "--yes")
@@ -268,7 +268,7 @@ def test_two_setups_at_once(ready: Loopback) -> None:
     ]
     assert [process.wait(timeout=60) for process in both] == [0, 0]
     for alias, port in ports.items():
-        assert setting(ready, f"jlab+{alias}", "localforward").startswith(f"{port} ")
+        assert setting(ready, f"jlab+{alias}", "localforward").startswith(f"[127.0.0.1]:{port} ")
     pinned = (ready.laptop / "jlab" / "known_hosts").read_text()
     assert len(pinned.splitlines()) == 2
     keys = (ready.home / ".jlab" / "authorized_keys").read_text()
