@@ -128,8 +128,11 @@ announce() {
     fi
     [[ $port ]] && url=", JupyterLab at $scheme://127.0.0.1:$port$base_url"
     [[ $taken ]] && url=" (127.0.0.1:$taken is taken already, perhaps by another ssh to it)"
+    [[ $opened ]] && url=" (jlab-proxy open has 127.0.0.1:$taken, for another session)"
+    [[ $opened == "$scheduler-$job_id-$name" ]] &&
+        url=", JupyterLab at $scheme://127.0.0.1:$taken$base_url by jlab-proxy open (to log in: jlab-proxy url)"
     : "${sockets:=/tmp/jlab-${user//[!A-Za-z0-9._-]/_}}"
-    [[ ! $url || ${socket_dir:-$sockets} == "$sockets" ]] ||
+    [[ ! $url || $opened || ${socket_dir:-$sockets} == "$sockets" ]] ||
         url=' (JupyterLab is not where your computer looks for it: there, type jlab-proxy setup ALIAS)'
     [[ $scheduler == local ]] || where+=", $scheduler job $job_id"
     echo "jlab-node: session $name on $where$left$url" >&2
@@ -137,7 +140,7 @@ announce() {
 
 main() {
     local LC_ALL=C IFS=$'\n' argument session='' port='' taken='' columns='' established='' files
-    local inside='' sockets='' user socket_dir
+    local inside='' sockets='' opened='' user socket_dir
     local file host directory=${BASH_SOURCE[0]%/*} silent=0 banner=''
     local format name scheduler job_id cluster node ssh_port nonce knock
     local ends_at scheme base_url
@@ -146,6 +149,7 @@ main() {
         --session=*) session=${argument#*=} ;;
         --port=*) port=${argument#*=} ;;
         --taken=*) taken=${argument#*=} ;;
+        --opened=*) opened=${argument#*=} ;;
         --columns=*) columns=${argument#*=} ;;
         --relay=*) established=${argument#*=} ;;
         --inside=*) inside=${argument#*=} ;;

@@ -1,77 +1,94 @@
-"""`jlab-proxy url`: the address of the session that is really behind a port of this computer."""
+"""Which session is behind a port of this computer, and the address that logs a browser in to it."""
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from . import answers, holders, login, ports, sshconfig
+from . import answers, holders, login, opened, ports
 from .errors import JlabError
 from .forward import answers as answering
 from .local_port import HOST
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .answers import Session
     from .login import Login
     from .paths import Paths
     from .target import Target
 
 
 def find(paths: Paths, target: Target) -> tuple[str, str]:
-    """The address that logs a browser in, and what is to be done before it is opened ("": nothing).
+    """`jlab-proxy url`: the address, and what is to be done before it is opened ("": nothing).
 
     Raises JlabError where the port is somebody else's: the token is not for him.
     """
-    lead = sshconfig.forwards(sshconfig.read(paths.config)).get(target.host)
-    if lead is None:
-        session = f" --session {target.session}" if target.session else ""
-        raise JlabError(
-            f"no port of this computer leads to {target.name}: "
-            f"jlab-proxy setup {target.alias}{session}"
-        )
+    lead = _lead(paths, target)
     held = holders.look(lead.port)
-    ours = [each for each in held.processes if holders.is_way_to(each, target.host, paths)]
-    if held.by_others or len(ours) < len(held.processes):
+    known = opened.ask(paths, lead.port).get("address")
+    if known and not held.by_others:
+        return str(known), ""
+    if not held.by_nobody and not holders.is_ours(lead.port, target.host, paths):
         raise ports.taken(lead.port, target)
     cluster = login.find(paths, target.alias)
-    address = _ask(cluster, lead, target.sessions)
     if held.by_nobody:
+        session, address = ask(cluster, lead.port, target.sessions)
+        check_place(session, lead, cluster.alias)
         return address, (
             f"{HOST}:{lead.port} is not open yet: keep `ssh {target.host}` running, "
             "then open this address"
         )
-    return _that_answers(cluster, lead, address), ""
+    return behind(cluster, lead, target.sessions)[1], ""
 
 
-def _ask(cluster: Login, lead: sshconfig.Forward, sessions: list[str]) -> str:
-    answer = cluster.ask("url", f"--port={lead.port}", *sessions)
-    session = answers.parse_session(answer.get("session"))
-    check_place(session, lead, cluster.alias)
-    return answers.parse_url(answer, lead.port)
+def _lead(paths: Paths, target: Target) -> ports.Lead:
+    """That of a block of its own alone; raises JlabError."""
+    lead = ports.lead(paths, target)
+    if target.session and lead.port not in ports.of_blocks(paths).values():
+        raise JlabError(
+            f"no port of this computer leads to {target.name}: "
+            f"jlab-proxy setup {target.alias} --session {target.session}"
+        )
+    return lead
 
 
-def check_place(session: answers.Session, lead: sshconfig.Forward, alias: str) -> None:
+def ask(cluster: Login, port: int, sessions: list[str], **how: Any) -> tuple[Session, str]:
+    """The newest of these sessions and its address at the port; raises JlabError."""
+    answer = cluster.ask("url", f"--port={port}", *sessions, **how)
+    return answers.parse_session(answer.get("session")), answers.parse_url(answer, port)
+
+
+def check_place(session: Session, lead: ports.Lead, alias: str) -> None:
     """Raises JlabError where the forward leads to another directory than the session's own."""
-    place = str(PurePosixPath(lead.socket).parent)
-    if session.socket_dir not in (None, place):
+    if session.socket_dir not in (None, lead.directory):
         raise JlabError(
             f"session {session.name} has its sockets in {session.socket_dir}, and port {lead.port} "
-            f"leads to {place}: jlab-proxy setup {alias} mends it"
+            f"leads to {lead.directory}: jlab-proxy setup {alias} mends it"
         )
 
 
-def _that_answers(cluster: Login, lead: sshconfig.Forward, newest: str) -> str:
-    """Of all sessions there: a forward that is open stays with its own when a newer one starts."""
-    status = answering(newest)
-    if status == 200:
-        return newest
+def behind(
+    cluster: Login,
+    lead: ports.Lead,
+    sessions: list[str],
+    answers_at: Callable[[str], int | None] = answering,
+) -> tuple[Session, str]:
+    """The session to which the forward leads that is open at the port, and its address.
+
+    A forward stays with its session when a newer one starts. Raises JlabError.
+    """
+    session, address = ask(cluster, lead.port, sessions)
+    check_place(session, lead, cluster.alias)
+    status = answers_at(address)
     if status is None:
         raise JlabError(f"JupyterLab does not answer at {HOST}:{lead.port}: try again soon")
-    sessions, _ = answers.parse_sessions(cluster.ask("ls"))
-    for each in sessions:
-        if each.socket_dir in (None, str(PurePosixPath(lead.socket).parent)):
-            address = _ask(cluster, lead, [each.id])
-            if answering(address) == 200:
-                return address
+    if status == 200:
+        return session, address
+    for each in answers.parse_sessions(cluster.ask("ls"))[0]:
+        if each.socket_dir in (None, lead.directory):
+            session, address = ask(cluster, lead.port, [each.id])
+            if answers_at(address) == 200:
+                return session, address
     raise JlabError(
         f"what answers at {HOST}:{lead.port} is none of the sessions that {cluster.alias} knows: "
         f"`jlab-proxy close {cluster.alias}`, then connect again"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[a-z]{1,16}-[A-Za-z0-9._\[\]]{1,64}-[a-z0-9][a-z0-9._-]{0,31}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\[\]]{0,63}")
-SOCKET_DIR = re.compile(r"/[A-Za-z0-9._/-]{1,70}")
+_SOCKET_DIR = re.compile(r"/[A-Za-z0-9._/-]{1,107}")
 _STATES = ("running", "starting", "queued", "over", "none", "unknown")
 
 
@@ -83,7 +83,7 @@ def parse_session(raw: Any) -> Session:
         job_id=_text(values.get("job_id")),
         ends_at=_time(values.get("ends_at")),
         exposed=tuple(_matching(_NAME, each) for each in exposed),
-        socket_dir=_matching(SOCKET_DIR, place) if place is not None else None,
+        socket_dir=_matching(_SOCKET_DIR, place) if place is not None else None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 from click.shell_completion import get_completion_class
 
-from . import address, answers, listing, login, names, paths, ports, target, tunnel
+from . import address, answers, greeting, listing, login, names, paths, ports, target, tunnel
 from . import close as closing
 from . import connect as connecting
 from . import setup as setting_up
@@ -140,17 +140,15 @@ def open_(
         raise JlabError("--submit takes one command line", code=USAGE)
     for name in exposed:
         target.check_session(name)
-    port, forwards = ports.lead(files, wanted)
-    more, extra = ports.for_exposed(files, wanted, exposed)
-    wish = tunnel.Wish(
-        wanted,
-        port,
-        forwards=[*forwards, *more],
-        exposed=list(extra.items()),
-        submit=submit,
-        browser=not no_browser,
-    )
-    return tunnel.Tunnel(login.find(files, wanted.alias), wish, Screen()).hold()
+    lead, screen = ports.lead(files, wanted, exposed), Screen()
+    other = greeting.first(files, wanted, lead.port)
+    if not other:
+        wish = tunnel.Wish(wanted, lead, submit=submit, browser=not no_browser)
+        try:
+            return tunnel.Tunnel(login.find(files, wanted.alias), wish, screen).hold()
+        except tunnel.AlreadyOpenError as already:
+            other = already.said
+    return greeting.join(screen, other, exposed, with_browser=not no_browser)
 
 
 @cli.command()
@@ -302,6 +300,7 @@ def doctor(alias: str, *, as_json: bool, config: str | None) -> int:
 @cli.command()
 @click.argument("host")
 @click.option("--port", metavar="N", help="The local port to name in the line for the terminal.")
+@click.option("--sockets", metavar="DIR", help="Where on the node that port leads.")
 @click.option("--no-share", is_flag=True, help="Leave sharing the connection to the user's alias.")
 @_config_option
 def connect(**_: object) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import holders, login, names, ssh, sshconfig
+from . import holders, login, names, opened, ssh, sshconfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import psutil
 
     from .paths import Paths
 
@@ -31,10 +33,17 @@ def _end_tunnels(paths: Paths, alias: str) -> list[int]:
         if _leads_to(holders.tunnel_words(process), paths, alias)
     ]
     # A `jlab-proxy open` would come back by itself.
-    keepers = [holders.keeper(process) for process in found]
-    ended = [process for process in (*keepers, *found) if process is not None]
-    holders.end(ended)
-    return [process.pid for process in found]
+    keepers = [each for each in map(holders.keeper, found) if each]
+    others = [each for each in _openers(paths, alias) if each not in keepers]
+    holders.end([*keepers, *found, *others])
+    return [process.pid for process in (*found, *others)]
+
+
+def _openers(paths: Paths, alias: str) -> list[psutil.Process]:
+    """Each `jlab-proxy open` of the cluster, also one that has no ssh at this moment."""
+    said = [each for _, each in opened.all_of(paths) if _is_of(str(each.get("host")), alias)]
+    found = [holders.own(each["pid"]) for each in said if type(each.get("pid")) is int]
+    return [each for each in found if each]
 
 
 def _leads_to(words: Sequence[str], paths: Paths, alias: str) -> bool:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 OPEN = "JLAB_PROXY_OPEN"  # in the environment of an ssh that `jlab-proxy open` has started
-USAGE_TEXT = "usage: jlab-proxy connect HOST [--port N] [-F FILE] [--no-share]"
+# What a session's id and a directory consist of: they stand in a command line on the other side.
+_WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-[]")
+USAGE_TEXT = "usage: jlab-proxy connect HOST [--port N] [--sockets DIR] [-F FILE] [--no-share]"
 
 
 def main(arguments: Sequence[str], *, platform: str = os.name) -> NoReturn:
@@ -29,9 +31,7 @@ def main(arguments: Sequence[str], *, platform: str = os.name) -> NoReturn:
     command = ssh.command(
         files,
         where.alias,
-        ssh.remote_command(
-            "connect", _for_the_cluster(where, options.get("--port")), alias=where.alias
-        ),
+        ssh.remote_command("connect", _for_the_cluster(where, files, options), alias=where.alias),
         share=share,
     )
     if share:
@@ -53,31 +53,44 @@ def _parse(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
     options: dict[str, str] = {}
     words = iter(arguments)
     for word in words:
-        if word in ("--port", "-F"):
+        if word in ("--port", "--sockets", "-F"):
             options[word] = next(words, "")
         elif word == "--no-share":
             options[word] = ""
         else:
             hosts.append(word)
-    port = options.get("--port", "1")
-    if len(hosts) != 1 or options.get("-F") == "" or not is_port(port):
+    port, sockets = options.get("--port", "1"), options.get("--sockets", "/")
+    wrong = options.get("-F") == "" or not is_port(port) or not _WORD.issuperset(sockets)
+    if len(hosts) != 1 or wrong:
         raise JlabError(USAGE_TEXT, code=USAGE)
     return hosts[0], options
 
 
-def _for_the_cluster(where: target.Target, port: str | None) -> list[str]:
+def _for_the_cluster(
+    where: target.Target, files: paths.Paths, options: dict[str, str]
+) -> list[str]:
     words = [f"--session={where.session}"] if where.session else []
     if OPEN in os.environ:
         words.append("--no-submit")
     if not sys.stderr.isatty():
         return words
     words.append(f"--columns={_columns()}")
-    if port is not None:
-        from . import local_port
-
-        free = local_port.is_free(int(port))
-        words.append(f"--port={port}" if free else f"--taken={port}")
+    if "--port" in options:
+        words.extend(_about_port(int(options["--port"]), files))
+        words.extend(f"--sockets={each}" for each in (options.get("--sockets"),) if each)
     return words
+
+
+def _about_port(port: int, files: paths.Paths) -> list[str]:
+    """Whether it will lead to the session, or who has it."""
+    from . import local_port, opened
+
+    if local_port.is_free(port):
+        return [f"--port={port}"]
+    session = opened.ask(files, port).get("id")
+    if isinstance(session, str) and session and _WORD.issuperset(session):
+        return [f"--taken={port}", f"--opened={session}"]
+    return [f"--taken={port}"]
 
 
 def _begin_anew_if_stuck(files: paths.Paths) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from . import holders, identity, sshconfig
+from . import holders, identity, opened, sshconfig
 from .check import FAILURE, OK, WARNING, Check
 from .errors import JlabError
 from .local_port import is_free
@@ -219,7 +219,10 @@ def local_port(paths: Paths, target: Target) -> Check:
         return Check("local port", FAILURE, "the block forwards none", remedy)
     if is_free(port):
         return Check("local port", OK, f"{port} is free")
-    held = holders.look(port)
+    held, by_open = holders.look(port), opened.ask(paths, port)
+    if by_open.get("host") == target.host and not held.by_others:
+        found = f"{port} leads to a session: by jlab-proxy open, process {by_open.get('pid')}"
+        return Check("local port", OK, printable(found))
     owner = held.processes[0] if held.processes and not held.by_others else None
     if owner is not None and holders.is_way_to(owner, target.host, paths):
         return Check(

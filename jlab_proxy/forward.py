@@ -1,10 +1,11 @@
-"""One `ssh -N jlab+...`: the forwards that it holds, what it says, and who answers behind them."""
+"""One `ssh -N jlab+...`: what it says, what it forwards, and who answers behind that."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import os
+import socket
 import ssl
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 
 from . import connect
+from .local_port import HOST
 from .screen import printable
 
 if TYPE_CHECKING:
@@ -24,14 +26,12 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 5.0  # seconds for one request
 _MOST_LINES, _LONGEST = 1000, 4096  # of what ssh says: a cluster may talk without end
-# A connection of its own, since a shared one would end on its own terms; and one that notices
-# within 15 s that the network is gone.
+# It notices within 30 s that the network is gone, and loses nothing if that is back after 20.
 _OPTIONS = (
     "-N",
-    "-oControlPath=none",
     "-oExitOnForwardFailure=yes",
     "-oServerAliveInterval=5",
-    "-oServerAliveCountMax=3",
+    "-oServerAliveCountMax=5",
 )
 
 
@@ -94,28 +94,34 @@ class Forward:
         return found
 
 
-def answers(address: str) -> int | None:
-    """The status by which JupyterLab answers at the address that logs in; None: nobody does."""
+def answers(address: str, *, place: str | None = None) -> int | None:
+    """The status by which JupyterLab answers at the address that logs in; None: nobody does.
+
+    `place`: a unix socket that leads there as well, and the token goes to that alone.
+    """
     parts = urlsplit(address)
     token = parse_qs(parts.query)["token"][0]
     assert parts.port  # noqa: S101
     path = parts.path.removesuffix("lab") + "api/status"
-    return request(parts.scheme, parts.port, path, token=token)
+    return request(parts.scheme, parts.port, path, token=token, place=place)
 
 
 def request(
-    scheme: str, port: int, path: str, *, token: str = "", timeout: float = _TIMEOUT
+    scheme: str,
+    port: int,
+    path: str,
+    *,
+    token: str = "",
+    timeout: float = _TIMEOUT,
+    place: str | None = None,
 ) -> int | None:
     """The status of an HTTP request to a local port; None: there is no such answer."""
-    connection: http.client.HTTPConnection
-    if scheme == "https":  # through ssh already: the certificate is whatever the user made
-        context = ssl._create_unverified_context()  # noqa: S323
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", port, timeout=timeout, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:
+        connection.sock = _connected(port, place, timeout)
+        if scheme == "https":  # through ssh already: the certificate is whatever the user made
+            context = ssl._create_unverified_context()  # noqa: S323
+            connection.sock = context.wrap_socket(connection.sock)
         headers = {"Authorization": f"token {token}"} if token else {}
         connection.request("GET", path, headers=headers)
         return connection.getresponse().status
@@ -123,3 +129,17 @@ def request(
         return None
     finally:
         connection.close()
+
+
+def _connected(port: int, place: str | None, timeout: float) -> socket.socket:
+    """Raises OSError."""
+    if place is None:
+        return socket.create_connection((HOST, port), timeout)
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.settimeout(timeout)
+        made.connect(place)
+    except OSError:
+        made.close()
+        raise
+    return made

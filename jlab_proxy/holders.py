@@ -44,7 +44,7 @@ def look(port: int) -> Held:
         found = [(each.pid, each.laddr.ip) for each in _local(psutil.net_connections("tcp"), port)]
     except psutil.Error:  # elsewhere than on Linux only root may ask for all
         found = list(_own(port))
-    processes = {pid: process for pid, _ in found if (process := _ours(pid))}
+    processes = {pid: process for pid, _ in found if (process := own(pid))}
     addresses = {address for pid, address in found if pid in processes}
     by_others = any(pid not in processes for pid, _ in found) or any(
         not addresses & {*covering} for covering in taken
@@ -52,7 +52,7 @@ def look(port: int) -> Held:
     return Held(tuple(processes.values()), by_others)
 
 
-def _ours(pid: int | None) -> psutil.Process | None:
+def own(pid: int | None) -> psutil.Process | None:
     """The process, if it is the user's; of those of others Linux tells not even the number."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid) if pid else None
@@ -94,6 +94,13 @@ def is_way_to(process: psutil.Process, host: str, paths: Paths) -> bool:
         ours = any(word == host or f"{paths.directory}/job-" in word for word in words)
         return name in ("ssh", "ssh.exe") and ours
     return False
+
+
+def is_ours(port: int, host: str, paths: Paths) -> bool:
+    """Whether ssh to the session has the port, and nobody else beside it."""
+    held = look(port)
+    ways = all(is_way_to(each, host, paths) for each in held.processes)
+    return bool(held.processes) and not held.by_others and ways
 
 
 def tunnel_words(process: psutil.Process) -> list[str]:

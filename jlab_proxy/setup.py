@@ -17,7 +17,7 @@ import click
 from filelock import FileLock, Timeout
 
 from . import identity, launcher, local_port, login, sshconfig
-from .answers import SOCKET_DIR
+from .answers import parse_session
 from .errors import USAGE, JlabError
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .target import Target
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?")
+_SOCKET_DIR = re.compile(r"/[A-Za-z0-9._/-]{1,70}")
+_ANSWER_TIMEOUT = 15.0  # seconds
 _PATIENCE = 10.0  # seconds for another setup to write
 
 
@@ -52,13 +54,14 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
         identity.make_directory(paths)  # the connection is shared through it
     about = _checked(cluster.ask("setup", "--dry-run"))
     _report(target, about)
+    directory = _sockets_of_newest(cluster, target) or about["socket_dir"]
 
     def merge(text: str) -> str:
         block = sshconfig.Block(
             target=target,
             user=about["user"],
             port=_port(text, target, answers),
-            socket=f"{about['socket_dir']}/{target.session or 'lab'}.sock",
+            socket=f"{directory}/{target.session or 'lab'}.sock",
             proxy=launcher.words(paths, ourselves()),
             paths=paths,
             share=cluster.share,
@@ -78,6 +81,17 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
     option = "" if paths.is_default else f" -F {shlex.quote(paths.config)}"
     print(f"jlab-proxy open{option} {target.name}   opens JupyterLab in your browser (port {port})")
     print(f"ssh{option} {target.host}   opens a shell in your session")
+
+
+def _sockets_of_newest(cluster: Login, target: Target) -> str | None:
+    """Where the session there has its sockets, if one runs: its job may say another directory."""
+    with contextlib.suppress(JlabError):
+        answer = cluster.ask(
+            "url", "--unchecked", *target.sessions, batch=True, timeout=_ANSWER_TIMEOUT
+        )
+        found = parse_session(answer.get("session")).socket_dir
+        return found if found and _SOCKET_DIR.fullmatch(found) else None
+    return None
 
 
 def save(paths: Paths, target: Target, host_key: str, merge: Callable[[str], str]) -> None:
@@ -144,7 +158,7 @@ def _checked(about: dict[str, Any]) -> dict[str, Any]:
         isinstance(user, str)
         and _USER.fullmatch(user)
         and isinstance(socket_dir, str)
-        and SOCKET_DIR.fullmatch(socket_dir)
+        and _SOCKET_DIR.fullmatch(socket_dir)
         and identity.is_host_key(about.get("host_key"))
     )
     if not fits:

@@ -14,7 +14,7 @@ import stat
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .errors import USAGE, JlabError
@@ -74,7 +74,10 @@ def render(block: Block) -> str:
     if not block.share:
         ending.append("--no-share")
     command = _windows_command if block.platform == "nt" else _command
-    with_port = command(proxy, ["--port", str(block.port), *ending])
+    place = str(PurePosixPath(block.socket).parent)
+    usual = f"/tmp/jlab-{block.user}"  # noqa: S108
+    sockets = [] if place == usual else ["--sockets", place]
+    with_port = command(proxy, ["--port", str(block.port), *sockets, *ending])
     others = [f"Host {host} {host}+* {_NO_NAMES}", f"    ProxyCommand {command(proxy, ending)}"]
     forward = f"    LocalForward {HOST}:{block.port} {block.socket}"
     # On Windows there may be no bash: a second connection will say that the port is taken.

@@ -1,24 +1,22 @@
 """`jlab-proxy open`: hold the way to a session's JupyterLab through all that laptops do.
 
-The network may go, the laptop sleep, the session move to a new job. The local port stays the same,
-so an open browser tab goes on. Only the end of the job, or Ctrl-C, is the end.
+The network may go, the laptop sleep, the session move to a new job. The local port stays ours, so
+an open browser tab goes on. Only the end of the job, or Ctrl-C, is the end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import answers, browser, ports
+from . import address, answers, greeting, ports, ways
 from .errors import UNAVAILABLE, JlabError
-from .forward import Forward
-from .forward import answers as answering
-from .local_port import HOST
+from .greeting import Greeting
 from .login import NoConnectionError
+from .opened import Announcement
 from .signals import leaving
 
 if TYPE_CHECKING:
@@ -28,8 +26,10 @@ if TYPE_CHECKING:
     from .login import Login
     from .screen import Screen
     from .target import Target
+    from .ways import Connection, Way
 
 _TICK = 0.25  # seconds between two looks at ssh
+_QUICK = 0.05  # the same until it is in
 _PATIENCE = 2.0  # seconds between two questions to a JupyterLab that does not answer yet
 _SLEPT = 20.0  # seconds that a tick takes if the laptop has slept in it
 _TIMEOUT = 15.0  # seconds for the login node to answer
@@ -39,7 +39,6 @@ _BOOT = 600.0  # seconds that a login node may take to be itself again
 _REFRESH = 600.0  # seconds between two questions when the job ends: that can be moved
 _LONG = 60.0  # seconds
 _MOST_FAILURES = 5  # in a row, while cluster and session are there
-_PAGE_LIFE = 60.0  # seconds that the page for the browser is kept
 _OURS = "jlab-node: "
 _WAITS = (" is queued, ", "; JupyterLab is starting", "asking again")  # in lines that are no news
 
@@ -49,11 +48,17 @@ class Wish:
     """What `open` was told."""
 
     target: Target
-    port: int  # on this computer
-    forwards: Sequence[str] = ()  # options of ssh, for what the config's block does not forward
-    exposed: Sequence[tuple[str, int]] = ()  # names and local ports, forwarded by these options
+    lead: ports.Lead
     submit: str | None = None  # the command to submit by, if there is no session
     browser: bool = True
+
+
+class AlreadyOpenError(Exception):
+    """Another `open` holds the port: what it says of itself."""
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        super().__init__()
+        self.said = said
 
 
 class _Another(Exception):  # noqa: N818
@@ -67,20 +72,24 @@ class Tunnel:
         self._login = login
         self._wish = wish
         self._screen = screen
+        self._lead = wish.lead
         self._session: Session | None = None  # the one that was reached last
+        self._address = ""  # which logs in to that
         self._failures = 0  # since something was reached
         self._last_words = ""  # of ssh
         self._is_away = False  # the login node, as a person was told
-        self._pages = contextlib.ExitStack()
-        self._pages_since = 0.0
+        self._greeting = Greeting(screen, with_browser=wish.browser)
 
     def hold(self) -> int:
         """Until the job ends; the exit code. Raises JlabError, KeyboardInterrupt."""
-        with leaving(), self._pages:
+        with leaving(), self._greeting, contextlib.ExitStack() as stack:
             try:
+                way = self._take_port(stack)
                 self._begin()
                 while True:
-                    self._connect()
+                    self._connect(way)
+                    if not way.is_ours:  # before anybody else has it
+                        way = self._take_port(stack)
                     standing = self._find_out()
                     if not standing.is_alive:
                         self._screen.say(standing.text)
@@ -88,6 +97,41 @@ class Tunnel:
                     self._pause(standing)
             finally:
                 self._screen.clear()
+
+    def _take_port(self, stack: contextlib.ExitStack) -> Way:
+        """The wished one; the next that is free where somebody else has it. Raises JlabError."""
+        paths, target = self._login.paths, self._wish.target
+        while True:
+            try:
+                way = ways.choose(paths, target, self._lead)
+            except ports.TakenError as error:
+                self._look_for_another()
+                self._lead = ports.another(self._lead, paths)
+                self._screen.say(f"{error.who}: this takes port {self._lead.port} instead")
+            else:
+                break
+        if isinstance(way, ways.OwnWay):
+            stack.enter_context(way)
+            stack.enter_context(Announcement(paths, way.port, self._announced))
+        return way
+
+    def _look_for_another(self) -> None:
+        """Raises AlreadyOpenError if that is an `open` which has begun a moment before us."""
+        for _ in range(3 if self._session is None else 0):
+            other = greeting.first(self._login.paths, self._wish.target, self._lead.port)
+            if other:
+                raise AlreadyOpenError(other)
+            time.sleep(_TICK)
+
+    def _announced(self) -> dict[str, Any]:
+        session = self._session
+        return greeting.announced(
+            self._wish.target,
+            session.describe(time.time()) if session else "",
+            session.id if session else "",
+            self._address,
+            self._lead.exposed,
+        )
 
     def _begin(self) -> None:
         """Submit a job if there is none, as the user wishes. ssh may ask for a password."""
@@ -104,42 +148,44 @@ class Tunnel:
         )
         return answers.parse_standing(self._login.ask("status", *words, **how))
 
-    def _connect(self) -> None:
+    def _connect(self, way: Way) -> None:
         """One ssh, until it ends."""
-        ports.check_free(self._wish.port, self._wish.target)
         began = time.monotonic()
-        with Forward(self._login.paths, self._wish.target.host, self._wish.forwards) as forward:
-            address = self._wait(forward)
-            if address is None:  # one that has waited for a job was good for something
+        with way.starting() as connection:
+            if not self._wait(way, connection):  # one that has waited was good for something
                 self._failures = 1 if time.monotonic() - began > _LONG else self._failures + 1
                 return
             self._failures = 0
-            self._watch(forward, address)
+            self._watch(way, connection)
 
-    def _wait(self, forward: Forward) -> str | None:
-        """Until JupyterLab answers: the address that logs in; None: this ssh does not get there."""
+    def _wait(self, way: Way, connection: Connection) -> bool:
+        """Until JupyterLab answers; False: this ssh does not get there."""
         began = time.monotonic()
         told = "connecting ..."
-        while not forward.has_ended:
-            said = self._tell(forward.lines())
+        while not connection.has_ended:
+            said = self._tell(connection.lines())
             if said and said != told and not self._screen.in_place:
                 self._screen.say(said)
             told = said or told
             waited = int(time.monotonic() - began)
             self._screen.status(f"[{waited // 60}:{waited % 60:02}] {told}")
-            pause = _TICK
-            # Before that, the port may be anybody's, and the token is not for them.
-            if forward.listens_on(self._wish.port):
+            pause = _QUICK
+            # Before that, what is there may be anybody's, and the token is not for them.
+            if way.is_in(connection):
                 try:
-                    return self._arrived()
+                    self._arrived(way)
                 except _Another as another:
                     self._last_words = str(another)
-                    return None
+                    return False
+                except ways.WrongWayError:
+                    raise
                 except JlabError as error:
                     told, pause = f"{error}; asking again", _PATIENCE
+                else:
+                    return True
             time.sleep(pause)
-        self._tell(forward.lines())
-        return None
+        self._tell(connection.lines())
+        return False
 
     def _tell(self, lines: Sequence[str]) -> str:
         """News is printed; how it stands is returned. What ssh itself says waits for its turn."""
@@ -153,59 +199,54 @@ class Tunnel:
                 self._screen.say(line[len(_OURS) :])
         return standing
 
-    def _arrived(self) -> str:
-        """Greet the session behind the port: the address that logs in.
+    def _arrived(self, way: Way) -> None:
+        """Find the session behind the port, and greet it.
 
         Raises JlabError: it does not answer yet; _Another: it is not the newest any more.
         """
-        words = [f"--port={self._wish.port}", "--unchecked", *self._wish.target.sessions]
+        session, address = self._behind(way)
+        before = self._session, self._address
+        self._session, self._address = session, address
+        way.let_through()
+        if before[0] is not None and before[0].id == session.id and before[1] == address:
+            if self._is_away:
+                self._screen.say("connected again")
+        else:
+            self._screen.say(session.describe(time.time()))
+            greeting.tell_exposed(self._screen, self._lead.exposed, session.exposed)
+            self._greeting.show(address)
+        self._is_away = False
+
+    def _behind(self, way: Way) -> tuple[Session, str]:
+        """The session, and the address at which it answers to its token; raises as above."""
         batch = self._login.share or not sys.stdin.isatty()
-        answer = self._login.ask("url", *words, batch=batch, timeout=_TIMEOUT if batch else None)
-        address = answers.parse_url(answer, self._wish.port)
-        session = answers.parse_session(answer.get("session"))
-        status = answering(address)
+        how: dict[str, Any] = {"batch": batch, "timeout": _TIMEOUT if batch else None}
+        if not way.is_ours:
+            return address.behind(self._login, self._lead, self._wish.target.sessions)
+        words = ["--unchecked", *self._wish.target.sessions]
+        session, found = address.ask(self._login, way.port, words, **how)
+        if not way.lead(session.socket_dir or self._lead.directory):
+            raise JlabError("ssh does not forward yet")
+        status = way.answers(found)
         if status in (401, 403):
             raise _Another("while ssh was on its way another session has become the newest")
         if status != 200:
             raise JlabError("JupyterLab does not answer yet")
-        known = self._session is not None and self._session.id == session.id
-        if known and self._is_away:
-            self._screen.say("connected again")
-        self._session, self._is_away = session, False
-        if not known:
-            self._greet(session, address)
-        return address
+        return session, found
 
-    def _greet(self, session: Session, address: str) -> None:
-        self._screen.say(session.describe(time.time()))
-        for name, port in self._wish.exposed:
-            where = f"http://{HOST}:{port}/"
-            if name not in session.exposed:
-                where += f" (once you type there: jlab-node expose {name} PORT)"
-            self._screen.say(f"{name} at {where}")
-        print(address, flush=True)
-        if not self._wish.browser or not browser.is_here():
-            return
-        with contextlib.suppress(OSError):  # a full disk; the address stands on the screen
-            path = self._pages.enter_context(browser.page(address))
-            self._pages_since = time.monotonic()
-            # Some browsers are waited for until they end.
-            threading.Thread(target=browser.show, args=(path,), daemon=True).start()
-
-    def _watch(self, forward: Forward, address: str) -> None:
+    def _watch(self, way: Way, connection: Connection) -> None:
         """Until ssh ends, or the laptop has slept and nobody answers any more."""
         refreshed = time.monotonic()
         then = time.time()
-        while not forward.has_ended:
-            self._tell(forward.lines())
+        while not connection.has_ended:
+            self._tell(connection.lines())
             assert self._session is not None  # noqa: S101
             self._screen.status(f"{self._session.describe(time.time())}  (Ctrl-C ends the tunnel)")
             time.sleep(_TICK)
             then, slept = time.time(), time.time() - then > _SLEPT
-            if slept and answering(address) is None:
+            if slept and way.answers(self._address) is None:
                 return
-            if time.monotonic() - self._pages_since > _PAGE_LIFE:
-                self._pages.close()
+            self._greeting.forget_page()
             if time.monotonic() - refreshed > _REFRESH:
                 refreshed = time.monotonic()
                 self._refresh()

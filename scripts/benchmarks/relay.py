@@ -1,10 +1,11 @@
-"""JupyterLab through the session's unix socket, beside its port, both through one ssh."""
+"""JupyterLab by the session's unix socket, and by `jlab-proxy open`, beside ssh to its port."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loopback import wait_until
@@ -25,27 +26,41 @@ def measure(site: Site, effort: Effort) -> Iterator[Row]:
     (site.home / _BIG).write_bytes(bytes(effort.of(20_000_000, 2_000_000)))
     (site.home / _BIG).chmod(0o644)
     try:
-        with site.sessions("lab"), _forwards(site) as token:
-            small = _get(site, token, "/api/status", effort.rounds, effort.of(300, 30))
-            big = _get(site, token, f"/files/{_BIG}", effort.rounds, effort.of(5, 1))
+        with site.sessions("lab"), _opened(site) as port, _forwards(site) as token:
+            ports = {"port": _BY_PORT, "socket": _BY_SOCKET, "open": port}
+            asked = {"ports": ports, "token": token, "rounds": effort.rounds}
+            small = _get(site, path="/api/status", count=effort.of(300, 30), **asked)
+            big = _get(site, path=f"/files/{_BIG}", count=effort.of(5, 1), **asked)
     finally:
         (site.home / _BIG).unlink()
-    for what, taken, column, unit in (
-        ("JupyterLab by its socket, /api/status", small, 0, "requests/s"),
-        ("JupyterLab by its socket, a file of 20 MB", big, 1, "MB/s"),
-    ):
-        ours, theirs = ([each[column] for each in taken[name]] for name in ("socket", "port"))
-        yield Row(what, "ssh -L to its port", unit, ours, theirs, 0.95, at_least=True)
+    for way, name, least in (("its socket", "socket", 0.95), ("jlab-proxy open", "open", 0.9)):
+        for what, taken, column, unit in (
+            ("/api/status", small, 0, "requests/s"),
+            ("a file of 20 MB", big, 1, "MB/s"),
+        ):
+            ours, theirs = ([each[column] for each in taken[by]] for by in (name, "port"))
+            title = f"JupyterLab by {way}, {what}"
+            yield Row(title, "ssh -L to its port", unit, ours, theirs, least, at_least=True)
 
 
-def _get(
-    site: Site, token: str, path: str, rounds: int, count: int
-) -> dict[str, list[list[float]]]:
-    ports = {"port": _BY_PORT, "socket": _BY_SOCKET}
-    taken: dict[str, list[list[float]]] = site.ask(
-        site.laptop, "get", ports=ports, token=token, path=path, rounds=rounds, count=count
-    )
+def _get(site: Site, **asked: object) -> dict[str, list[list[float]]]:
+    taken: dict[str, list[list[float]]] = site.ask(site.laptop, "get", **asked)
     return taken
+
+
+@contextlib.contextmanager
+def _opened(site: Site) -> Iterator[int]:
+    """The port that `jlab-proxy open` holds."""
+    program = str(Path(site.python).with_name("jlab-proxy"))
+    command = site.laptop(program, "open", "-F", site.config, "near", "--no-browser")
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            address = re.match(rb"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
+            assert address, "no address"
+            yield int(address[1])
+        finally:
+            process.terminate()
 
 
 @contextlib.contextmanager

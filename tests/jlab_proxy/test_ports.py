@@ -12,7 +12,7 @@ import psutil
 import pytest
 from loopback import NOBODY
 
-from jlab_proxy import doctor_here, holders, ports
+from jlab_proxy import doctor_here, holders, ports, ways
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
 from jlab_proxy.target import Target
@@ -48,14 +48,13 @@ def paths_with(directory: Path, **blocks: int) -> Paths:
 
 def test_a_block_of_its_own(tmp_path: Path, free: int) -> None:
     made = paths_with(tmp_path, cal1=free)
-    option = f"-L127.0.0.1:{free}:/tmp/jlab-alice/lab.sock"
-    assert ports.lead(made, Target("cal1")) == (free, [option])
+    assert ports.lead(made, Target("cal1")) == ports.Lead(free, "lab", "/tmp/jlab-alice")
 
 
 def test_a_session_borrows_from_its_cluster(tmp_path: Path, free: int) -> None:
-    port, options = ports.lead(paths_with(tmp_path, cal1=free), Target("cal1", "gpu"))
-    assert port != free
-    assert options == [f"-L127.0.0.1:{port}:/tmp/jlab-alice/gpu.sock"]
+    lead = ports.lead(paths_with(tmp_path, cal1=free), Target("cal1", "gpu"))
+    assert lead.port != free
+    assert (lead.name, lead.directory) == ("gpu", "/tmp/jlab-alice")
 
 
 @pytest.mark.parametrize("target", [Target("other"), Target("other", "gpu")], ids=["one", "two"])
@@ -66,21 +65,17 @@ def test_a_cluster_that_is_not_set_up(tmp_path: Path, free: int, target: Target)
 
 def test_what_is_exposed(tmp_path: Path, free: int) -> None:
     made = paths_with(tmp_path, cal1=free)
-    options, found = ports.for_exposed(made, Target("cal1", "gpu"), ["dask", "tb"])
-    assert list(found) == ["dask", "tb"]
-    assert len({free, *found.values()}) == 3
-    assert options == [
-        f"-L127.0.0.1:{port}:/tmp/jlab-alice/{name}.sock" for name, port in found.items()
-    ]
+    lead = ports.lead(made, Target("cal1", "gpu"), ["dask", "tb"])
+    assert list(lead.exposed) == ["dask", "tb"]
+    assert len({free, lead.port, *lead.exposed.values()}) == 4
 
 
 def test_a_port_that_another_program_of_ours_has(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(
-            JlabError, match=rf"127.0.0.1:{port} is taken by process {os.getpid()} "
-        ):
-            ports.lead(paths_with(tmp_path, cal1=port), Target("cal1"))
+        made = paths_with(tmp_path, cal1=port)
+        with pytest.raises(ports.TakenError, match=rf":{port} is taken by process {os.getpid()} "):
+            ways.choose(made, Target("cal1"), ports.lead(made, Target("cal1")))
         assert [each.pid for each in holders.look(port).processes] == [os.getpid()]
     assert holders.look(port).by_nobody
 
@@ -106,7 +101,7 @@ def test_a_port_that_another_user_has(tmp_path: Path) -> None:
         port = int(process.stdout.readline())
         made = paths_with(tmp_path, cal1=port)
         with pytest.raises(JlabError, match=rf":{port} is taken by a program of another user: "):
-            ports.lead(made, Target("cal1"))
+            ways.choose(made, Target("cal1"), ports.lead(made, Target("cal1")))
         check = doctor_here.local_port(made, Target("cal1"))
         assert check.found == f"{port} is taken by a program of another user"
         process.communicate()

@@ -59,6 +59,14 @@ new MutationObserver(note).observe(document.body, changes);
 """
 
 
+_NOTE_DIALOGS = """
+window.dialogs = [];
+new MutationObserver(changes => changes.forEach(change => change.addedNodes.forEach(node => {
+    if (node.classList && node.classList.contains('jp-Dialog')) window.dialogs.push(node.innerText);
+}))).observe(document.body, {subtree: true, childList: true});
+"""
+
+
 @contextlib.contextmanager
 def chromium(directory: Path) -> Iterator[WebDriver]:
     """The machine's own, with a profile in `directory`."""
@@ -132,6 +140,19 @@ class Page:
     def says(self, text: str) -> bool:
         """Whether a cell's output is this."""
         return text in [each.text.strip() for each in self._find(".jp-OutputArea-output")]
+
+    def contains(self, text: str) -> bool:
+        """Whether a cell's output has this in it, whatever the line breaks."""
+        outputs = [each.text for each in self._find(".jp-OutputArea-output")]
+        return any(text in " ".join(each.split()) for each in outputs)
+
+    def note_dialogs(self) -> None:
+        """From now on, however soon they are gone."""
+        self._driver.execute_script(_NOTE_DIALOGS)
+
+    def dialogs(self) -> list[str]:
+        """What each of them said."""
+        return list(self._driver.execute_script("return window.dialogs"))
 
     def is_connected(self) -> bool:
         """Whether the page has a connection to the notebook's kernel."""

@@ -5,16 +5,19 @@ With JLAB_SCREENSHOT=docs/jupyterlab.png the picture of the README is taken on t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING, Callable
 
 import psutil
 import pytest
-from loopback import Loopback, accepts, free_port, stop, wait_until
+from loopback import Loopback, free_port, stop, wait_until
 
+from jlab_proxy import forward
 from tests.loopback.browser import MISSING, PATIENCE, Page, chromium
 
 if TYPE_CHECKING:
@@ -74,27 +77,32 @@ class Tunnel:
         self.url = self._open.stdout.readline().decode().strip()
         self._end: threading.Timer | None = None  # of the outage
 
+    def ssh(self) -> psutil.Process | None:
+        """The one that it has at the moment."""
+        with contextlib.suppress(psutil.Error):
+            for each in psutil.Process(self._open.pid).children():
+                if each.name() == "ssh" and "-N" in each.cmdline():
+                    return each
+        return None
+
     def cut(self, how: str) -> None:
         """Its ssh is killed; or the login node is off, or the network to it silent, for a while."""
-        (ssh,) = [
-            each
-            for each in psutil.Process(self._open.pid).children()
-            if each.name() == "ssh" and "-N" in each.cmdline()
-        ]
+        self._before = self.ssh()
+        assert self._before
         if how == "killed":
-            ssh.kill()
+            self._before.kill()
         else:
             seconds, begin, end = OUTAGES[how]
             begin(self.site)
             self._end = threading.Timer(seconds, end, [self.site])
             self._end.start()
-        ssh.wait(timeout=PATIENCE)
+        self._before.wait(timeout=PATIENCE)
 
     def wait_for_its_return(self) -> None:
         """The same local port, over a new connection."""
         if self._end is not None:
             self._end.join()
-        wait_until(lambda: accepts(self._port), "the tunnel is back", seconds=PATIENCE)
+        wait_until(lambda: forward.answers(self.url) == 200, "the tunnel is back", seconds=PATIENCE)
 
     def close(self) -> None:
         """It has to be open still; else that is why the page failed."""
@@ -175,3 +183,31 @@ def test_the_page_survives_a_cut(page: Page, tunnel: Tunnel, notebook: Path, how
     assert page.was_cut(), "it is still the same page"
     if "JLAB_SCREENSHOT" in os.environ:
         page.take_picture(os.environ["JLAB_SCREENSHOT"])
+
+
+COUNT = (
+    "import time; "
+    "[print(each, end=' ', flush=True) or time.sleep(1) for each in range(50)] and print('counted')"
+)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("how", OUTAGES)
+def test_no_dialog_and_no_gap_when_the_way_is_gone_for_20_s(
+    page: Page, tunnel: Tunnel, how: str
+) -> None:
+    """While a cell runs that puts something out all the time."""
+    page.run()
+    page.wait(lambda: page.pictures() == 1, "the plot")
+    page.note_dialogs()
+    page.run(COUNT)
+    page.wait(lambda: page.contains("3 4 5"), "it counts")
+    _, begin, end = OUTAGES[how]
+    begin(tunnel.site)
+    try:
+        time.sleep(20)
+    finally:
+        end(tunnel.site)
+    page.wait(lambda: page.contains("counted"), "it has counted to the end")
+    assert page.contains(" ".join(map(str, range(50))) + " counted")
+    assert page.dialogs() == []

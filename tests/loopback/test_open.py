@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from loopback import Loopback, accepts, finished, free_port, stop, wait_until
+from loopback import Loopback, accepts, free_port, stop, wait_until
 
 from jlab_proxy import forward
 
@@ -150,10 +150,10 @@ def test_a_network_that_falls_silent(opened: Opened) -> None:
     opened.site.wait_for_session(opened.site.start_session())
     opened.start()
     opened.wait_for_url()
+    before = opened.ssh()
     for process in opened.site.connections():
         process.suspend()
-    wait_until(lambda: not accepts(opened.port), "ssh has noticed", seconds=90)
-    wait_until(lambda: accepts(opened.port), "it has found another way", seconds=120)
+    wait_until(lambda: opened.has_another_ssh(before), "it has found another way", seconds=150)
     wait_until(opened.answers, "JupyterLab answers again")
     assert len(opened.urls) == 1
 
@@ -182,7 +182,6 @@ def test_the_login_node_is_rebooted(opened: Opened) -> None:
     opened.wait_for_url()
     for each in [site.sshd, *site.connections()]:
         each.kill()
-    wait_until(lambda: not accepts(opened.port), "the tunnel is gone")
     wait_until(lambda: not accepts(site.port), "nobody listens there")
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 4, "several attempts fail")
@@ -264,35 +263,6 @@ def test_whatever_ends_it_ends_ssh_as_well(opened: Opened, number: signal.Signal
     assert not ssh.is_running()
     assert not accepts(opened.port)
     assert "Traceback" not in opened.said
-
-
-def test_a_port_that_is_taken(opened: Opened) -> None:
-    opened.site.wait_for_session(opened.site.start_session())
-    process = opened.start()
-    opened.wait_for_url()
-    second = finished(opened.site.proxy("open", "demo"))
-    assert second.returncode == 1
-    assert f"127.0.0.1:{opened.port} is taken by process {opened.ssh().pid} (ssh " in second.stderr
-    assert second.stderr.endswith(": jlab-proxy close demo ends it\n")
-    close = subprocess.run(
-        opened.site.proxy("close", "demo"), capture_output=True, text=True, check=True
-    )
-    assert "demo: closed the tunnel of process" in close.stdout
-    assert process.wait(timeout=30) == 143, "it does not come back by itself"
-    with_other = subprocess.Popen(
-        [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(opened.port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until(lambda: accepts(opened.port), "the other program listens")
-        third = finished(opened.site.proxy("open", "demo"))
-        assert third.returncode == 1
-        assert f"is taken by process {with_other.pid} (" in third.stderr
-        assert third.stderr.endswith("jlab-proxy setup demo --port N chooses another port\n")
-    finally:
-        with_other.kill()
-        with_other.wait()
 
 
 def test_the_browser(opened: Opened, tmp_path: Path) -> None:

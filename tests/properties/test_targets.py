@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jlab_proxy import connect, ssh, target
+from jlab_proxy import connect, paths, ssh, target
 from jlab_proxy.errors import JlabError
 from tests.jlab_proxy.test_ssh import in_shell
 
@@ -37,10 +37,14 @@ def test_a_target_is_plain_words_or_is_refused(text: str) -> None:
         for word in (where.alias, *where.sessions):
             assert re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", word)
         assert target.parse_host(where.host).name == where.name
-        assert all(re.fullmatch(PLAIN, word) for word in connect._for_the_cluster(where, "8888"))
+        options = {"--port": "8888", "--sockets": "/tmp/jlab-alice"}
+        words = connect._for_the_cluster(where, paths.Paths("/none", is_default=False), options)
+        assert all(re.fullmatch(PLAIN, word) for word in words)
 
 
-@given(st.lists(targets | hostile_text | st.sampled_from(["--port", "-F", "--no-share"])))
+@given(
+    st.lists(targets | hostile_text | st.sampled_from(["--port", "--sockets", "-F", "--no-share"]))
+)
 def test_the_words_of_connect_are_read_or_refused(words: list[str]) -> None:
     try:
         host, options = connect._parse(words)

@@ -1,0 +1,146 @@
+"""Local ports that are ours from beginning to end, whether there is a way to the session or not."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import selectors
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, cast
+
+from .carried import Carried
+from .local_port import HOST, HOST6
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_PATIENCE = 3.0  # seconds that a page load waits before it is told so
+_TICK = 0.1  # seconds between two looks at those that wait
+_MOST = 400  # connections at once
+_SPARE = 64  # descriptors for all else
+
+
+def listen(port: int) -> list[socket.socket]:
+    """Listen on the port of 127.0.0.1 and, where there is IPv6, of ::1; raises OSError.
+
+    At both, so that nobody else is reached at either.
+    """
+    with contextlib.ExitStack() as stack:
+        made = []
+        for family, host in ((socket.AF_INET, HOST), (socket.AF_INET6, HOST6)):
+            try:
+                listener = stack.enter_context(socket.socket(family))
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listener.bind((host, port))
+                listener.listen(128)
+            except OSError as error:
+                if family == socket.AF_INET or error.errno == errno.EADDRINUSE:
+                    raise
+                continue  # there is no IPv6 here
+            made.append(listener)
+        stack.pop_all()
+        return made
+
+
+class Carrier:
+    """Carries connections to unix sockets, in a thread of its own; a context manager."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._ours, self._wake = socket.socketpair()
+        self._ours.setblocking(False)
+        self._selector.register(self._ours, selectors.EVENT_READ, self._woken)
+        self._listeners: dict[socket.socket, str] = {}  # and the name of what is behind it
+        self._ways: dict[str, str] = {}  # to each name: a unix socket
+        self._connections: dict[Carried, str] = {}
+        self._most = _most()
+        self._has_ended = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def add(self, listeners: Iterable[socket.socket], name: str) -> None:
+        """Let what comes there be carried to `name`. Before the beginning."""
+        for listener in listeners:
+            listener.setblocking(False)
+            self._listeners[listener] = name
+            self._selector.register(
+                listener,
+                selectors.EVENT_READ,
+                lambda _, each=listener: self._accept(each),
+            )
+
+    def __enter__(self) -> Carrier:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._has_ended = True
+        self._wake.send(b".")
+        self._thread.join()
+        for connection in list(self._connections):
+            connection.close()
+        for each in (*self._listeners, self._ours, self._wake):
+            each.close()
+        self._selector.close()
+
+    def lead(self, ways: dict[str, str]) -> None:
+        """There are ways now, to these names by these unix sockets; {}: there are none."""
+        self._ways = ways
+        self._wake.send(b".")
+
+    def _woken(self, _: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._ours.recv(4096)
+        for connection in list(self._connections):
+            connection.retry_at = 0.0
+
+    def _run(self) -> None:
+        while not self._has_ended:
+            waiting = any(connection.waits for connection in self._connections)
+            for key, mask in self._selector.select(_TICK if waiting else None):
+                if cast("socket.socket", key.fileobj).fileno() >= 0:  # else closed meanwhile
+                    key.data(mask)
+            self._tend()
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(_TICK)
+            return
+        if len(self._connections) >= self._most:
+            client.close()
+            return
+        made = Carried(client, self._selector, self._forget)
+        name = self._connections[made] = self._listeners[listener]
+        if name in self._ways:
+            made.connect(self._ways[name])
+
+    def _forget(self, connection: Carried) -> None:
+        self._connections.pop(connection, None)
+
+    def _tend(self) -> None:
+        """See to those that wait."""
+        now = time.monotonic()
+        for connection, name in list(self._connections.items()):
+            if not connection.waits:
+                continue
+            if name in self._ways and now >= connection.retry_at:
+                connection.connect(self._ways[name])
+            if connection.waits and now - connection.waits_since > _PATIENCE:
+                connection.tell()
+
+
+def _most() -> int:
+    """So many connections, each with two descriptors, are held at once."""
+    if os.name != "posix":
+        return _MOST
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(_MOST, max((soft - _SPARE) // 2, 8))

@@ -1,0 +1,286 @@
+"""Connections that are carried to a unix socket: whole, both ways, and held while there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from loopback import free_port, wait_until
+
+from jlab_proxy import carrier
+from jlab_proxy.carrier import Carrier, listen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+REQUEST = b"GET /api HTTP/1.1\r\nHost: x\r\n\r\n"
+PAGE = b"GET /lab HTTP/1.1\r\nHost: x\r\nAccept: text/html,*/*\r\n\r\n"
+POST = b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+UPGRADE = b"GET /ws HTTP/1.1\r\nAccept: text/html\r\nUpgrade: websocket\r\n\r\n"
+
+
+class Far:
+    """What is behind a unix socket: each connection is served by `serve`."""
+
+    def __init__(self, path: Path, serve: Callable[[socket.socket], None]) -> None:
+        self.visits = 0
+        self._listener = socket.socket(socket.AF_UNIX)
+        path.unlink(missing_ok=True)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._serve = serve
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                came, _ = self._listener.accept()
+                self.visits += 1
+                threading.Thread(target=self._one, args=(came,), daemon=True).start()
+
+    def _one(self, came: socket.socket) -> None:
+        with came, contextlib.suppress(OSError):
+            self._serve(came)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+class Port:
+    """A port that is carried to `path`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "s"
+        self.number = free_port()
+        self.carrier = Carrier()
+        self.carrier.add(listen(self.number), "lab")
+        self._fars: list[Far] = []
+
+    def serve(self, serve: Callable[[socket.socket], None]) -> Far:
+        self._fars.append(Far(self.path, serve))
+        self.carrier.lead({"lab": str(self.path)})
+        return self._fars[-1]
+
+    def lose(self) -> None:
+        self.carrier.lead({})
+        self._fars[-1].close()
+
+    def connect(self) -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", self.number))
+        made.settimeout(20)
+        return made
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[Port]:
+    made = Port(tmp_path)
+    with made.carrier:
+        yield made
+
+
+def read_all(connection: socket.socket) -> bytes:
+    found = b""
+    while piece := connection.recv(1 << 20):
+        found += piece
+    return found
+
+
+def echo(came: socket.socket) -> None:
+    while piece := came.recv(1 << 20):
+        came.sendall(piece)
+
+
+def answer(came: socket.socket) -> None:
+    while came.recv(65536):
+        came.sendall(b"answer")
+
+
+def test_megabytes_both_ways_are_whole(port: Port) -> None:
+    port.serve(echo)
+    sent = bytes(range(256)) * 80_000
+    with port.connect() as connection:
+
+        def say() -> None:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+
+        saying = threading.Thread(target=say)
+        saying.start()
+        found = read_all(connection)
+        saying.join()
+    assert len(found) == len(sent)
+    assert hashlib.sha256(found).digest() == hashlib.sha256(sent).digest()
+
+
+def test_a_reader_who_is_slow_stops_the_sender(port: Port) -> None:
+    """And takes no memory meanwhile."""
+    sent = 0
+
+    def flood(came: socket.socket) -> None:
+        nonlocal sent
+        while True:
+            sent += came.send(bytes(1 << 16))
+
+    port.serve(flood)
+    with port.connect():
+        wait_until(lambda: sent > 0, "it begins")
+        before = -1
+        while before != sent:
+            before = sent
+            time.sleep(0.3)
+        assert sent < 30_000_000
+
+
+def test_the_end_of_one_side_is_told_to_the_other(port: Port) -> None:
+    def count(came: socket.socket) -> None:
+        came.sendall(str(len(read_all(came))).encode())
+
+    port.serve(count)
+    with port.connect() as connection:
+        connection.sendall(b"x" * 1000)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection) == b"1000"
+    port.lose()
+    port.serve(lambda came: came.sendall(b"all of it"))
+    with port.connect() as connection:
+        assert read_all(connection) == b"all of it"
+
+
+def test_what_came_before_there_was_a_way_is_carried_then(port: Port) -> None:
+    with port.connect() as early, port.connect() as silent:
+        early.sendall(b"hel")
+        time.sleep(0.2)
+        early.sendall(b"lo")
+        time.sleep(0.2)
+        port.serve(echo)
+        assert early.recv(5) == b"hello"
+        silent.sendall(b"now")
+        assert silent.recv(5) == b"now"
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_asked_again"),
+    [(REQUEST, True), (UPGRADE, True), (POST, False), (REQUEST[:-4], False), (b"\x16\x03", False)],
+    ids=["GET", "websocket", "POST", "half", "TLS"],
+)
+def test_a_way_that_breaks_before_the_answer(
+    port: Port, request_: bytes, *, is_asked_again: bool
+) -> None:
+    def listen_and_go(came: socket.socket) -> None:
+        came.recv(65536)
+
+    first = port.serve(listen_and_go)
+    with port.connect() as connection:
+        connection.sendall(request_)
+        wait_until(lambda: first.visits, "it has been asked")
+        if not is_asked_again:
+            assert connection.recv(100) == b""
+            return
+        port.lose()
+        port.serve(answer)
+        assert connection.recv(100) == b"answer"
+
+
+def test_a_way_that_breaks_within_an_answer_ends_the_connection(port: Port) -> None:
+    def half(came: socket.socket) -> None:
+        came.recv(65536)
+        came.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+    port.serve(half)
+    with port.connect() as connection:
+        connection.sendall(REQUEST)
+        assert read_all(connection).endswith(b"half")
+
+
+def test_a_connection_that_was_open_before_is_carried_by_the_next_way(port: Port) -> None:
+    first = port.serve(lambda came: time.sleep(0.3))
+    with port.connect() as connection:
+        wait_until(lambda: first.visits, "it is there")
+        port.lose()
+        time.sleep(0.5)
+        port.serve(answer)
+        connection.sendall(REQUEST)
+        assert connection.recv(100) == b"answer"
+
+
+def test_page_loads_are_told_and_all_else_waits(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrier, "_PATIENCE", 0.3)
+    waiting = [port.connect() for _ in range(4)]
+    for connection, text in zip(waiting, (REQUEST, POST, UPGRADE, b"")):
+        connection.sendall(text)
+    with port.connect() as page:
+        page.sendall(PAGE)
+        told = read_all(page)
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert b"Refresh: 2" in head
+    port.serve(answer)
+    for connection, text in zip(waiting, (REQUEST, POST, UPGRADE)):
+        assert connection.recv(100) == b"answer", text
+    for connection in waiting:
+        connection.close()
+
+
+def test_nobody_behind_the_socket_is_as_no_way(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrier, "_PATIENCE", 0.3)
+    port.carrier.lead({"lab": str(port.path)})
+    with port.connect() as page:
+        page.sendall(PAGE)
+        assert read_all(page).startswith(b"HTTP/1.1 503 ")
+    with port.connect() as connection:
+        connection.sendall(REQUEST)
+        Far(port.path, answer)
+        assert connection.recv(100) == b"answer"
+
+
+def test_too_many_are_not_held(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port.carrier, "_most", 5)
+    made = [port.connect() for _ in range(5)]
+    time.sleep(0.2)
+    with port.connect() as more:
+        assert more.recv(1) == b""
+    made.pop().close()
+    port.serve(answer)
+    time.sleep(0.2)
+    with port.connect() as again:
+        again.sendall(REQUEST)
+        assert again.recv(100) == b"answer"
+    for each in made:
+        each.close()
+
+
+def test_those_who_leave_are_forgotten(port: Port) -> None:
+    port.serve(answer)
+    for _ in range(300):
+        with port.connect() as connection:
+            connection.sendall(REQUEST)
+            connection.recv(10)
+    for _ in range(300):
+        port.connect().close()
+    wait_until(lambda: not port.carrier._connections, "all are forgotten")
+
+
+def test_both_addresses_are_taken_or_none(tmp_path: Path) -> None:
+    number = free_port()
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::1", number))
+        other.listen()
+        with pytest.raises(OSError, match="in use"):
+            listen(number)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", number))
+    made = listen(number)
+    assert [each.getsockname()[0] for each in made] == ["127.0.0.1", "::1"]
+    for each in made:
+        each.close()
