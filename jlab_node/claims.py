@@ -71,8 +71,7 @@ def take(directory: Path, draft: Record, *, nodes: Container[str] = ()) -> Claim
             if claim:
                 return claim
     except OSError as error:
-        where = error.filename or directory
-        raise JlabError(f"cannot write {where}: {error.strerror}") from error
+        raise JlabError(f"cannot write in {directory}: {error.strerror}") from error
     raise JlabError(f"{directory} has too many sessions with the number {draft.job_id}")
 
 
@@ -130,6 +129,14 @@ def refuse_within(directory: Path, draft: Record) -> None:
                 f"session {draft.name} runs here already, and this is in it: --name NAME for a "
                 "second one"
             )
+
+
+def forget(directory: Path, record: Record) -> None:
+    """That session is over, as its record tells, which is removed."""
+    for path, claim in _all(directory):
+        if claim.token == record.token:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def sweep(directory: Path, rolls: Sequence[Roll]) -> None:

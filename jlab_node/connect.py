@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from . import (
+    claims,
     home,
     jobs,
     ladder,
@@ -239,6 +240,8 @@ class Connection:
             sessions.bury(published)
         elif not lives_on:
             sessions.withdraw(published)
+        if not guessed:
+            claims.forget(self.home.sessions, record)
         over = jobs.has_ended(status)  # of a job that lives on, that is the planned end
         if over:
             self._upcoming.forget(record.job_id)

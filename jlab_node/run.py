@@ -65,6 +65,7 @@ GRACE = 15.0  # seconds that JupyterLab has to end after SIGTERM
 _SCHEDULER_TIMEOUT = 60.0  # seconds that it has to tell when the job ends
 _SWEEP_TIMEOUT = 600.0  # seconds for old records, of which a slow home may have thousands
 _HOME_TIMEOUT = 10.0  # seconds for a file in ~/.jlab to be written
+_RELEASE_TIMEOUT = 2.0  # seconds for the last of them
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -123,7 +124,7 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
     try:
         return await _claimed(options, env, command, directory, claim)
     finally:
-        await _released(claim)
+        _release(claim)
 
 
 async def _claimed(
@@ -231,9 +232,11 @@ def _claim(directory: Home, draft: Record, job: Job) -> Claim:
     return claims.take(directory.sessions, draft, nodes=job.nodes)
 
 
-async def _released(claim: Claim) -> None:
-    with contextlib.suppress(asyncio.TimeoutError):  # whoever comes next sees that we have ended
-        await Aside().done(claim.release, timeout=_HOME_TIMEOUT)
+def _release(claim: Claim) -> None:
+    """The last thing; no signal cuts it short. Else whoever comes next sees that we have ended."""
+    at_home = Aside()
+    at_home.do(claim.release)
+    at_home.settle(timeout=_RELEASE_TIMEOUT)
 
 
 def _checked(draft: Record) -> Record:

@@ -227,14 +227,19 @@ def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:
 
 
 def _is_still_there(published: Published) -> bool:
-    """Whether no other session has taken its place: one of the same name in the same job."""
-    found = _read(published.path)
-    return isinstance(found, Published) and found.record.token == published.record.token
+    """Whether the file is still that session's, by what is in it."""
+    return _token_in(published.path) == published.record.token
 
 
 def _is_anothers(published: Published) -> bool:
-    found = _read(published.path)
-    return isinstance(found, Published) and found.record.token != published.record.token
+    return _token_in(published.path) not in (None, published.record.token)
+
+
+def _token_in(path: Path) -> str | None:
+    """Whose record the file holds, whatever the file is called; None: nobody's."""
+    with contextlib.suppress(OSError, ValueError, JlabError):
+        return parse(files.read_ours(path)).token
+    return None
 
 
 def choose(

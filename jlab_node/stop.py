@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from . import jobs, sessions, submit
+from . import claims, jobs, sessions, submit
 from .errors import JlabError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def stop(home: Home, published: Published) -> None:
     while time.monotonic() < deadline:
         if jobs.is_gone(record):
             sessions.withdraw(published)
+            claims.forget(home.sessions, record)
             submit.forget_end(home)
             return
         time.sleep(_POLL)

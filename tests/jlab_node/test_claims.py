@@ -261,7 +261,7 @@ def test_claims_of_sessions_that_are_over_are_swept(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(JlabError, match=r"cannot write .*/gone: No such file or directory"):
+    with pytest.raises(JlabError, match=r"cannot write in .*/gone: No such file or directory"):
         claims.take(tmp_path / "gone", mine())
 
 

@@ -210,6 +210,7 @@ while True:
 """
 
 
+@pytest.mark.full
 def test_the_owner_gets_in_by_few_descriptors_whatever_crowd_there_is() -> None:
     """With `ulimit -n 256`, by which others could take all of them."""
     limited = ["sh", "-c", 'ulimit -n 256 && exec "$@"', "sh"]

@@ -123,6 +123,18 @@ def test_a_publication_leaves_what_took_its_place(tmp_path: Path) -> None:
     assert sessions.choose(sessions.read_all(tmp_path)[0], "lab").record == another
 
 
+def test_a_publication_leaves_another_sessions_record_whatever_its_file_is_called(
+    tmp_path: Path,
+) -> None:
+    publication = sessions.Publication(tmp_path, LAB)
+    text = render(replace(GPU, token="ef" * 32))
+    (tmp_path / LAB.id).write_text(text)
+    publication.amend(exposed="dask")
+    publication.withdraw(job_lives_on=True)
+    publication.withdraw(job_lives_on=False)
+    assert (tmp_path / LAB.id).read_text() == text
+
+
 def test_a_publication_that_somebody_removed_is_there_again_when_amended(tmp_path: Path) -> None:
     publication = sessions.Publication(tmp_path, LAB)
     (tmp_path / LAB.id).unlink()
