@@ -1,4 +1,4 @@
-"""Waits until something is removed from a directory, or the directory itself: by inotify(7)."""
+"""Waits until something is removed from a directory, or that itself: by inotify(7)."""
 
 from __future__ import annotations
 
@@ -17,26 +17,34 @@ _ENOUGH = 65536  # bytes of events at once
 
 
 class Removals:
-    """Of one directory, whatever lies at that path. Where nothing can tell, only time passes."""
+    """Of some directories, whatever lies at the paths. Where nothing can tell, only time passes."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = os.fsencode(path)
+    def __init__(self, *paths: Path) -> None:
+        self._paths = [os.fsencode(path) for path in paths]
+        self._is_watched = False
         self._libc = ctypes.CDLL(None)
         start = getattr(self._libc, "inotify_init1", None)
         self._descriptor = start(os.O_NONBLOCK | os.O_CLOEXEC) if start else -1
+
+    def watch(self) -> None:
+        """Begin with what is there now: what is removed from it from now on ends a `wait`."""
+        events = _DELETED | _DELETED_ITSELF | _MOVED_ITSELF
+        if self._descriptor >= 0:
+            add = self._libc.inotify_add_watch
+            watches = [add(self._descriptor, path, events) for path in self._paths]
+            self._is_watched = min(watches) >= 0
 
     async def wait(self, *, timeout: float) -> None:
         """Until something is removed, or for `timeout` seconds."""
         if self._descriptor < 0:
             await asyncio.sleep(timeout)
             return
-        # Again each time: another directory may be there by now.
-        events = _DELETED | _DELETED_ITSELF | _MOVED_ITSELF
-        watched = self._libc.inotify_add_watch(self._descriptor, self._path, events) >= 0
+        if not self._is_watched:
+            timeout = min(timeout, _AGAIN)
         loop, removed = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._descriptor, removed.set)
         try:
-            await asyncio.wait_for(removed.wait(), timeout if watched else min(timeout, _AGAIN))
+            await asyncio.wait_for(removed.wait(), timeout)
         except asyncio.TimeoutError:
             pass
         finally:

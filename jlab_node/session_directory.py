@@ -175,7 +175,10 @@ class SessionDirectory:
         """Let `ssh -L` to the newest socket of each name lead there, this session's for its own."""
         with user_directory.locked(self.base):
             session_links.take(self.base, self.path)
-        self._linked = {path.name for path in self.path.glob("*.sock")}
+        # Not what lies there: that may just be being removed.
+        paths = [each.path for each in self.listeners if isinstance(each, relay.Listener)]
+        names = [self.socket(self.name)] if self._is_named else []
+        self._linked = {path.name for path in [*paths, *names] if path.suffix == ".sock"}
 
     def tend(self) -> None:
         """Clear away what killed sessions left; not now, if another session is at it."""

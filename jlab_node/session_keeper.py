@@ -102,14 +102,15 @@ class Keeper:
     async def keep(self, *, period: float = PERIOD, refresh: float = REFRESH) -> None:
         """Until cancelled: look, at once when something is removed, and refresh what ages."""
         refreshed, is_whole = time.monotonic(), True
-        with contextlib.closing(Removals(self.place.base)) as removals:
+        with contextlib.closing(Removals(self.place.base, self.place.path)) as removals:
             while True:
-                await removals.wait(timeout=period if is_whole else min(period, _AGAIN))
+                removals.watch()  # before the look: a moment between the two would be missed
                 with contextlib.suppress(JlabError):
                     is_whole = await self.look()
                     if time.monotonic() - refreshed >= refresh:
                         await asyncio.to_thread(renew, self.place)
-                        refreshed, is_whole = time.monotonic(), True
+                        refreshed = time.monotonic()
+                await removals.wait(timeout=period if is_whole else min(period, _AGAIN))
 
 
 def renew(place: SessionDirectory) -> None:

@@ -16,15 +16,12 @@ import contextlib
 import os
 import re
 import secrets
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from . import files, leftovers
 from .errors import JlabError
 from .session_lookup import DIRECT
 from .user_directory import NEWEST
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _NEWEST = f"{NEWEST}.sock"
 _TARGET = re.compile(r"(s-[a-z0-9]{6}|[a-z0-9_]{8})/(.+)")  # the second: an older version's
@@ -51,10 +48,10 @@ def mend(base: Path) -> None:
         if not _is_ours(link) or (link.exists() and link.name != _NEWEST):
             continue
         found = [path / link.name for path in leftovers.directories(base)]
-        newest = max(found, key=_made_at, default=link)
-        if newest.exists():
+        newest = max(filter(Path.exists, found), key=_made_at, default=None)
+        if newest:
             _link(link, _straight(newest))
-        else:
+        elif not link.exists():
             link.unlink()
 
 

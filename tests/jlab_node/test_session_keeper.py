@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
     from pathlib import Path
     from typing import Callable
+
+    from jlab_node.relay import Kept
 
 SAID = b"hello"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
@@ -68,11 +69,11 @@ async def serving(base: Path) -> AsyncIterator[Session]:
     gate.set()
 
     async with contextlib.AsyncExitStack() as stack:
-        port = stack.enter_context(contextlib.closing(socket.create_server(("127.0.0.1", 0))))
-        await stack.enter_async_context(await asyncio.start_server(serve, sock=port))
         place = stack.enter_context(SessionDirectory(base, "gpu", "local-1-gpu"))
+        kept: set[Kept] = set()
+        await stack.enter_async_context(relay.serving(place.direct, serve, kept=kept))
+        await stack.enter_async_context(place.relay(kept.pop()))
         kept = place.listeners
-        await stack.enter_async_context(place.relay(*port.getsockname()))
         await stack.enter_async_context(relay.serving(place.control, serve, kept=kept))
         dask = relay.serving(place.socket("dask"), serve, kept=kept)
         await stack.enter_async_context(dask)
