@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import session_lookup
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
+_WITH_PATH = 2
+_LONGEST_PATH = 107  # bytes
 _LONGEST = 4096  # bytes of a line
 _TIMEOUT = 30.0  # seconds for the answer
 
 
 @dataclass(frozen=True)
 class Request:
-    """Expose `port` as `name`; without a port: end that; without a name: change nothing."""
+    """Expose `port`, or the unix socket `path`, as `name`; neither: end that; no name: only ask."""
 
     name: str | None = None
     port: int | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,34 +43,44 @@ class Answer:
 
     session: str
     ports: dict[str, int]
+    sockets: dict[str, str] = field(default_factory=dict)
 
 
 def render(value: Request | Answer | JlabError) -> bytes:
-    """One line."""
+    """One line. An older session would take a request for a socket for another one."""
     known = {"error": str(value)} if isinstance(value, JlabError) else asdict(value)
-    return json.dumps({"format": FORMAT, **known}).encode() + b"\n"
+    version = _WITH_PATH if isinstance(value, Request) and value.path else FORMAT
+    return json.dumps({"format": version, **known}).encode() + b"\n"
 
 
 def parse_request(line: bytes) -> Request:
     """What is asked for; raises JlabError."""
     values = _values(line, "the request")
-    name, port = values.get("name"), values.get("port")
-    if not (name is None or _is_name(name)) or not (port is None or _is_port(port)):
+    name, port, path = (values.get(key) for key in ("name", "port", "path"))
+    if not all(
+        value is None or fits(value)
+        for value, fits in ((name, _is_name), (port, _is_port), (path, is_path))
+    ) or (port and path):
         raise JlabError("the request is not valid")
-    return Request(name, port)
+    return Request(name, port, path)
 
 
 def parse_answer(line: bytes) -> Answer:
     """What the session answers; raises JlabError, with what it says if that is an error."""
     values = _values(line, "the session's answer")
     error, session, exposed = (values.get(key, "") for key in ("error", "session", "ports"))
+    by_path = values.get("sockets", {})
     if error:
         raise JlabError(error if _is_sentence(error) else "the session's answer is not valid")
     if not (isinstance(session, str) and is_id(session) and isinstance(exposed, dict)):
         raise JlabError("the session's answer is not valid")
-    if not all(_is_name(name) and _is_port(port) for name, port in exposed.items()):
+    if not (
+        all(_is_name(name) and _is_port(port) for name, port in exposed.items())
+        and isinstance(by_path, dict)
+        and all(_is_name(name) and is_path(path) for name, path in by_path.items())
+    ):
         raise JlabError("the session's answer is not valid")
-    return Answer(session, exposed)
+    return Answer(session, exposed, by_path)
 
 
 def _values(line: bytes, what: str) -> dict[str, Any]:
@@ -76,13 +89,20 @@ def _values(line: bytes, what: str) -> dict[str, Any]:
         version = values["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise JlabError(f"{what} is not valid") from None
-    if version != FORMAT:
+    if version not in (FORMAT, _WITH_PATH):
         raise JlabError("this session runs with another version of jlab-remote: start a new one")
     return dict(values)
 
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and is_name(value)
+
+
+def is_path(value: object) -> bool:
+    """Whether it can be the path of a unix socket, whole."""
+    if not (isinstance(value, str) and value.startswith("/") and value.isprintable()):
+        return False
+    return len(os.fsencode(value)) <= _LONGEST_PATH
 
 
 def _is_sentence(value: object) -> bool:
@@ -118,14 +138,19 @@ def ask(base: Path, request: Request) -> Answer:
 def sentence(request: Request, answer: Answer, base: Path) -> str:
     """What a person is told who has asked for that."""
     if request.name is None:
-        lines = [f"{name}  port {port}  {base / name}.sock" for name, port in answer.ports.items()]
+        known = [(name, f"port {port}") for name, port in answer.ports.items()]
+        lines = [
+            f"{name}  {what}  {base / name}.sock"
+            for name, what in [*known, *answer.sockets.items()]
+        ]
         return "\n".join(lines) or "nothing is exposed: jlab-node expose NAME PORT"
-    if request.port is None:
+    if request.port is None and request.path is None:
         return f"{request.name} is exposed no longer"
     session = answer.session.split("-", 2)[-1]
     target = "ALIAS" if session == NEWEST else f"ALIAS+{session}"
+    what, port = (request.path, "PORT") if request.path else (f"port {request.port}", request.port)
     return (
-        f"{request.name} leads to port {request.port}. On your computer, with ALIAS for this "
+        f"{request.name} leads to {what}. On your computer, with ALIAS for this "
         "cluster's name in your ~/.ssh/config:\n"
-        f"  ssh -L 127.0.0.1:{request.port}:{base / request.name}.sock jlab+{target}"
+        f"  ssh -L 127.0.0.1:{port}:{base / request.name}.sock jlab+{target}"
     )

@@ -47,7 +47,7 @@ class Exposed:
         self._place = place
         self._publication = publication
         self._at_home = at_home
-        self._ports: dict[str, int] = {}
+        self._targets: dict[str, int | str] = {}
         self._open: dict[str, contextlib.AsyncExitStack] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -72,38 +72,46 @@ class Exposed:
             return render(JlabError(f"{self._publication.directory} does not answer"))
         except OSError as error:  # a full disk
             return render(JlabError(f"{error.filename or 'a socket'}: {error.strerror}"))
-        return render(Answer(self._publication.record.id, self._ports))
+        by_port = {name: each for name, each in self._targets.items() if isinstance(each, int)}
+        by_path = {name: each for name, each in self._targets.items() if isinstance(each, str)}
+        return render(Answer(self._publication.record.id, by_port, by_path))
 
     async def _do(self, request: Request) -> None:
         if request.name is None:
             return
-        if request.port is None:
+        target = request.port or request.path
+        if target is None:
             await self._end(request.name)
         else:
-            await self._check(request.name, request.port)
+            await self._check(request.name, target)
             try:
-                await self._expose(request.name, request.port)
+                await self._expose(request.name, target)
             except (JlabError, OSError, asyncio.TimeoutError):
-                self._at_home.do(self._amendment(self._ports))  # if it is only late
+                self._at_home.do(self._amendment(self._targets))  # if it is only late
                 with contextlib.suppress(JlabError, OSError):
                     await asyncio.to_thread(self._place.take_links)  # back to who had the name
                 raise
 
-    async def _check(self, name: str, port: int) -> None:
+    async def _check(self, name: str, target: int | str) -> None:
         directory = self._publication.directory
         running, _ = await self._at_home.done(
             lambda: sessions.read_all(directory), timeout=_HOME_TIMEOUT
         )
+        what = f"port {target}" if isinstance(target, int) else target
         if name in (NEWEST, *(each.record.name for each in running)):
-            raise JlabError(f"{name} is the name of a session: take another one for port {port}")
-        if name not in self._ports and len(self._ports) == MAX_EXPOSED:
+            raise JlabError(f"{name} is the name of a session: take another one for {what}")
+        if name not in self._targets and len(self._targets) == MAX_EXPOSED:
             raise JlabError(f"{MAX_EXPOSED} ports are exposed: end one of them with --stop first")
-        if not ports.is_mine(port):
-            host = f"{ports.HOST}:{port} of {socket.gethostname()}"
+        if isinstance(target, int):
+            target = f"{ports.HOST}:{target}" if not ports.is_mine(target) else ""
+        elif _leads_to_mine(target):
+            target = ""
+        if target:
+            host = f"{target} of {socket.gethostname()}"
             raise JlabError(f"nothing of yours listens on {host}: start it first")
 
-    async def _expose(self, name: str, port: int) -> None:
-        """If `name` is exposed already, new connections lead to `port` from now on."""
+    async def _expose(self, name: str, target: int | str) -> None:
+        """If `name` is exposed already, new connections lead to `target` from now on."""
         path = self._place.socket(name)
         async with contextlib.AsyncExitStack() as stack:
             if name in self._open:
@@ -112,29 +120,33 @@ class Exposed:
                 carrying = relay.carrying(path, self._way(name), kept=self._place.listeners)
                 await stack.enter_async_context(carrying)
             await asyncio.to_thread(self._place.take_links)
-            await self._publish({**self._ports, name: port})
-            self._ports[name] = port
+            await self._publish({**self._targets, name: target})
+            self._targets[name] = target
             self._open.setdefault(name, stack.pop_all())
 
     async def _end(self, name: str) -> None:
         if name not in self._open:
-            names = ", ".join(self._ports) or "none"
+            names = ", ".join(self._targets) or "none"
             raise JlabError(f"nothing is exposed as {name}; exposed: {names}")
-        del self._ports[name]
+        del self._targets[name]
         await self._open.pop(name).aclose()
         await asyncio.to_thread(self._place.take_links)
-        await self._publish(self._ports)
+        await self._publish(self._targets)
 
-    async def _publish(self, ports: dict[str, int]) -> None:
-        await self._at_home.done(self._amendment(ports), timeout=_HOME_TIMEOUT)
+    async def _publish(self, targets: dict[str, int | str]) -> None:
+        await self._at_home.done(self._amendment(targets), timeout=_HOME_TIMEOUT)
 
-    def _amendment(self, ports: dict[str, int]) -> Callable[[], None]:
-        exposed = ",".join(ports)
+    def _amendment(self, targets: dict[str, int | str]) -> Callable[[], None]:
+        exposed = ",".join(targets)
         return lambda: self._publication.amend(exposed=exposed)
 
     def _way(self, name: str) -> Way:
         async def connect(_: int, make: Callable[[], Side]) -> None:
-            await _connect_to_mine(self._ports.get(name, 0), make)
+            target = self._targets.get(name, 0)
+            if isinstance(target, int):
+                await _connect_to_mine(target, make)
+            else:
+                await _connect_to_my_socket(target, make)
 
         return connect
 
@@ -152,3 +164,26 @@ async def _connect_to_mine(port: int, make: Callable[[], Side]) -> None:
             return
         transport.abort()
     raise ConnectionRefusedError
+
+
+async def _connect_to_my_socket(path: str, make: Callable[[], Side]) -> None:
+    """Raises OSError where another user's process has it: who listens is asked, not the path."""
+    loop = asyncio.get_running_loop()
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.setblocking(False)
+        await loop.sock_connect(connection, path)
+        if relay.peer(connection)[1] != os.geteuid():
+            raise ConnectionRefusedError
+        await loop.create_unix_connection(make, sock=connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _leads_to_mine(path: str) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1)
+        connection.connect(path)
+        return relay.peer(connection)[1] == os.geteuid()
+    return False

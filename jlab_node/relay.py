@@ -148,7 +148,7 @@ class Side(asyncio.Protocol):
     async def _connect(self, way: Way) -> None:
         far = Side(self._carried)
         try:
-            await way(_peer(self._transport), lambda: far)
+            await way(peer(self._transport.get_extra_info("socket"))[0], lambda: far)
         except OSError:
             self.cut()
             return
@@ -205,10 +205,10 @@ class Side(asyncio.Protocol):
         self._transport.abort()
 
 
-def _peer(transport: asyncio.Transport) -> int:
-    """The process at the other end of a unix socket; 0 where the system does not tell."""
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end of a unix socket; 0 and -1 where the system is silent."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
-        return 0
-    found = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option, 12)
-    return int(struct.unpack("3i", found)[0])
+        return 0, -1
+    pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, 12))
+    return pid, user

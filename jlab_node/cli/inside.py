@@ -87,19 +87,34 @@ def run(
     )
 
 
+def _port_or_path(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int | None, str | None]:
+    if value is None:
+        return None, None
+    if exposing.is_path(value):
+        return None, value
+    if value.isdecimal():
+        return click.IntRange(1, MAX_PORT).convert(int(value), parameter, context), None
+    raise click.BadParameter("a port, or the absolute path of a unix socket")
+
+
 @click.command()
 @click.argument("name", required=False, callback=session_name)
-@click.argument("port", required=False, type=click.IntRange(1, MAX_PORT))
+@click.argument("target", required=False, callback=_port_or_path, metavar="PORT|/SOCKET")
 @click.option("--stop", "end", is_flag=True, help="NAME is to lead nowhere any more.")
 @as_json
-def expose(name: str | None, port: int | None, *, end: bool, as_json: bool) -> None:
-    """In the job: let `ssh -L` reach PORT of this node by NAME; without either, list.
+def expose(
+    name: str | None, target: tuple[int | None, str | None], *, end: bool, as_json: bool
+) -> None:
+    """In the job: let `ssh -L` reach PORT of this node, or a unix socket, by NAME; alone, list.
 
     Example:  jlab-node expose dask 8787
     """
-    if end != (name is not None and port is None):
+    if end != (name is not None and target == (None, None)):
         raise click.UsageError("NAME PORT, or NAME --stop, or neither")
-    base, request = user_directory.base_path(os.environ, home.user()), exposing.Request(name, port)
+    base = user_directory.base_path(os.environ, home.user())
+    request = exposing.Request(name, *target)
     answer = exposing.ask(base, request)
     if as_json:
         print_json(dataclasses.asdict(answer))

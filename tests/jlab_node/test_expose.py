@@ -54,7 +54,7 @@ def test_what_is_no_message(parse: object, text: bytes) -> None:
 
 
 @pytest.mark.parametrize("parse", [parse_request, parse_answer])
-@pytest.mark.parametrize("version", [2, 0, "1", None])
+@pytest.mark.parametrize("version", [3, 0, "1", None])
 def test_another_version_says_what_to_do(parse: object, version: object) -> None:
     assert callable(parse)
     with pytest.raises(JlabError, match="another version of jlab-remote: start a new one"):

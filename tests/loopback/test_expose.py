@@ -21,6 +21,7 @@ from tests.loopback.light import light
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from loopback import Loopback
 
@@ -258,7 +259,7 @@ def test_what_a_killed_session_exposed_is_cleared_away(site: Loopback) -> None:
 def test_what_is_not_a_request_harms_nobody(site: Loopback) -> None:
     session = start(site, "one")
     (control,) = site.tmp.glob("*/control")
-    for line in (b"", b"\n", b"x" * 100_000, b"\xff\xfe\n", b"{}\n", b'{"format": 2}\n'):
+    for line in (b"", b"\n", b"x" * 100_000, b"\xff\xfe\n", b"{}\n", b'{"format": 3}\n'):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(30)
             connection.connect(str(control))
@@ -308,3 +309,59 @@ def test_from_a_notebook(lab: Lab) -> None:
             newer.terminate()
             newer.wait(timeout=30)
     assert exposed(lab.site) == [[]]
+
+
+@contextlib.contextmanager
+def saying_by_a_socket(path: Path, word: str) -> Iterator[None]:
+    """A program of this user's that listens on a unix socket."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o777)
+        listener.listen()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.sendall(word.encode())
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            path.unlink()
+
+
+def test_a_unix_socket_by_its_name(site: Loopback) -> None:
+    """And never another user's who has the path later."""
+    session = start(site, "one")
+    site.root.chmod(0o777)
+    path = site.root / "viewer.sock"
+    assert "nothing of yours listens on" in node(site, "expose", "viewer", str(path)).stderr
+    assert "absolute path" in node(site, "expose", "viewer", "viewer.sock").stderr
+    with saying_by_a_socket(path, "mine"):
+        done = node(site, "expose", "viewer", str(path))
+        assert f"viewer leads to {path}" in done.stdout, done.stderr
+        assert heard(site, "viewer") == "mine"
+        listed = json.loads(node(site, "expose", "--json").stdout)
+        assert (listed["ports"], listed["sockets"]) == ({}, {"viewer": str(path)})
+    assert heard(site, "viewer") == ""
+    if not os.getuid():
+        theirs = "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1])"
+        script = f"{theirs}; s.listen(); print(1, flush=True); s.accept()[0].sendall(b'theirs')"
+        with subprocess.Popen(
+            ["python3", "-c", script, str(path)], stdout=subprocess.PIPE, user=NOBODY, group=NOBODY,
+            extra_groups=[],
+        ) as other:  # fmt: skip
+            assert other.stdout
+            other.stdout.readline()
+            path.chmod(0o777)
+            assert heard(site, "viewer") == ""
+            other.kill()
+        path.unlink()
+    with saying_by_a_socket(path, "mine again"):
+        assert heard(site, "viewer") == "mine again"
+    assert "is exposed no longer" in node(site, "expose", "viewer", "--stop").stdout
+    session.terminate()
