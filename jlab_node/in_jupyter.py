@@ -125,6 +125,9 @@ class Guest:
         self._app.io_loop.add_callback(self._attend)
 
     def _attend(self) -> None:
+        if not os.path.lexists(self._settings["sock"]):  # Jupyter has said why, and goes on
+            end()
+            return
         try:
             self._connection.connect(self._settings["control"])
         except OSError:

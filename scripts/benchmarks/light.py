@@ -34,7 +34,10 @@ def setting(name: str) -> str:
 def listen() -> socket.socket:
     """The socket on which it is to answer."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(argument("sock"))
+    try:
+        listener.bind(argument("sock"))
+    except OSError as error:
+        sys.exit(f"ERROR: {argument('sock')}: {error.strerror}")
     listener.listen(64)
     return listener
 
@@ -59,7 +62,7 @@ def obey(token: bytes) -> None:
         for line in connection.makefile("rb"):
             request = json.loads(line)
             if "listen" in request:  # its socket has been removed
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(SystemExit):
                     start(attend, listen(), token)
             port = request.get("port")
             if port is None:
