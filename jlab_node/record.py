@@ -142,6 +142,7 @@ def render(record: Record) -> str:
         value = getattr(record, key)
         if value not in (None, ""):
             lines.append(f"{key}={check(key, str(value))}")
+    _with_an_id(record)
     return "\n".join(lines) + "\n"
 
 
@@ -159,7 +160,15 @@ def parse(text: str) -> Record:
     if missing:
         raise RecordError(f"it has no {missing[0]}")
     known = {key: check(key, value) for key, value in values.items() if key in _PATTERNS}
-    return Record(**{k: int(v) if k in _NUMBERS else v for k, v in known.items()})  # type: ignore[arg-type]
+    record = Record(**{k: int(v) if k in _NUMBERS else v for k, v in known.items()})  # type: ignore[arg-type]
+    return _with_an_id(record)
+
+
+def _with_an_id(record: Record) -> Record:
+    """Job id and suffix together may be too long for one."""
+    if record.id_suffix and not is_id(record.id):
+        raise RecordError("its id_suffix is not valid")
+    return record
 
 
 def _split(text: str) -> dict[str, str]:

@@ -261,6 +261,7 @@ def test_text_that_is_no_record(text: str, says: str) -> None:
         pytest.param(replace(FULL, log="/log\udcff"), "log", id="bytes that are no UTF-8"),
         pytest.param(replace(FULL, port=0), "port", id="port 0"),
         pytest.param(replace(FULL, port=65536), "port", id="port 65536"),
+        pytest.param(replace(FULL, job_id="1" * 60), "id_suffix", id="too long an id"),
         pytest.param(replace(FULL, ssh_port=-1), "ssh_port", id="negative port"),
         pytest.param(replace(FULL, ends_at=-5), "ends_at", id="negative time"),
         pytest.param(replace(FULL, token=TOKEN[1:]), "token", id="short token"),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from jlab_node.record import Record
+from jlab_node import process_id
+from jlab_node.record import Record, is_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,6 +140,7 @@ records: SearchStrategy[Record] = st.builds(
     token=_hexadecimal(64),
     scheduler=st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=16),
     job_id=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._\[\]]{0,63}", fullmatch=True),
+    id_suffix=st.just("") | st.from_regex(r"[A-Za-z0-9._]{1,32}", fullmatch=True),
     cluster=st.just("") | _word,
     ssh_port=st.none() | _port,
     sshd_config=st.just("") | _path,
@@ -151,8 +153,10 @@ records: SearchStrategy[Record] = st.builds(
     ),
     exposed=st.lists(_name, max_size=16).map(",".join),
     user=st.just("") | st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?", fullmatch=True),
+    process=st.just("") | st.from_regex(process_id.PATTERN, fullmatch=True),
     started=st.none() | _time,
+    job_started=st.none() | _time,
     ends_at=st.none() | _time,
     log=st.just("") | _path,
     version=st.just("") | st.from_regex(r"[0-9A-Za-z][0-9A-Za-z.+!-]{0,63}", fullmatch=True),
-)  # fmt: skip
+).filter(lambda record: not record.id_suffix or is_id(record.id))  # fmt: skip
