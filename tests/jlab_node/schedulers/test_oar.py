@@ -322,13 +322,13 @@ ENV = {"OAR_JOB_ID": "5", "OAR_NODEFILE": "/var/lib/oar/5", "OAR_ARRAY_INDEX": "
 @pytest.mark.parametrize(
     ("env", "host", "files", "expected"),
     [
-        (ENV, "d1", FILES, Job("oar", "5", "", "d1")),
-        (ENV, "d2", FILES, Job("oar", "5", "", "d2")),
+        (ENV, "d1", FILES, Job("oar", "5", "", "d1", nodes=("d1", "d2"))),
+        (ENV, "d2", FILES, Job("oar", "5", "", "d2", nodes=("d1", "d2"))),
         (
             {**ENV, "OAR_ARRAY_ID": "4", "OAR_ARRAY_INDEX": "2"},
             "d1",
             FILES,
-            Job("oar", "5", "", "d1"),
+            Job("oar", "5", "", "d1", nodes=("d1", "d2")),
         ),
         (ENV, "gricad", FILES, None),  # the frontend, in a cosystem job or with inherited variables
         (ENV, "d1", {}, None),
