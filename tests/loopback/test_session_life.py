@@ -387,7 +387,7 @@ def test_a_full_disk(site: Loopback) -> None:
     limited.wait(timeout=30)
     log = (site.root / "limited.log").read_text()
     assert "Traceback" not in log
-    assert "jlab-node: cannot use " in log
+    assert "jlab-node: cannot write in " in log
     assert "File too large" in log
     assert_nothing_is_left(site)
 
