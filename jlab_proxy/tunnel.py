@@ -12,10 +12,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import address, answers, greeting, ports, ways
+from . import address, greeting, ports, ways
+from .asking import TIMEOUT, Asking
 from .errors import UNAVAILABLE, JlabError
 from .greeting import Greeting
-from .login import NoConnectionError
 from .opened import Announcement
 from .signals import leaving
 
@@ -32,10 +32,7 @@ _TICK = 0.25  # seconds between two looks at ssh
 _QUICK = 0.05  # the same until it is in
 _PATIENCE = 2.0  # seconds between two questions to a JupyterLab that does not answer yet
 _SLEPT = 20.0  # seconds that a tick takes if the laptop has slept in it
-_TIMEOUT = 15.0  # seconds for the login node to answer
-_LONGEST_TIMEOUT = 90.0
 _LONGEST_PAUSE = 15.0  # seconds between two attempts
-_BOOT = 600.0  # seconds that a login node may take to be itself again
 _REFRESH = 600.0  # seconds between two questions when the job ends: that can be moved
 _LONG = 60.0  # seconds
 _MOST_FAILURES = 5  # in a row, while cluster and session are there
@@ -77,7 +74,7 @@ class Tunnel:
         self._address = ""  # which logs in to that
         self._failures = 0  # since something was reached
         self._last_words = ""  # of ssh
-        self._is_away = False  # the login node, as a person was told
+        self._asking = Asking(login, wish.target, screen)
         self._greeting = Greeting(screen, with_browser=wish.browser)
 
     def hold(self) -> int:
@@ -90,7 +87,7 @@ class Tunnel:
                     self._connect(way)
                     if not way.is_ours:  # before anybody else has it
                         way = self._take_port(stack)
-                    standing = self._find_out()
+                    standing = self._asking.until_answered(self._session)
                     if not standing.is_alive:
                         self._screen.say(standing.text)
                         return 0 if self._session else UNAVAILABLE
@@ -136,17 +133,11 @@ class Tunnel:
     def _begin(self) -> None:
         """Submit a job if there is none, as the user wishes. ssh may ask for a password."""
         self._screen.status(f"asking {self._login.alias} ...")
-        if self._ask_standing().is_alive:
+        if self._asking.standing(None).is_alive:
             return
         sessions = self._wish.target.sessions
         said = self._login.ask("submit", *sessions, stdin=f"{self._wish.submit or ''}\n")
         self._screen.say(str(said.get("text")))
-
-    def _ask_standing(self, **how: Any) -> Standing:
-        words = self._wish.target.sessions + (
-            [f"--after={self._session.id}"] if self._session else []
-        )
-        return answers.parse_standing(self._login.ask("status", *words, **how))
 
     def _connect(self, way: Way) -> None:
         """One ssh, until it ends."""
@@ -209,18 +200,18 @@ class Tunnel:
         self._session, self._address = session, address
         way.let_through()
         if before[0] is not None and before[0].id == session.id and before[1] == address:
-            if self._is_away:
+            if self._asking.is_away:
                 self._screen.say("connected again")
         else:
             self._screen.say(session.describe(time.time()))
             greeting.tell_exposed(self._screen, self._lead.exposed, session.exposed)
             self._greeting.show(address)
-        self._is_away = False
+        self._asking.is_away = False
 
     def _behind(self, way: Way) -> tuple[Session, str]:
         """The session, and the address at which it answers to its token; raises as above."""
         batch = self._login.share or not sys.stdin.isatty()
-        how: dict[str, Any] = {"batch": batch, "timeout": _TIMEOUT if batch else None}
+        how: dict[str, Any] = {"batch": batch, "timeout": TIMEOUT if batch else None}
         if not way.is_ours:
             return address.behind(self._login, self._lead, self._wish.target.sessions)
         words = ["--unchecked", *self._wish.target.sessions]
@@ -253,35 +244,9 @@ class Tunnel:
 
     def _refresh(self) -> None:
         with contextlib.suppress(JlabError):
-            standing = self._ask_standing(batch=True, timeout=_TIMEOUT)
+            standing = self._asking.standing(self._session, batch=True, timeout=TIMEOUT)
             if self._session and standing.session and standing.session.id == self._session.id:
                 self._session = standing.session
-
-    def _find_out(self) -> Standing:
-        """How it stands with the session, as soon as the cluster can be asked."""
-        began, pause, timeout, asks = time.monotonic(), 1.0, _TIMEOUT, False
-        while True:
-            self._screen.status("the connection is lost; looking what has happened ...")
-            try:
-                return self._ask_standing(batch=not asks, timeout=None if asks else timeout)
-            except NoConnectionError as error:
-                self._say_away(error)
-                # The shared connection may be one of before the network went.
-                self._login.leave_shared()
-                asks = "Permission denied" in str(error) and sys.stdin.isatty()
-            except JlabError as error:
-                # A login node that has just been booted may lack its homes, and more.
-                if self._session is None or time.monotonic() - began > _BOOT:
-                    raise
-                self._say_away(error)
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-            timeout = min(timeout * 2, _LONGEST_TIMEOUT)  # a scheduler may take its time
-
-    def _say_away(self, error: JlabError) -> None:
-        if not self._is_away:
-            self._screen.say(f"{error}; trying again until it is back, or Ctrl-C")
-        self._is_away = True
 
     def _pause(self, standing: Standing) -> None:
         """The session is there, or will be, and ssh has failed: not for ever."""

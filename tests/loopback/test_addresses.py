@@ -17,7 +17,6 @@ from tests.loopback.light import light
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # Listens at an address, as a user; says what each one who comes has sent.
 LISTEN = """\
@@ -187,16 +186,28 @@ def test_ssh_beside_a_program_on_the_port_forwards_nothing(
 
 
 def test_a_directory_that_is_not_the_session_s_is_not_told_the_token(
-    site: Loopback, port: int, tmp_path: Path
+    site: Loopback, port: int
 ) -> None:
     """As where JLAB_TMPDIR of the job is another than that of the login node."""
     text = site.config.read_text()
-    site.config.write_text(text.replace(f"{site.tmp}/lab.sock", "/tmp/elsewhere/lab.sock"))
+    site.config.write_text(re.sub(r"(LocalForward \S+) /\S+", r"\1 /tmp/elsewhere/lab.sock", text))
     try:
         done = url(site)
     finally:
         site.config.write_text(text)
-    if "socket_dir" not in finished(site.node("ls", "--json"), env=site.env).stdout:
-        pytest.skip("this cluster side does not say where its sockets are")
     assert (done.returncode, done.stdout) == (1, "")
+    assert "has its sockets in" in done.stderr
     assert "jlab-proxy setup demo mends it" in done.stderr
+
+
+def test_open_and_setup_go_where_the_session_says(site: Loopback, port: int) -> None:
+    """Whatever directory the block names."""
+    text = site.config.read_text()
+    site.config.write_text(re.sub(r"(LocalForward \S+) /\S+", r"\1 /tmp/elsewhere/lab.sock", text))
+    command = site.proxy("open", "demo", "--no-browser")
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}/lab?".encode())
+        process.terminate()
+    assert finished(site.proxy("setup", "demo", "--yes")).returncode == 0
+    assert site.config.read_text() == text
