@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +15,11 @@ from loopback import NOBODY, Loopback, stop
 
 from jlab_node.record import parse
 from tests.loopback.conftest import answers
+from tests.loopback.test_environment import make_venv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 # Another user of the node: looks without a pause for what begins to listen, on any family, and for
 # unix sockets, and asks each without a token. Prints what lets it in; ends with its stdin.
@@ -295,3 +297,34 @@ def test_nobody_is_let_in(site: Loopback, racer: Racer, name: str) -> None:
 @pytest.mark.parametrize("name", MORE)
 def test_nobody_is_let_in_by_any_configuration(site: Loopback, racer: Racer, name: str) -> None:
     check(site, MORE[name], racer)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(7200)
+def test_nobody_is_let_in_at_two_hundred_starts() -> None:
+    """Of every configuration in turn."""
+    if os.getuid():
+        pytest.skip("only root can be another user")
+    cases = [*CASES.values(), *MORE.values()]
+    for number in range(200):
+        with Loopback() as site:
+            check(site, cases[number % len(cases)], Racer(site))
+
+
+OLDER = {
+    "3.6": ["jupyterlab==3.6.8", "jupyter_server==1.24.0", "ipykernel<7", "nbclassic<1"],
+    "4.0": ["jupyterlab==4.0.13", "jupyter_server<2.11"],
+}
+
+
+@pytest.mark.nightly
+@pytest.mark.network
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("version", OLDER)
+def test_an_older_jupyterlab(site: Loopback, tmp_path: Path, version: str) -> None:
+    if os.getuid():
+        pytest.skip("only root can be another user")
+    found = make_venv(tmp_path / "venv", *OLDER[version], "setuptools")
+    for name in ("everything", "login handler"):
+        case = CASES.get(name) or MORE["13 login handler"]
+        check(site, replace(case, jupyter=f"{found}/jupyter-lab"), Racer(site))
