@@ -106,12 +106,24 @@ def remove(base: Path) -> bool:
     """
     found = dead(base)
     for path in found:
-        shutil.rmtree(path, ignore_errors=True)
+        clear(path)
     for path in _ours(base):  # one that was killed before it could make its mark
         if not owner(path) and _is_free(path):
             with contextlib.suppress(OSError):
                 path.rmdir()  # never more than an empty directory
     return bool(found)
+
+
+def clear(directory: Path) -> None:
+    """Remove it, its mark last: whoever is killed meanwhile leaves what the next one removes."""
+    with contextlib.suppress(OSError):
+        for path in directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _OWNER:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _ours(base: Path) -> Iterator[Path]:

@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 from . import files, leftovers, relay, session_links, session_lookup, user_directory
@@ -124,7 +123,7 @@ class SessionDirectory:
         # Where the lock cannot be had, all of it stays, known as dead, for another to sweep.
         with contextlib.suppress(OSError, JlabError), user_directory.locked(self.base):
             if self._number and self.is_there():
-                shutil.rmtree(self.path, ignore_errors=True)
+                leftovers.clear(self.path)
             self._let_go()
             session_links.mend(self.base)
 

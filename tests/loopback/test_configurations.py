@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RACER = r"""
 import contextlib, http.client, select, socket, sys, threading
 uid, place = sys.argv[1:]
+CANARY = place.rpartition("/")[2].encode()  # of this home's files; other servers may be here
 
 def listeners():
     for name in ("tcp", "tcp6"):
@@ -49,13 +50,13 @@ class Unix(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 def attack(kind, where):
-    for path in ("api/contents", "api/terminals", "api/kernels"):
+    for path in ["api/contents"]:
         with contextlib.suppress(OSError, http.client.HTTPException):
             host = "::1" if kind == "tcp6" else "127.0.0.1"
             way = Unix(where) if kind == "unix" else http.client.HTTPConnection(host, where, 5)
             way.request("GET", "/" + path)
             answer = way.getresponse()
-            if answer.status == 200 and answer.read(1) in b"[{":
+            if answer.status == 200 and CANARY in answer.read():
                 print("in:", kind, where, path, flush=True)
 
 known = set(listeners())
@@ -85,6 +86,7 @@ class Racer:
     def __init__(self, site: Loopback) -> None:
         for directory in (site.root, site.root / "login"):
             directory.chmod(0o755)
+        (site.home / site.root.name).touch()
         self._said: list[str] = []
         self._process = subprocess.Popen(
             ["python3", "-c", RACER, str(os.getuid()), str(site.root)],
