@@ -61,16 +61,16 @@ def url_through_a_tunnel(site: Loopback) -> str:
 def test_https(site: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     cert, key = certificate(site.home)
     process = site.start_session("--", f"--certfile={cert}", f"--keyfile={key}")
-    assert record_of(site, process).scheme == "https"
+    record = record_of(site, process)
+    assert record.scheme == "https"
     url = url_through_a_tunnel(site)
     assert url.startswith("https://127.0.0.1:")
     # A browser that trusts this certificate and no other.
     monkeypatch.setenv("SSL_CERT_FILE", str(cert))
     monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(cert))
     assert evaluate(url, "6*7") == "42"
-    announced = finished(
-        ["bash", site.home / ".jlab" / "connect", "--columns=80", "--port=8888"], env=site.env
-    )
+    words = ["--columns=80", "--port=8888", f"--sockets={record.socket_dir}"]
+    announced = finished(["bash", site.home / ".jlab" / "connect", *words], env=site.env)
     assert announced.stderr.endswith(", JupyterLab at https://127.0.0.1:8888/\n")
 
 
