@@ -329,7 +329,12 @@ def test_without_sshd_the_session_goes_on(site: Loopback) -> None:
     assert "--sshd: /nonexistent/sshd is not a program" in (site.root / "job.log").read_text()
     assert "Traceback" not in (site.root / "job.log").read_text()
     broken = site.start_session(
-        "--sshd", "/bin/false", *stand_in(site, "plain"), env=nowhere, log=site.root / "false.log"
+        "--here",
+        "--sshd",
+        "/bin/false",
+        *stand_in(site, "plain"),
+        env=nowhere,
+        log=site.root / "false.log",
     )
     assert broken.wait(timeout=30) == 1
     assert "/bin/false does not work here" in (site.root / "false.log").read_text()
