@@ -280,6 +280,7 @@ def test_others_need_the_script_of_this_version(jlab: Path, text: str) -> None:
 @pytest.fixture
 def through() -> Iterator[Callable[..., ladder.Way]]:
     """Goes that way; afterwards the command is gone, since nobody holds its other end."""
+    others = psutil.Process().children()  # of tests that share what they have started
     with contextlib.ExitStack() as stack:
 
         def go(command: list[str], *, timeout: float = 10) -> ladder.Way:
@@ -289,7 +290,8 @@ def through() -> Iterator[Callable[..., ladder.Way]]:
 
         yield go
     for child in psutil.Process().children():
-        child.wait(timeout=60)
+        if child not in others:
+            child.wait(timeout=60)
 
 
 still_running = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
