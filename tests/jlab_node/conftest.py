@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Callable
 
+    Children = Callable[[], list[psutil.Process]]  # what the fixture of that name is
+
 
 FAILS = "echo down >&2; exit 1"
 JOB_12 = Record(
@@ -69,6 +71,13 @@ def elsewhere(
     jobs.site.cache_clear()
     yield
     jobs.site.cache_clear()
+
+
+@pytest.fixture
+def children() -> Children:
+    """The children of this process that a test has; others are those of tests before it."""
+    before = psutil.Process().children()
+    return lambda: [each for each in psutil.Process().children() if each not in before]
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.jlab_node.conftest import Children
+
 NONCE = "0f" * 16
 RECORD = Record(
     name="lab",
@@ -278,9 +280,8 @@ def test_others_need_the_script_of_this_version(jlab: Path, text: str) -> None:
 
 
 @pytest.fixture
-def through() -> Iterator[Callable[..., ladder.Way]]:
+def through(children: Children) -> Iterator[Callable[..., ladder.Way]]:
     """Goes that way; afterwards the command is gone, since nobody holds its other end."""
-    others = psutil.Process().children()  # of tests that share what they have started
     with contextlib.ExitStack() as stack:
 
         def go(command: list[str], *, timeout: float = 10) -> ladder.Way:
@@ -289,9 +290,8 @@ def through() -> Iterator[Callable[..., ladder.Way]]:
             return way
 
         yield go
-    for child in psutil.Process().children():
-        if child not in others:
-            child.wait(timeout=60)
+    for child in children():
+        child.wait(timeout=60)
 
 
 still_running = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -350,10 +350,10 @@ def send(way: ladder.Way, what: bytes) -> None:
 
 @still_running
 def test_the_command_hears_when_its_other_end_is_gone(
-    through: Callable[..., ladder.Way], tmp_path: Path
+    through: Callable[..., ladder.Way], tmp_path: Path, children: Children
 ) -> None:
     way = through(sh(f"{GREET}; cat >/dev/null; echo over >'{tmp_path}/said'"))
-    (child,) = psutil.Process().children()
+    (child,) = children()
     way.connection.close()
     child.wait(timeout=60)
     assert (tmp_path / "said").read_text() == "over\n"
@@ -384,11 +384,11 @@ def test_what_it_says_much_later_blocks_nobody(through: Callable[..., ladder.Way
         pytest.param("kill -9 $$", "it ended at once", id="killed"),
     ],
 )
-def test_a_command_that_ends_at_once(command: str, why: str) -> None:
+def test_a_command_that_ends_at_once(children: Children, command: str, why: str) -> None:
     with pytest.raises(ladder.Closed) as caught:
         ladder.through(sh(command), timeout=10)
     assert str(caught.value) == why
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 def test_a_command_that_is_not_there(tmp_path: Path) -> None:
@@ -424,10 +424,10 @@ def test_what_only_looks_like_it(said: str) -> None:
         ladder.through(sh(f"echo '{said}' >&2; exit 1"), timeout=10)
 
 
-def test_too_much_noise() -> None:
+def test_too_much_noise(children: Children) -> None:
     with pytest.raises(ladder.Closed, match=r"^it printed too much$"):
         ladder.through(sh("while :; do echo noise; done"), timeout=10)
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 def test_a_command_that_says_nothing_in_time(tmp_path: Path) -> None:
@@ -444,12 +444,12 @@ def test_a_reason_for_the_silence() -> None:
         ladder.through(sh("echo 'srun: job 12 queued and waiting' >&2; sleep 60"), timeout=0.3)
 
 
-def test_a_command_that_does_not_want_to_end() -> None:
+def test_a_command_that_does_not_want_to_end(children: Children) -> None:
     began = time.monotonic()
     with pytest.raises(ladder.Closed, match=r"^timed out$"):
         ladder.through(sh(f"trap : TERM; while :; do {NAP}; done"), timeout=0.3)
     assert time.monotonic() - began < 20
-    assert psutil.Process().children() == []
+    assert children() == []
     assert sleeping() == []
 
 

@@ -16,7 +16,7 @@ from jlab_node import ladder
 from jlab_node.processes import _signal_group
 
 if TYPE_CHECKING:
-    from tests.jlab_node.conftest import Unkillable
+    from tests.jlab_node.conftest import Children, Unkillable
 
 
 def test_a_group_that_is_another_users(unkillable: Unkillable) -> None:
@@ -38,10 +38,12 @@ def test_a_group_of_our_own() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
-def test_a_way_through_a_command_that_is_another_users(unkillable: Unkillable) -> None:
+def test_a_way_through_a_command_that_is_another_users(
+    unkillable: Unkillable, children: Children
+) -> None:
     with pytest.raises(ladder.Closed, match=r"^timed out$"):
         ladder.through(unkillable.command, timeout=2)
-    (left,) = psutil.Process().children()
+    (left,) = children()
     assert unkillable.is_it(left.pid)
     unkillable.end()
     left.wait()
