@@ -230,6 +230,7 @@ print(refused, made)
 """
 
 
+@pytest.mark.full
 def test_races_for_the_directory_in_tmp(as_neighbour: dict[str, object], tmp_path: Path) -> None:
     """Hundreds of them: it is refused, or ours alone; nothing of it is ever in another's hands."""
     base = Path(f"/tmp/jlab-race-{os.getpid()}")  # in a directory with the sticky bit

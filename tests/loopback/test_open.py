@@ -145,6 +145,7 @@ def test_it_comes_back_at_the_same_port(opened: Opened) -> None:
     assert len(opened.urls) == 1, "the open tab goes on: nothing new is to be opened"
 
 
+@pytest.mark.full
 def test_a_network_that_falls_silent(opened: Opened) -> None:
     """As a laptop that slept, or changed networks, finds it: no one ever says goodbye."""
     opened.site.wait_for_session(opened.site.start_session())
@@ -158,6 +159,7 @@ def test_a_network_that_falls_silent(opened: Opened) -> None:
     assert len(opened.urls) == 1
 
 
+@pytest.mark.full
 def test_the_laptop_sleeps(opened: Opened) -> None:
     opened.site.wait_for_session(opened.site.start_session())
     process = opened.start()
@@ -174,6 +176,7 @@ def test_the_laptop_sleeps(opened: Opened) -> None:
     assert len(opened.urls) == 1
 
 
+@pytest.mark.full
 def test_the_login_node_is_rebooted(opened: Opened) -> None:
     """For as long as it takes, whatever ssh says meanwhile."""
     site = opened.site
