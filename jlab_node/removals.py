@@ -43,11 +43,13 @@ class Removals:
             timeout = min(timeout, _AGAIN)
         loop, removed = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._descriptor, removed.set)
+        # Not asyncio.wait_for: before Python 3.12 that forgets a cancellation which comes together
+        # with the event, as it does at the end of a session.
+        later = loop.call_later(timeout, removed.set)
         try:
-            await asyncio.wait_for(removed.wait(), timeout)
-        except asyncio.TimeoutError:
-            pass
+            await removed.wait()
         finally:
+            later.cancel()
             loop.remove_reader(self._descriptor)
             with contextlib.suppress(OSError):
                 os.read(self._descriptor, _ENOUGH)
