@@ -23,7 +23,7 @@ import psutil
 from . import endpoint, files, jobs, process_id
 from .errors import JlabError
 from .record import Record, parse, render
-from .roll import SKEW
+from .roll import RESTART
 from .schedulers import local
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _is_alive(rival: Record, mine: Record, path: Path) -> bool:
         lives = False  # it never came so far as to be published
     if lives is None:
         began = mine.job_started or jobs.times(mine)[0]
-        lives = not (rival.job_started and began and began - rival.job_started > SKEW)
+        lives = not (rival.job_started and began and began - rival.job_started > RESTART)
     return lives
 
 

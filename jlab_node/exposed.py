@@ -103,7 +103,7 @@ class Exposed:
         if name not in self._targets and len(self._targets) == MAX_EXPOSED:
             raise JlabError(f"{MAX_EXPOSED} ports are exposed: end one of them with --stop first")
         if isinstance(target, int):
-            target = f"{ports.HOST}:{target}" if not ports.is_mine(target) else ""
+            target = f"{ports.HOST}:{target}" if not ports.of_mine(target) else ""
         elif _leads_to_mine(target):
             target = ""
         if target:
@@ -158,9 +158,10 @@ class Exposed:
 
 async def _connect_to_mine(port: int, make: Callable[[], Side]) -> None:
     """Raises OSError where another user's process has taken the port since it was exposed."""
-    if ports.is_mine(port):
-        transport, _ = await asyncio.get_running_loop().create_connection(make, ports.HOST, port)
-        if ports.is_mine(port):  # still: nobody had it for a moment
+    address = ports.of_mine(port)
+    if address:
+        transport, _ = await asyncio.get_running_loop().create_connection(make, address, port)
+        if ports.of_mine(port) == address:  # still: nobody had it for a moment
             return
         transport.abort()
     raise ConnectionRefusedError

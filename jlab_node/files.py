@@ -6,7 +6,7 @@ import contextlib
 import grp
 import os
 import pwd
-import shutil
+import re
 import stat
 import tempfile
 import time
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 NEW = ".new-"  # so begin the names of what is being written
+_BEING_WRITTEN = re.compile(r"\.new-[a-z0-9_]{8}")  # as `tempfile` makes them
+NEW_KEY = ("key", "key.pub")  # what is being made in a directory of such a name
 _FORGOTTEN = 3600  # seconds: nobody writes for so long
 
 
@@ -246,13 +248,28 @@ def read_ours(path: Path) -> str:
 
 
 def sweep(directory: Path, *, now: float | None = None) -> None:
-    """Remove what was being written in `directory`, or one in it, by somebody who was killed."""
+    """Remove what was being written in `directory`, or one in it, by somebody who was killed.
+
+    Only what this module and `ssh-keygen` make there, by name and kind; links are not followed.
+    """
     before = (time.time() if now is None else now) - _FORGOTTEN
-    for path in [*directory.glob(f"{NEW}*"), *directory.glob(f"*/{NEW}*")]:
+    for path in (*directory.iterdir(), *_in_directories(directory)):
+        if not _BEING_WRITTEN.fullmatch(path.name):
+            continue
         with contextlib.suppress(OSError):
-            if path.lstat().st_ctime > before:
+            found = path.lstat()
+            if found.st_ctime > before or found.st_uid != os.geteuid():
                 continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
+            if stat.S_ISREG(found.st_mode):
                 path.unlink()
+            elif stat.S_ISDIR(found.st_mode):
+                for name in NEW_KEY:
+                    path.joinpath(name).unlink(missing_ok=True)
+                path.rmdir()
+
+
+def _in_directories(directory: Path) -> Iterator[Path]:
+    for each in directory.iterdir():
+        if each.is_dir() and not each.is_symlink():
+            with contextlib.suppress(OSError):
+                yield from each.iterdir()

@@ -170,7 +170,7 @@ def _write_if_changed(path: Path, text: str) -> None:
 
 def _make_host_key(home: Home) -> None:
     with tempfile.TemporaryDirectory(prefix=files.NEW, dir=home.path) as directory:
-        made = Path(directory, "key")
+        made = Path(directory, files.NEW_KEY[0])
         _keygen("-q", "-t", "ed25519", "-N", "", "-C", "jlab", "-f", str(made))
         files.close(made)
         try:

@@ -18,7 +18,7 @@ import psutil
 
 from . import home, process_id, schedulers, wording
 from .errors import JlabError
-from .roll import FAR, SKEW, Roll
+from .roll import FAR, RESTART, SKEW, Roll
 from .schedulers import local
 from .schedulers.job import Answer, Machine, State, Status
 
@@ -223,7 +223,7 @@ def is_anew(record: Record, status: Status | None) -> bool:
     if status is None or status.state is not State.RUNNING or not status.starts_at:
         return False
     if record.job_started:
-        return status.starts_at - record.job_started > SKEW
+        return status.starts_at - record.job_started > RESTART
     return bool(record.started) and status.starts_at - (record.started or 0) > FAR
 
 

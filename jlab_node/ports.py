@@ -25,13 +25,17 @@ def _hex(address: bytes) -> str:
     return "".join(f"{word:08X}" for word in struct.unpack(f"={len(address) // 4}I", address))
 
 
-# Of the sockets that take connections to 127.0.0.1 the first of these gets them.
-_ADDRESSES = (
-    _hex(socket.inet_pton(socket.AF_INET, "127.0.0.1")),
-    _hex(socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1")),
-    _hex(socket.inet_pton(socket.AF_INET, "0.0.0.0")),  # noqa: S104
-    _hex(socket.inet_pton(socket.AF_INET6, "::")),
-)
+_LOOPBACK, _LOOPBACK6 = HOST, "::1"
+
+# At which address to connect to who listens there: of those that are found, the first gets what is
+# sent to 127.0.0.1. Whether "::" takes that as well cannot be seen, so it is called by IPv6.
+_ADDRESSES = {
+    _hex(socket.inet_pton(socket.AF_INET, "127.0.0.1")): _LOOPBACK,
+    _hex(socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1")): _LOOPBACK,
+    _hex(socket.inet_pton(socket.AF_INET, "0.0.0.0")): _LOOPBACK,  # noqa: S104
+    _hex(socket.inet_pton(socket.AF_INET6, "::1")): _LOOPBACK6,
+    _hex(socket.inet_pton(socket.AF_INET6, "::")): _LOOPBACK6,
+}
 
 
 def pick() -> int:
@@ -45,15 +49,16 @@ def pick() -> int:
         raise JlabError("no port is free on this node") from error
 
 
-def is_mine(port: int) -> bool:
-    """Whether a connection to 127.0.0.1:`port` gets to a process of this user, and no other's.
+def of_mine(port: int) -> str:
+    """The address at which a process of this user, and no other's, listens on `port`.
 
-    False as well where the system does not tell.
+    "": there is none, or the system does not tell.
     """
     try:
-        return _owners(port) == {os.geteuid()}
+        address, owners = _owners(port)
     except (OSError, ValueError, IndexError):
-        return False
+        return ""
+    return address if owners == {os.geteuid()} else ""
 
 
 def is_taken(port: int) -> bool:
@@ -65,13 +70,15 @@ def is_taken(port: int) -> bool:
     return False
 
 
-def _owners(port: int) -> set[int]:
+def _owners(port: int) -> tuple[str, set[int]]:
     found: dict[str, set[int]] = {}
     for address, uid in _listeners():
         where, _, number = address.partition(":")
         if int(number, 16) == port:
             found.setdefault(where, set()).add(uid)
-    return next((found[each] for each in _ADDRESSES if each in found), set())
+    return next(
+        ((_ADDRESSES[each], found[each]) for each in _ADDRESSES if each in found), ("", set())
+    )
 
 
 def _listeners() -> Iterator[tuple[str, int]]:

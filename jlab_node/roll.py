@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .record import Record
 
 SKEW = 60  # seconds by which two answers of one clock may differ
+RESTART = 5  # seconds between two starts of one job, at least, by the scheduler's own clock
 FAR = 3600  # seconds by which the clocks of two machines surely do not
 _DAY = 86400  # seconds
 

@@ -24,7 +24,8 @@ class Sealed:
     @property
     def path(self) -> Path:
         """Where to read it from the start, however often."""
-        return Path(f"/proc/{os.getpid()}/fd/{self._file.fileno()}")
+        process = os.readlink("/proc/self")  # noqa: PTH115 its number there, as programs see it
+        return Path(f"/proc/{process}/fd/{self._file.fileno()}")
 
     def close(self) -> None:
         """Forget it, as soon as nobody is reading it."""

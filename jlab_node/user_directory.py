@@ -25,6 +25,7 @@ NEWEST = "lab"  # the link to the newest session, and the default name of one
 _LONGEST = 44
 
 _LOCK = "lock"
+_MOST_LINKS = 40  # of one path, as Linux has it
 _LOCK_TIMEOUT = 30.0  # seconds: a hundred may start at once
 _POLL = 0.02  # seconds
 _IF_FOREIGN = ": ask the administrators to remove it, and until then use another node"
@@ -76,21 +77,39 @@ def check_parents(base: Path) -> None:
     The directories above it have to be root's or ours, and others may write them only where the
     sticky bit keeps what is not theirs from them, as in /tmp. Raises JlabError.
     """
-    for path in {*base.parents, *Path(os.path.realpath(base.parent), base.name).parents}:
-        try:
-            found, itself = path.stat(), path.lstat()
-        except OSError:
-            continue
-        owners = {0, os.geteuid(), *_unmapped()}
-        others = "" if found.st_mode & stat.S_ISVTX else _other_writers(path, found)
-        if not {found.st_uid, itself.st_uid} <= owners:
-            others = files.name(found.st_uid if found.st_uid not in owners else itself.st_uid)
+    owners = {0, os.geteuid(), *_unmapped()}
+    for path, found in _on_the_way(base.parent):
+        others = ""
+        if found.st_uid not in owners:
+            others = files.name(found.st_uid)
+        elif stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX:
+            others = _other_writers(path, found)
         if others:
             raise JlabError(
                 f"{base} is not safe, since {path} can be changed by {others}: set JLAB_TMPDIR "
                 "to a directory of your own on this node, or ask the administrators for "
                 f"`chmod +t {path}`"
             )
+
+
+def _on_the_way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Each directory, and each link, that leads to `path`, as far as they are there."""
+    here, ahead, links = Path("/"), [*path.parts[1:]], 0
+    yield here, here.lstat()
+    while ahead:
+        here = here.parent if ahead[0] == ".." else here / ahead[0]
+        del ahead[0]
+        try:
+            found = here.lstat()
+            yield here, found
+            if stat.S_ISLNK(found.st_mode):
+                links += 1
+                target = here.parent / here.readlink()
+                here, ahead = Path("/"), [*target.parts[1:], *ahead]
+        except OSError:
+            return
+        if links > _MOST_LINKS:
+            return  # the kernel follows no more
 
 
 def _other_writers(path: Path, found: os.stat_result) -> str:

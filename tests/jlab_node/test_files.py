@@ -363,21 +363,41 @@ def test_replace_what_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -
 def test_what_a_killed_process_was_writing_is_swept_when_it_is_old(tmp_path: Path) -> None:
     kept = files.replace(tmp_path / "kept", "text")
     (tmp_path / "inner").mkdir()
-    for path in (tmp_path / ".new-1", tmp_path / "inner" / ".new-2"):
+    for path in (tmp_path / ".new-aaaaaaa1", tmp_path / "inner" / ".new-aaaaaaa2"):
         path.write_text("half")
         os.utime(path, (1, 1))  # a file may be made with a time of long ago
-    (tmp_path / ".new-3").mkdir()
-    (tmp_path / ".new-3" / "key").write_text("half")
-    (tmp_path / ".new-4").symlink_to(tmp_path / "inner")
+    (tmp_path / ".new-aaaaaaa3").mkdir()
+    (tmp_path / ".new-aaaaaaa3" / "key").write_text("half")
     files.sweep(tmp_path)
-    assert len(list(tmp_path.rglob(".new-*"))) == 4
+    assert len(list(tmp_path.rglob(".new-*"))) == 3
     files.sweep(tmp_path, now=time.time() + 3700)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "inner", kept]
     assert list((tmp_path / "inner").iterdir()) == []
 
 
+def test_sweep_leaves_what_is_the_users_own(tmp_path: Path) -> None:
+    """Names that only begin like ours, directories that hold more, and all that a link leads to."""
+    home, project = tmp_path / "home", tmp_path / "project"
+    theirs = [
+        home / ".new-notes",
+        home / ".new-mine" / "data",
+        home / ".new-aaaaaaa1" / "deep" / "data",
+        project / ".new-results" / "data",
+        project / ".new-aaaaaaa2",
+    ]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    links = [home / "work", home / ".new-aaaaaaa3"]
+    for link in links:
+        link.symlink_to(project)
+    files.sweep(home, now=time.time() + 3700)
+    assert [path.read_text() for path in theirs] == ["mine"] * len(theirs)
+    assert all(link.is_symlink() for link in links)
+
+
 def test_nothing_younger_is_swept(tmp_path: Path) -> None:
-    old, young = ([tmp_path / f".new-{age}-{n}" for n in range(8)] for age in ("old", "young"))
+    old, young = ([tmp_path / f".new-{age}{n}" for n in range(8)] for age in ("earlier", "younger"))
     for path in old:
         path.touch()
     last = max(path.stat().st_ctime for path in old)

@@ -282,6 +282,28 @@ def test_a_place_that_others_can_change_is_refused(
 
 
 @as_root
+@pytest.mark.parametrize("is_theirs", [True, False])
+def test_each_link_on_the_way_is_looked_at(base: Path, *, is_theirs: bool) -> None:
+    """Another user's in the middle can be turned about for a moment, and back."""
+    for name in ("shared", "own"):
+        (base / name).mkdir()
+    (base / "shared").chmod(0o1777)
+    middle = base / "shared" / "middle"
+    middle.symlink_to("../own")
+    if is_theirs:
+        os.chown(middle, NOBODY, NOBODY, follow_symlinks=False)
+    (base / "first").symlink_to(middle)
+    path = base / "first" / "jlab-u"
+    if is_theirs:
+        with pytest.raises(JlabError, match=rf"^{path} is not safe, since {middle} can be changed"):
+            user_directory.make(path)
+        assert not path.exists()
+    else:
+        user_directory.make(path)
+        assert (base / "own" / "jlab-u").is_dir()
+
+
+@as_root
 def test_a_place_that_others_come_to_change_is_left(base: Path) -> None:
     async def do(session: Session) -> None:
         base.chmod(0o777)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import shlex
 import subprocess
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,6 @@ from tests.loopback.test_environment import make_venv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 # Another user of the node: looks without a pause for what begins to listen, on any family, and for
 # unix sockets, and asks each without a token. Prints what lets it in; ends with its stdin.
@@ -81,23 +81,43 @@ def racer(site: Loopback) -> Iterator[Racer]:
 
 
 class Racer:
-    """The other user; `stop` returns what was said."""
+    """The other user; `stop` returns what was said.
+
+    It and the site's sessions have a network of their own: no other test's server is asked by it.
+    """
 
     def __init__(self, site: Loopback) -> None:
         for directory in (site.root, site.root / "login"):
             directory.chmod(0o755)
         (site.home / site.root.name).touch()
         self._said: list[str] = []
+        self._network = site.root.name
+        subprocess.run(["ip", "netns", "add", self._network], check=True)
+        inside = ["ip", "netns", "exec", self._network]
+        subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
+        enter = ["nsenter", f"--net=/run/netns/{self._network}", "--"]
+        python = site.root / "python"
+        python.write_text(f'#!/bin/sh\nexec {shlex.join([*enter, site.node_python])} "$@"\n')
+        python.chmod(0o755)
+        site.node_python = str(python)
         self._process = subprocess.Popen(
-            ["python3", "-c", RACER, str(os.getuid()), str(site.root)],
+            [
+                *enter,
+                "setpriv",
+                f"--reuid={NOBODY}",
+                f"--regid={NOBODY}",
+                "--clear-groups",
+                "python3",
+                "-c",
+                RACER,
+                str(os.getuid()),
+                str(site.root),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            user=NOBODY,
-            group=NOBODY,
-            extra_groups=[],
             cwd="/",
-            env={"PATH": "/usr/bin:/bin"},
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         )
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n"
@@ -105,6 +125,7 @@ class Racer:
     def stop(self) -> list[str]:
         if self._process.poll() is None:
             self._said = self._process.communicate()[0].splitlines()
+            subprocess.run(["ip", "netns", "delete", self._network], check=True)
         return self._said
 
 
@@ -268,7 +289,8 @@ def check(site: Loopback, case: Case, racer: Racer) -> None:
         assert answers(site.tmp / "lab.sock", record.token).endswith(b" 200 OK") or case.arguments
         assert (record.port > 1) is case.port
         time.sleep(0.2)
-        assert listening(process) == ({f"127.0.0.1:{record.port}"} if case.port else set())
+        ports = {record.ssh_port, record.port} if case.port else {record.ssh_port}
+        assert listening(process) == {f"127.0.0.1:{each}" for each in ports}
         stop(process)
     log = (site.root / "job.log").read_text()
     assert case.refused in log
@@ -279,14 +301,14 @@ def check(site: Loopback, case: Case, racer: Racer) -> None:
 
 
 def listening(process: subprocess.Popen[bytes]) -> set[str]:
-    """TCP addresses on which a session's JupyterLab listens."""
-    import psutil
-
+    """TCP addresses on which anything listens in a session's own network."""
     found = set()
-    for each in psutil.Process(process.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            connections = each.net_connections("tcp")
-            found |= {f"{c.laddr.ip}:{c.laddr.port}" for c in connections if c.status == "LISTEN"}
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{process.pid}/net/{name}").read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            if state == "0A":
+                address, _, port = local.partition(":")
+                found.add(f"{address.replace('0100007F', '127.0.0.1')}:{int(port, 16)}")
     return found
 
 
