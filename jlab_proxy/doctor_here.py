@@ -142,12 +142,13 @@ def block(paths: Paths, target: Target) -> Check:
 
 
 def _paths(command: str) -> list[str]:
-    """The first word, and those of the others that are paths."""
+    """The first word, and those of the others that are paths of this computer."""
     try:
         program, *others = [word.replace("%%", "%") for word in shlex.split(command)]
     except ValueError:
         return [command]
-    return [program, *(word for word in others if word.startswith("/"))]
+    there = {after for word, after in zip(others, others[1:]) if word == "--sockets"}
+    return [program, *(word for word in others if word.startswith("/") and word not in there)]
 
 
 def order(paths: Paths, target: Target) -> Check:
