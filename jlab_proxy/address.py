@@ -24,11 +24,12 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
     Raises JlabError where the port is somebody else's: the token is not for him.
     """
     lead = _lead(paths, target)
-    held = holders.look(lead.port)
     known = opened.ask(paths, lead.port).get("address")
+    held = holders.look(lead.port)
     if known and not held.by_others:
         return str(known), ""
-    if not held.by_nobody and not holders.is_ours(lead.port, target.host, paths):
+    ways = holders.ways_at(lead.port, target.host, paths)
+    if not held.by_nobody and not ways:
         raise ports.taken(lead.port, target)
     cluster = login.find(paths, target.alias)
     if held.by_nobody:
@@ -38,7 +39,10 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
             f"{HOST}:{lead.port} is not open yet: keep `ssh {target.host}` running, "
             "then open this address"
         )
-    return behind(cluster, lead, target.sessions)[1], ""
+    _, address = behind(cluster, lead, target.sessions, lambda each: answering(each, by=ways))
+    if not all(holders.listens(each, lead.port) for each in ways):
+        raise JlabError(f"the ssh that had {HOST}:{lead.port} has ended: try again")
+    return address, ""
 
 
 def _lead(paths: Paths, target: Target) -> ports.Lead:
@@ -71,11 +75,12 @@ def behind(
     cluster: Login,
     lead: ports.Lead,
     sessions: list[str],
-    answers_at: Callable[[str], int | None] = answering,
+    answers_at: Callable[[str], int | None],
 ) -> tuple[Session, str]:
     """The session to which the forward leads that is open at the port, and its address.
 
-    A forward stays with its session when a newer one starts. Raises JlabError.
+    `answers_at` tells the token to the forward alone. A forward stays with its session when a newer
+    one starts. Raises JlabError.
     """
     session, address = ask(cluster, lead.port, sessions)
     check_place(session, lead, cluster.alias)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil
 
-from . import connect
+from . import connect, holders
 from .local_port import HOST
 from .screen import printable
 
@@ -74,14 +74,12 @@ class Forward:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def listens_on(self, port: int) -> bool:
-        """Whether it, and no other program, has that port of this computer."""
+    @property
+    def processes(self) -> tuple[psutil.Process, ...]:
+        """It, unless it has ended."""
         with contextlib.suppress(psutil.Error):
-            found = psutil.Process(self._process.pid).net_connections(kind="tcp")
-            return any(
-                each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in found
-            )
-        return False
+            return (psutil.Process(self._process.pid),)
+        return ()
 
     def lines(self) -> list[str]:
         """What it has said since the last time."""
@@ -94,16 +92,19 @@ class Forward:
         return found
 
 
-def answers(address: str, *, place: str | None = None) -> int | None:
+def answers(
+    address: str, *, place: str | None = None, by: Sequence[psutil.Process] | None = None
+) -> int | None:
     """The status by which JupyterLab answers at the address that logs in; None: nobody does.
 
     `place`: a unix socket that leads there as well, and the token goes to that alone.
+    `by`: the token goes to nobody but these processes.
     """
     parts = urlsplit(address)
     token = parse_qs(parts.query)["token"][0]
     assert parts.port  # noqa: S101
     path = parts.path.removesuffix("lab") + "api/status"
-    return request(parts.scheme, parts.port, path, token=token, place=place)
+    return request(parts.scheme, parts.port, path, token=token, place=place, by=by)
 
 
 def request(
@@ -114,11 +115,17 @@ def request(
     token: str = "",
     timeout: float = _TIMEOUT,
     place: str | None = None,
+    by: Sequence[psutil.Process] | None = None,
 ) -> int | None:
-    """The status of an HTTP request to a local port; None: there is no such answer."""
+    """The status of an HTTP request to a local port; None: there is no such answer.
+
+    `by`: nothing is said unless one of these processes hears it.
+    """
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:
         connection.sock = _connected(port, place, timeout)
+        if by is not None and not holders.have_accepted(by, connection.sock):
+            return None
         if scheme == "https":  # through ssh already: the certificate is whatever the user made
             context = ssl._create_unverified_context()  # noqa: S323
             connection.sock = context.wrap_socket(connection.sock)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ import psutil
 from . import connect, local_port
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable, Iterator, Sequence
 
     from .paths import Paths
 
+_ACCEPTS = 2.0  # seconds that a listener has to accept a connection
 _PATIENCE = 8.0  # seconds that an ssh has to end
 _NAMES = ("jlab-proxy", "jlab_proxy", "jlab-proxy.exe")
 # What is reached at 127.0.0.1 or ::1, the latter by browsers that are told "localhost".
@@ -96,11 +99,43 @@ def is_way_to(process: psutil.Process, host: str, paths: Paths) -> bool:
     return False
 
 
-def is_ours(port: int, host: str, paths: Paths) -> bool:
-    """Whether ssh to the session has the port, and nobody else beside it."""
+def ways_at(port: int, host: str, paths: Paths) -> tuple[psutil.Process, ...]:
+    """The ssh to the session that has the port; none where anybody else has it, or has it too."""
     held = look(port)
-    ways = all(is_way_to(each, host, paths) for each in held.processes)
-    return bool(held.processes) and not held.by_others and ways
+    ours = not held.by_others and all(is_way_to(each, host, paths) for each in held.processes)
+    return held.processes if ours else ()
+
+
+def listens(process: psutil.Process, port: int) -> bool:
+    """Whether that very process still runs, and listens on the port of this computer."""
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and bool(_local(process.net_connections(kind="tcp"), port))
+    return False
+
+
+def have_accepted(processes: Sequence[psutil.Process], connection: socket.socket) -> bool:
+    """Whether one of them is at the other end of a connection to this computer.
+
+    Who listened a moment ago may be another than who does now: only this tells who will hear.
+    """
+    here, there = (_plain(each) for each in (connection.getsockname(), connection.getpeername()))
+    until = time.monotonic() + _ACCEPTS
+    while True:
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                if process.is_running() and any(
+                    each.raddr and (_plain(each.laddr), _plain(each.raddr)) == (there, here)
+                    for each in process.net_connections(kind="tcp")
+                ):
+                    return True
+        if time.monotonic() > until or not any(each.is_running() for each in processes):
+            return False
+        time.sleep(_ACCEPTS / 100)
+
+
+def _plain(address: Any) -> tuple[str, int]:
+    """Host and port; IPv4 as such, also of a socket that speaks IPv6."""
+    return address[0].removeprefix("::ffff:"), address[1]
 
 
 def tunnel_words(process: psutil.Process) -> list[str]:

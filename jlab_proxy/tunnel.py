@@ -213,7 +213,8 @@ class Tunnel:
         batch = self._login.share or not sys.stdin.isatty()
         how: dict[str, Any] = {"batch": batch, "timeout": TIMEOUT if batch else None}
         if not way.is_ours:
-            return address.behind(self._login, self._lead, self._wish.target.sessions)
+            sessions = self._wish.target.sessions
+            return address.behind(self._login, self._lead, sessions, way.answers)
         words = ["--unchecked", *self._wish.target.sessions]
         session, found = address.ask(self._login, way.port, words, **how)
         if not way.lead(session.socket_dir or self._lead.directory):

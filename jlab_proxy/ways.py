@@ -23,7 +23,9 @@ from .errors import JlabError
 from .forward import Forward
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    import psutil
 
     from .paths import Paths
     from .target import Target
@@ -151,13 +153,16 @@ class SharedWay:
 
     is_ours = False
 
-    def __init__(self, paths: Paths, target: Target, lead: ports.Lead) -> None:
-        self._paths, self._target, self._lead = paths, target, lead
+    def __init__(
+        self, target: Target, lead: ports.Lead, processes: Sequence[psutil.Process]
+    ) -> None:
+        self._target, self._lead, self._processes = target, lead, processes
         self.port = lead.port
 
     @property
     def has_ended(self) -> bool:
-        return local_port.is_free(self.port)
+        """Whoever has the port after them is a stranger."""
+        return not all(holders.listens(each, self.port) for each in self._processes)
 
     def lines(self) -> list[str]:
         return []
@@ -167,7 +172,7 @@ class SharedWay:
         yield self
 
     def is_in(self, _: Connection) -> bool:
-        return holders.is_ours(self.port, self._target.host, self._paths)
+        return not self.has_ended
 
     def lead(self, directory: str) -> bool:
         """It leads where the block says; raises JlabError if that is not where the session is."""
@@ -180,7 +185,8 @@ class SharedWay:
         return True
 
     def answers(self, address: str) -> int | None:
-        return forward.answers(address)
+        status = forward.answers(address, by=self._processes)
+        return None if self.has_ended else status
 
     def let_through(self) -> None:
         """Nobody waits at a port that is not ours."""
@@ -195,6 +201,7 @@ class SshWay:
         self._paths, self._target, self._lead = paths, target, lead
         self.port = lead.port
         self._directory = lead.directory
+        self._processes: Sequence[psutil.Process] = ()
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[Forward]:
@@ -207,10 +214,11 @@ class SshWay:
         # A connection of its own, since a shared one would end on its own terms.
         options = ["-oControlPath=none", *forwards]
         with Forward(self._paths, self._target.host, options) as made:
+            self._processes = made.processes
             yield made
 
-    def is_in(self, connection: Connection) -> bool:
-        return isinstance(connection, Forward) and connection.listens_on(self.port)
+    def is_in(self, _: Connection) -> bool:
+        return any(holders.listens(each, self.port) for each in self._processes)
 
     def lead(self, directory: str) -> bool:
         """From the next attempt on."""
@@ -218,7 +226,7 @@ class SshWay:
         return directory == before
 
     def answers(self, address: str) -> int | None:
-        return forward.answers(address)
+        return forward.answers(address, by=self._processes)
 
     def let_through(self) -> None:
         """ssh does."""
@@ -236,8 +244,9 @@ def choose(paths: Paths, target: Target, lead: ports.Lead) -> OwnWay | SharedWay
                 raise JlabError(f"cannot listen on port {lead.port}: {error.strerror}") from error
         if not ports.end_left_behind(lead.port):
             break
-    if holders.is_ours(lead.port, target.host, paths):
-        return SharedWay(paths, target, lead)
+    processes = holders.ways_at(lead.port, target.host, paths)
+    if processes:
+        return SharedWay(target, lead, processes)
     raise ports.taken(lead.port, target)
 
 

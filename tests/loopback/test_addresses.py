@@ -9,10 +9,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from loopback import NOBODY, Loopback, accepts, finished, free_port, stop, wait_until
 
-from jlab_proxy import holders, local_port, sshconfig
+from jlab_proxy import holders, local_port, ports, sshconfig, ways
+from jlab_proxy.paths import Paths
+from jlab_proxy.target import Target
 from tests.loopback.light import light
 
 if TYPE_CHECKING:
@@ -112,12 +115,12 @@ def url(site: Loopback) -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def forwarding(site: Loopback, port: int) -> Iterator[None]:
+def forwarding(site: Loopback, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """`ssh -N jlab+demo` on the laptop."""
     with subprocess.Popen(site.ssh("-N", "jlab+demo"), stdin=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: accepts(port), "ssh forwards")
-            yield
+            yield process
         finally:
             process.terminate()
 
@@ -135,6 +138,57 @@ def test_url_of_a_port_that_is_not_ssh_s_is_refused(
     by = "a program of another user" if user else f"process {listener.pid} ("
     assert f"127.0.0.1:{port} is taken by {by}" in done.stderr
     assert "token" not in done.stderr
+    assert "token" not in listener.heard
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_url_of_a_port_that_changes_hands_meanwhile_is_refused(site: Loopback, port: int) -> None:
+    """The cluster takes its time to answer."""
+    with forwarding(site, port) as ssh:
+        stopped = [site.sshd, *site.connections()]
+        for each in stopped:
+            each.suspend()
+        try:
+            with subprocess.Popen(
+                site.proxy("url", "demo"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as asking:
+                process = psutil.Process(asking.pid)
+                wait_until(lambda: _asks(process), "it asks the cluster")
+                ssh.kill()
+                ssh.wait()
+                with Listener("127.0.0.1", port, user=NOBODY) as listener:
+                    for each in stopped:
+                        each.resume()
+                    said = asking.communicate(timeout=60)
+        finally:
+            for each in stopped:
+                with contextlib.suppress(psutil.Error):
+                    each.resume()
+    assert (asking.returncode, said[0]) == (1, "")
+    assert f"JupyterLab does not answer at 127.0.0.1:{port}" in said[1]
+    assert "token" not in listener.heard
+
+
+def _asks(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any("url" in " ".join(each.cmdline()) for each in process.children())
+    return False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_who_has_the_port_after_an_ssh_is_told_nothing(site: Loopback, port: int) -> None:
+    paths, target = Paths(str(site.config), is_default=False), Target("demo")
+    with forwarding(site, port) as ssh:
+        way = ways.choose(paths, target, ports.lead(paths, target))
+        assert isinstance(way, ways.SharedWay)
+        address = url(site).stdout.strip()
+        assert way.answers(address) == 200
+        ssh.kill()
+        ssh.wait()
+        assert way.answers(address) is None
+        with Listener("127.0.0.1", port, user=NOBODY) as listener:
+            assert way.has_ended
+            assert way.answers(address) is None
     assert "token" not in listener.heard
 
 

@@ -219,6 +219,26 @@ def test_an_ssh_that_has_the_port_is_a_way_and_then_it_is_ours(
     assert process.wait(timeout=30) == 130
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_stranger_who_has_the_port_after_an_ssh_is_told_nothing(
+    site: Loopback, tmp_path: Path
+) -> None:
+    made = Opened(site, tmp_path)
+    with subprocess.Popen(site.ssh("-N", "jlab+demo"), stdin=subprocess.DEVNULL) as ssh:
+        wait_until(lambda: accepts(made.port), "ssh forwards")
+        process = made.start()
+        made.wait_for_url()
+        process.send_signal(signal.SIGSTOP)
+        ssh.kill()
+    with Listener("127.0.0.1", made.port, user=NOBODY) as listener:
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: len(made.urls) == 2, f"another port: {made.said}")
+    assert f"127.0.0.1:{made.port} is taken by a program of another user" in made.said
+    assert "token" not in listener.heard
+    process.terminate()
+    process.wait(timeout=30)
+
+
 @pytest.mark.parametrize("user", [0, NOBODY], ids=["own program", "another user"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
 def test_a_stranger_on_the_port_is_told_nothing_and_another_port_is_taken(
