@@ -72,6 +72,7 @@ class Tunnel:
         self._lead = wish.lead
         self._session: Session | None = None  # the one that was reached last
         self._address = ""  # which logs in to that
+        self._newest = ""  # the session's id, as the cluster said before ssh was started
         self._failures = 0  # since something was reached
         self._last_words = ""  # of ssh
         self._asking = Asking(login, wish.target, screen)
@@ -91,6 +92,7 @@ class Tunnel:
                     if not standing.is_alive:
                         self._screen.say(standing.text)
                         return 0 if self._session else UNAVAILABLE
+                    self._expect(standing)
                     self._pause(standing)
             finally:
                 self._screen.clear()
@@ -133,7 +135,9 @@ class Tunnel:
     def _begin(self) -> None:
         """Submit a job if there is none, as the user wishes. ssh may ask for a password."""
         self._screen.status(f"asking {self._login.alias} ...")
-        if self._asking.standing(None).is_alive:
+        standing = self._asking.standing(None)
+        self._expect(standing)
+        if standing.is_alive:
             return
         sessions = self._wish.target.sessions
         said = self._login.ask("submit", *sessions, stdin=f"{self._wish.submit or ''}\n")
@@ -217,6 +221,10 @@ class Tunnel:
             return address.behind(self._login, self._lead, sessions, way.answers)
         words = ["--unchecked", *self._wish.target.sessions]
         session, found = address.ask(self._login, way.port, words, **how)
+        # Its path may be a stranger's on the node at which this ssh is.
+        if session.id != self._newest:
+            self._newest = session.id
+            raise _Another("another session has become the newest, so ssh starts again")
         if not way.lead(session.socket_dir or self._lead.directory):
             raise JlabError("ssh does not forward yet")
         status = way.answers(found)
@@ -225,6 +233,10 @@ class Tunnel:
         if status != 200:
             raise JlabError("JupyterLab does not answer yet")
         return session, found
+
+    def _expect(self, standing: Standing) -> None:
+        """The next ssh will get there, unless a newer session starts meanwhile."""
+        self._newest = standing.session.id if standing.session else self._newest
 
     def _watch(self, way: Way, connection: Connection) -> None:
         """Until ssh ends, or the laptop has slept and nobody answers any more."""
