@@ -85,6 +85,10 @@ class Door:
         """Nobody is let in without the token: from now on JupyterLab logs whom it refuses."""
         self._ask({"seen": True})
 
+    def shut(self) -> None:
+        """Close JupyterLab's port for good: somebody may have come to know the token."""
+        self._ask({"shut": True})
+
     def _ask(self, request: dict[str, Any]) -> None:
         assert self._writer, "it has said something"  # noqa: S101
         self._writer.write(json.dumps(request).encode() + b"\n")

@@ -9,8 +9,8 @@ the private socket, kernels on unix sockets in the session's directory, no debug
 Then it connects to the session's socket `jupyter`, says what it found, and does what it is asked:
 `port` opens a port of 127.0.0.1 beside the socket, once jlab-node has seen that nobody gets in
 without the token; until `seen` Jupyter does not log what is refused then; `listen` makes the socket
-anew. When that connection
-ends, jlab-node is gone, and so JupyterLab ends too.
+anew; `shut` closes the port for good. When that connection ends, jlab-node is gone, and so
+JupyterLab ends too.
 
 It imports nothing of ours, and knows Python 3.7 and jupyter_server 1 and 2.
 """
@@ -25,6 +25,7 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Guest:
         self._transport = ""
         self._lock = threading.Lock()
         self._connection = socket.socket(socket.AF_UNIX)
+        self._port = Port()
 
     def settle(self) -> None:
         """All configuration has been read, and nothing has been made of it yet."""
@@ -120,7 +122,7 @@ class Guest:
 
     def report(self) -> None:
         """There is a server: say so as soon as it listens."""
-        widen(self._app.http_server)
+        widen(self._app.http_server, self._port)
         # Jupyter's own call, by which it begins to listen, may only be waiting in the same queue.
         self._app.io_loop.add_callback(self._attend)
 
@@ -155,7 +157,10 @@ class Guest:
         try:
             with self._connection.makefile("rb") as lines:
                 for line in lines:
-                    self._app.io_loop.add_callback(self._do, json.loads(line))
+                    request = json.loads(line)
+                    if "shut" in request:
+                        self._port.cut()
+                    self._app.io_loop.add_callback(self._do, request)
         except OSError:
             pass
         end()
@@ -163,6 +168,8 @@ class Guest:
     def _do(self, request: dict[str, Any]) -> None:
         if "listen" in request:
             self._listen_again()
+        if "shut" in request:
+            self._port.close(self._app.http_server)
         if "seen" in request:
             logging.disable(logging.NOTSET)
         if "port" in request:
@@ -184,7 +191,8 @@ class Guest:
         from tornado.netutil import bind_sockets
 
         app = self._app
-        app.http_server.add_sockets(bind_sockets(port, "127.0.0.1"))
+        self._port.sockets = bind_sockets(port, "127.0.0.1")
+        app.http_server.add_sockets(self._port.sockets)
         app.port, app.sock = port, ""
         app.write_server_info_file()
         terminals = getattr(app.web_app.settings.get("terminal_manager"), "extra_env", None)
@@ -271,13 +279,48 @@ def hide_the_debugger(settings: dict[str, Any]) -> None:
     settings["page_config_hook"] = hook
 
 
-def widen(server: Any) -> None:
-    """Let more be on its way to who reads from the unix socket: its buffers are small."""
+class Port:
+    """JupyterLab's port: who listens there, and the connections to it."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._is_cut = False
+
+    def accepts(self, connection: socket.socket) -> bool:
+        """Whether this connection, which has just been made, may go on."""
+        self._connections.add(connection)
+        return not self._is_cut
+
+    def cut(self) -> None:
+        """End all connections at once, whatever JupyterLab is doing, and take no other."""
+        self._is_cut = True
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self, server: Any) -> None:
+        """Listen there no more."""
+        for listener in self.sockets:
+            server._handlers.pop(listener.fileno())()
+            server._sockets.pop(listener.fileno())
+            listener.close()
+        self.sockets = []
+
+
+def widen(server: Any, port: Port) -> None:
+    """Let more be on its way to who reads from the unix socket, whose buffers are small.
+
+    What comes over the port is what that `accepts`.
+    """
     handle = server.handle_stream
 
     def handle_stream(stream: Any, address: Any) -> Any:
         if stream.socket.family == socket.AF_UNIX:
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        elif not port.accepts(stream.socket):
+            stream.close()
+            return None
         return handle(stream, address)
 
     server.handle_stream = handle_stream

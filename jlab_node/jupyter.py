@@ -110,20 +110,25 @@ def answers(where: Path | int, *, token: str, base_url: str = "/", tls: bool = F
         return False
     if with_token != http.client.OK:
         raise JlabError(f"JupyterLab answers {with_token} at {base_url}api/status")
-    refuse_open(where, base_url=base_url, tls=tls)
-    return True
+    return refuses(where, base_url=base_url, tls=tls)
 
 
-def refuse_open(where: Path | int, *, base_url: str, tls: bool) -> None:
-    """Make sure that it lets nobody in without the token; raises JlabError."""
+def refuses(where: Path | int, *, base_url: str, tls: bool) -> bool:
+    """Whether it has been seen to let nobody in without the token; raises JlabError if it does.
+
+    False: it does not answer now.
+    """
+    answered = True
     for each in _PRIVATE:
         found = _status(where, base_url + each, tls=tls)
+        answered = answered and found is not None
         if found is not None and http.client.OK <= found < http.client.MULTIPLE_CHOICES:
             raise JlabError(
                 "JupyterLab lets everybody in without a token: your Jupyter configuration sees to "
                 "it, by an identity provider or login handler; take that out (`jupyter --paths` "
                 "says where the files are)"
             )
+    return answered
 
 
 class _UnixConnection(http.client.HTTPConnection):

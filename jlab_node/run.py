@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .processes import Child
     from .roll import Roll
     from .schedulers.job import Job, Status
+    from .start_up import Started
 
     _T = TypeVar("_T")
 
@@ -173,7 +174,7 @@ async def _claimed(
             base_url=started.hello.base_url,
         )
         await stack.enter_async_context(place.relay(its_door))
-        stack.enter_context(_keeping(keeper, started.process))
+        stack.enter_context(_keeping(keeper, started))
         at_home = Aside()
         publication = await stack.enter_async_context(_published(directory, record, at_home))
         stack.enter_context(_walltime(publication, children, at_home))
@@ -344,16 +345,16 @@ async def _meanwhile(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Fut
 
 
 @contextlib.contextmanager
-def _keeping(keeper: Keeper, server: Child) -> Iterator[None]:
+def _keeping(keeper: Keeper, started: Started) -> Iterator[None]:
     """The session outlives clean-ups of its node, and falls into nobody's hands by them."""
-    keeper.lost.append(lambda: server.signal(signal.SIGSTOP))
-    keeper.found.append(lambda: server.signal(signal.SIGCONT))
+    keeper.lost.append(started.stand_still)
+    keeper.found.append(started.go_on)
     keeping = asyncio.ensure_future(keeper.keep())
     try:
         yield
     finally:
         keeping.cancel()
-        server.signal(signal.SIGCONT)
+        started.go_on()
 
 
 @contextlib.asynccontextmanager

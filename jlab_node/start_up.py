@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ _POLL = 0.05  # seconds between two looks whether it answers
 _PATIENCE = 30.0  # seconds between two lines that say it does not yet
 _SECONDS_BLIND = 3  # that a container may take to bring in its directories
 _PORTS_TO_TRY = 20
+_TO_CLOSE = 0.1  # seconds that JupyterLab has to close its port before it stands still
 
 
 class Started:
@@ -32,14 +34,36 @@ class Started:
         self.hello = door.said.result()
         self.port = port  # of 127.0.0.1; NO_PORT: it has its socket alone
         self._door = door
+        self._stopping: asyncio.TimerHandle | None = None
 
     async def look_again(self) -> None:
         """Make sure that still nobody is let in without the token; raises JlabError."""
         where = self._door.sock if self.port == NO_PORT else self.port
-        await asyncio.to_thread(
-            jupyter.refuse_open, where, base_url=self.hello.base_url, tls=self.hello.secure
-        )
+        while not await asyncio.to_thread(
+            jupyter.refuses, where, base_url=self.hello.base_url, tls=self.hello.secure
+        ):
+            _refuse_ended(self.process)
+            await asyncio.sleep(_POLL)
         self._door.seen()
+
+    def stand_still(self) -> None:
+        """Another user may have the session's directory, and what a browser said to it.
+
+        The token may be among that, so the port is closed for good: without it the token opens
+        nothing to anybody else. Then JupyterLab stops, as soon as it has had time to do that.
+        """
+        if self.port != NO_PORT:
+            self._door.shut()
+            say(f"JupyterLab's port {self.port} is closed for good; its socket is there as ever")
+            self.port = NO_PORT
+        loop = asyncio.get_running_loop()
+        self._stopping = loop.call_later(_TO_CLOSE, self.process.signal, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """As before it stood still, if it did."""
+        if self._stopping:
+            self._stopping.cancel()
+        self.process.signal(signal.SIGCONT)
 
 
 async def start(

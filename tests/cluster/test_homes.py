@@ -182,8 +182,9 @@ def test_a_session_cannot_start_in_a_full_home(small: SmallHome) -> None:
     person = small.person
     job, log = log_of_a_start(small, FILL)
     record = f"/home/u3/.jlab/sessions/{person.site.scheduler}-{job}-lab"
-    # Whichever of the two runs into it first.
+    # Whichever of them runs into it first.
     assert log[-1] in (
+        f"jlab-node: cannot write in {person.home}/.jlab/sessions: No space left on device",
         f"jlab-node: cannot publish the session in {record}: No space left on device",
         "jlab-node: jupyter-lab ended with exit code 1 before it answered: its own messages stand "
         "above",

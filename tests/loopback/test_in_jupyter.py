@@ -7,6 +7,7 @@ import contextlib
 import json
 import shlex
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 import websocket
-from loopback import Loopback, wait_until
+from loopback import Loopback, stop, wait_until
 from notebook import evaluate
 
 from jlab_node import record
@@ -292,3 +293,28 @@ def test_a_program_that_listens_where_it_likes(site: Loopback, monkeypatch: Any)
     assert process.returncode == 1
     assert "listens on 127.0.0.1:" in said
     assert "jlab-node needs JupyterLab 3 or newer" in said
+
+
+def test_a_token_that_may_be_known_opens_nothing(site: Loopback) -> None:
+    """Who had the session's directory for a moment may have it; only the port is open to others."""
+    process = site.start_session()
+    found = record.parse(site.wait_for_session(process).read_text())
+
+    def log() -> str:
+        return (site.root / "job.log").read_text()
+
+    with socket.create_connection(("127.0.0.1", found.port)) as early:
+        early.settimeout(30)
+        for count in (1, 2):
+            site.tmp.chmod(0o770)
+            wait_until(lambda count=count: log().count("stands still") == count, "it is noticed")
+            site.tmp.chmod(0o700)
+            again = f"{site.tmp} is yours again"
+            wait_until(lambda count=count, again=again: log().count(again) == count, "it is over")
+        assert early.recv(1) == b"", "nor does it to who came before"
+    assert log().count(f"JupyterLab's port {found.port} is closed for good") == 1
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", found.port))
+    assert answers(site.tmp / "lab.sock", found.token).endswith(b" 200 OK")
+    assert stop(process) == 143
+    assert "Traceback" not in log()
