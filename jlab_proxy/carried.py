@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import selectors
 import socket
 import time
@@ -37,6 +38,9 @@ _PAGE = (
     "Refresh: 2\r\nRetry-After: 2\r\nCache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n"
     f"Connection: close\r\nContent-Length: {len(_TEXT)}\r\n\r\n{_TEXT}"
 ).encode()
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n"
+_END_OF_HEAD = b"\r\n\r\n"
+_LEFT = getattr(select, "POLLRDHUP", 0)  # Linux tells so of one from whom nothing is read
 _buffer = memoryview(bytearray(_PIECE))  # one thread carries them all
 
 
@@ -69,6 +73,7 @@ class Carried:
         # What the client has said since it was last answered; None: too much to say it again.
         self._request: bytearray | None = bytearray()
         self._is_fresh = True  # nothing was answered yet
+        self._was_refused = False  # since then
         self._is_closed = False
         self.waits_since = time.monotonic()
         self.retry_at = 0.0
@@ -78,14 +83,32 @@ class Carried:
     def waits(self) -> bool:
         return self._far is None
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has neither asked for anything yet nor been answered."""
+        request = self._request
+        return self._is_fresh and request is not None and _END_OF_HEAD not in request
+
+    def has_left(self) -> bool:
+        """Close it if its client has gone: nobody is told so while there is no room to read."""
+        if self._client.mask or not _LEFT:
+            return False
+        poll = select.poll()
+        poll.register(self._client.socket, _LEFT)
+        if poll.poll(0):
+            self.close()
+        return self._is_closed
+
     def connect(self, path: str) -> None:
         """Carry it to that unix socket, if somebody listens there."""
-        far = socket.socket(socket.AF_UNIX)
+        far = None
         try:
+            far = socket.socket(socket.AF_UNIX)
             far.setblocking(False)
             far.connect(path)
-        except OSError:  # gone by now, or many wait there
-            far.close()
+        except OSError:  # gone by now, or many wait there, or too many files are open
+            if far:
+                far.close()
             self.retry_at = time.monotonic() + _RETRY / 10
             return
         self._far = _Side(far)
@@ -95,10 +118,12 @@ class Carried:
     def tell(self) -> None:
         """A page load gets an answer in the meantime; other requests just wait."""
         request = bytes(self._request or b"")
-        if not _PAGE_LOAD.match(request) or _WEBSOCKET.search(request):
-            return
+        if _PAGE_LOAD.match(request) and not _WEBSOCKET.search(request):
+            self._answer(_PAGE)
+
+    def _answer(self, text: bytes) -> None:
         with contextlib.suppress(OSError):
-            self._client.socket.send(_PAGE)
+            self._client.socket.send(text)
         self.close()
 
     def close(self) -> None:
@@ -120,7 +145,7 @@ class Carried:
         assert self._far  # noqa: S101
         if mask & _WRITE:
             self._flush(self._far)
-        if mask & _READ and not self._is_closed:
+        if mask & _READ and not self._is_closed and self._far:
             self._move(self._far, self._client)
 
     def _move(self, source: _Side, sink: _Side | None) -> None:
@@ -147,7 +172,7 @@ class Carried:
 
     def _note(self, source: _Side, piece: memoryview) -> None:
         if source is not self._client:
-            self._request, self._is_fresh = bytearray(), False
+            self._request, self._is_fresh, self._was_refused = bytearray(), False, False
         elif self._request is not None:
             self._request += piece
             if self._far and len(self._request) > _LONGEST_REQUEST:
@@ -166,7 +191,10 @@ class Carried:
         except BlockingIOError:
             return
         except OSError:
-            self.close()
+            if sink is self._far and self._may_be_asked_again():
+                self._finish(sink)
+            else:
+                self.close()
             return
         sink.left = sink.left[sent:]
         source = self._far if sink is self._client else self._client
@@ -184,8 +212,10 @@ class Carried:
             self._set(far, 0, None)
             far.socket.close()
             self._far = None
-            self.waits_since = time.monotonic()
-            self.retry_at = self.waits_since + _RETRY
+            now = time.monotonic()
+            if not self._was_refused:  # else it has waited since then
+                self.waits_since, self._was_refused = now, True
+            self.retry_at = now + _RETRY
             self._watch()
         else:
             sink = self._client if source is far else far
@@ -211,6 +241,9 @@ class Carried:
         client, far = self._client, self._far
         if far is None:
             room = len(self._request or b"") < _LONGEST_REQUEST
+            if not room and self.is_silent:  # no server takes such a head
+                self._answer(_TOO_LARGE)
+                return
             self._set(client, _READ if room else 0, self._from_client)
             return
         for side, other, act in (

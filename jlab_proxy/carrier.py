@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, cast
 
+from . import neighbours
 from .carried import Carried
 from .local_port import HOST, HOST6
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _PATIENCE = 3.0  # seconds that a page load waits before it is told so
 _TICK = 0.1  # seconds between two looks at those that wait
 _MOST = 400  # connections at once
+_MANY = 50  # so many may be anybody's: who connects is looked up only then
 _SPARE = 64  # descriptors for all else
 
 
@@ -60,6 +62,7 @@ class Carrier:
         self._connections: dict[Carried, str] = {}
         self._most = _most()
         self._has_ended = False
+        self.failure: Exception | None = None  # nothing is carried any more
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def add(self, listeners: Iterable[socket.socket], name: str) -> None:
@@ -99,6 +102,12 @@ class Carrier:
             connection.retry_at = 0.0
 
     def _run(self) -> None:
+        try:
+            self._carry()
+        except Exception as error:
+            self.failure = error
+
+    def _carry(self) -> None:
         while not self._has_ended:
             waiting = any(connection.waits for connection in self._connections)
             for key, mask in self._selector.select(_TICK if waiting else None):
@@ -113,13 +122,26 @@ class Carrier:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 time.sleep(_TICK)
             return
-        if len(self._connections) >= self._most:
+        if not self._has_room_for(client):
             client.close()
             return
         made = Carried(client, self._selector, self._forget)
         name = self._connections[made] = self._listeners[listener]
         if name in self._ways:
             made.connect(self._ways[name])
+
+    def _has_room_for(self, client: socket.socket) -> bool:
+        """Other users of this computer do not crowd the owner out, nor do those who say nothing."""
+        if len(self._connections) < min(_MANY, self._most // 2):
+            return True
+        if neighbours.is_stranger(client):
+            return False
+        if len(self._connections) >= self._most:
+            silent = next((each for each in self._connections if each.is_silent), None)
+            if silent is None:
+                return False
+            silent.close()
+        return True
 
     def _forget(self, connection: Carried) -> None:
         self._connections.pop(connection, None)
@@ -128,7 +150,7 @@ class Carrier:
         """See to those that wait."""
         now = time.monotonic()
         for connection, name in list(self._connections.items()):
-            if not connection.waits:
+            if not connection.waits or connection.has_left():
                 continue
             if name in self._ways and now >= connection.retry_at:
                 connection.connect(self._ways[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import re
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 
 
 def make_directory(paths: Paths) -> None:
-    """~/.ssh and ~/.ssh/jlab; raises JlabError."""
+    """~/.ssh and ~/.ssh/jlab, in the latter of which nobody else writes; raises JlabError."""
     try:
         for directory in (Path(paths.config).parent, Path(paths.directory)):
             directory.mkdir(mode=0o700, exist_ok=True)
+        if directory.stat().st_mode & 0o022:  # it was made with another umask
+            with contextlib.suppress(OSError):  # a file system without modes
+                directory.chmod(0o700)
     except OSError as error:
         raise JlabError(f"cannot make {error.filename}: {error.strerror}") from error
 

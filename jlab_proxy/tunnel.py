@@ -158,6 +158,7 @@ class Tunnel:
         began = time.monotonic()
         told = "connecting ..."
         while not connection.has_ended:
+            way.is_whole()  # or raises: nobody would be served
             said = self._tell(connection.lines())
             if said and said != told and not self._screen.in_place:
                 self._screen.say(said)
@@ -243,6 +244,8 @@ class Tunnel:
         refreshed = time.monotonic()
         then = time.time()
         while not connection.has_ended:
+            if not way.is_whole():
+                return
             self._tell(connection.lines())
             assert self._session is not None  # noqa: S101
             self._screen.status(f"{self._session.describe(time.time())}  (Ctrl-C ends the tunnel)")

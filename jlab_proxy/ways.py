@@ -1,7 +1,7 @@
 """How a local port leads to the session: by `open` itself, by an ssh that has it, or by its own.
 
 Each way offers the same: `starting` an attempt, whether the ssh `is_in`, to `lead` to the session's
-sockets, who `answers` there, to `let_through` what waits at the port, and that it `is_lost`.
+sockets, who `answers` there, to `let_through` what waits at the port, and that it `is_whole`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
-from . import forward, holders, local_port, login, ports
+from . import forward, holders, identity, local_port, login, ports
 from .carrier import Carrier, listen
 from .errors import JlabError
 from .forward import Forward
@@ -66,6 +66,8 @@ class Way(Protocol):
 
     def let_through(self) -> None: ...
 
+    def is_whole(self) -> bool: ...
+
 
 class OwnWay:
     """We listen, from beginning to end, and carry to sockets which one ssh after the other makes.
@@ -92,8 +94,10 @@ class OwnWay:
         self._place = ""  # where ssh's sockets are
 
     def __enter__(self) -> OwnWay:
-        self._place = self._stack.enter_context(_private_directory(self._paths, self.port))
-        self._stack.enter_context(self._carrier)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._carrier)  # the port is free only after all else
+            self._place = stack.enter_context(_private_directory(self._paths, self.port))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,7 +105,9 @@ class OwnWay:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[Forward]:
-        """An ssh that takes no forward from the user's config."""
+        """An ssh that takes no forward from the user's config; raises JlabError."""
+        if not _is_private(self._place):
+            raise JlabError(f"{self._place} was removed or opened meanwhile: start it again")
         with contextlib.suppress(OSError):
             os.unlink(self._control)  # noqa: PTH108
         options = ["-oClearAllForwardings=yes", "-oControlMaster=yes", "-oControlPersist=no"]
@@ -147,6 +153,12 @@ class OwnWay:
     def let_through(self) -> None:
         self._carrier.lead(self._sockets)
 
+    def is_whole(self) -> bool:
+        """Whether nobody has removed the socket; raises JlabError if nothing is carried."""
+        if self._carrier.failure:
+            raise JlabError(f"port {self.port} cannot be served any more: {self._carrier.failure}")
+        return os.path.exists(self._sockets[self._lead.name])  # noqa: PTH110
+
 
 class SharedWay:
     """An `ssh jlab+x` of the user's has the port: as good as ours, while it lasts."""
@@ -191,6 +203,10 @@ class SharedWay:
     def let_through(self) -> None:
         """Nobody waits at a port that is not ours."""
 
+    def is_whole(self) -> bool:
+        """As far as we know."""
+        return True
+
 
 class SshWay:
     """ssh listens itself: on Windows it can forward from nothing but ports."""
@@ -231,6 +247,10 @@ class SshWay:
     def let_through(self) -> None:
         """ssh does."""
 
+    def is_whole(self) -> bool:
+        """As far as we know."""
+        return True
+
 
 def choose(paths: Paths, target: Target, lead: ports.Lead) -> OwnWay | SharedWay | SshWay:
     """The way by that port; raises JlabError: TakenError if that is somebody else's."""
@@ -258,6 +278,8 @@ def _private_directory(paths: Paths, port: int) -> Iterator[str]:
     Raises JlabError.
     """
     made = f"{paths.directory}/{_PREFIX}{port}"
+    with contextlib.suppress(JlabError):
+        identity.make_directory(paths)
     try:
         if len(os.fsencode(made)) <= _LONGEST and _PLAIN.fullmatch(made) and _takes_sockets(made):
             _clear(made)
@@ -276,9 +298,8 @@ def _private_directory(paths: Paths, port: int) -> Iterator[str]:
 def _takes_sockets(directory: str) -> bool:
     """Whether it can be made, is ours alone, and on a file system that knows sockets."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = os.lstat(directory)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        Path(directory).mkdir(mode=0o700, exist_ok=True)
+        if not _is_private(directory):
             return False
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{directory}/probe")  # noqa: PTH108
@@ -287,9 +308,22 @@ def _takes_sockets(directory: str) -> bool:
     return False
 
 
+def _is_private(directory: str) -> bool:
+    """Whether it is there, and nobody else's."""
+    with contextlib.suppress(OSError):
+        found = os.lstat(directory)
+        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        return is_ours and not found.st_mode & 0o077
+    return False
+
+
 def _clear(directory: str) -> None:
     """Remove the sockets in it, and end the ssh that has made them."""
-    for each in list(Path(directory).iterdir()):
+    try:
+        found = list(Path(directory).iterdir())
+    except FileNotFoundError:
+        return
+    for each in found:
         if each.name.startswith(_CONTROL):
             login.ssh_succeeds(["ssh", "-F", os.devnull, "-S", str(each), "-Oexit", "--", "x"])
         with contextlib.suppress(OSError):  # that ssh removes them as well, a moment later

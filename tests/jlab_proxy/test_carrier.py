@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from loopback import free_port, wait_until
+from loopback import NOBODY, free_port, wait_until
 
 from jlab_proxy import carrier
 from jlab_proxy.carrier import Carrier, listen
@@ -246,6 +250,8 @@ def test_nobody_behind_the_socket_is_as_no_way(port: Port, monkeypatch: pytest.M
 def test_too_many_are_not_held(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(port.carrier, "_most", 5)
     made = [port.connect() for _ in range(5)]
+    for each in made:
+        each.sendall(REQUEST)
     time.sleep(0.2)
     with port.connect() as more:
         assert more.recv(1) == b""
@@ -257,6 +263,107 @@ def test_too_many_are_not_held(port: Port, monkeypatch: pytest.MonkeyPatch) -> N
         assert again.recv(100) == b"answer"
     for each in made:
         each.close()
+
+
+def test_who_says_nothing_gives_way_to_who_asks(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(port.carrier, "_most", 5)
+    silent, asking = [port.connect() for _ in range(3)], [port.connect() for _ in range(2)]
+    silent[1].sendall(REQUEST[:-2])
+    for each in asking:
+        each.sendall(REQUEST)
+    time.sleep(0.2)
+    with port.connect() as more:
+        more.sendall(REQUEST)
+        assert silent[0].recv(1) == b"", "the oldest goes"
+        port.serve(answer)
+        for each in (*asking, more):
+            assert each.recv(100) == b"answer"
+    for each in (*silent, *asking):
+        each.close()
+
+
+IDLE = """\
+import os, socket, sys, time
+"x".encode("idna")  # loaded while the standard library can be read
+os.setuid(int(sys.argv[2]))
+host = sys.argv[1]
+made = [socket.create_connection((host, int(sys.argv[3]))) for _ in range(30)]
+for each in made:
+    each.settimeout(0.5)
+held = 0
+for each in made:
+    try:
+        each.recv(1)
+    except socket.timeout:
+        held += 1
+        each.settimeout(0.05)
+print(held, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_other_users_do_not_crowd_the_owner_out(
+    port: Port, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(port.carrier, "_most", 20)
+    command = [sys.executable, "-c", IDLE, host, str(NOBODY), str(port.number)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as idle:
+        try:
+            assert idle.stdout
+            assert int(idle.stdout.readline()) == 10, "half of the places, and no more"
+            port.serve(answer)
+            with contextlib.ExitStack() as stack:
+                for _ in range(10):
+                    connection = stack.enter_context(port.connect())
+                    connection.sendall(REQUEST)
+                    assert connection.recv(100) == b"answer"
+        finally:
+            idle.kill()
+
+
+@pytest.mark.parametrize("text", [b"GET / HTTP/1.1\r\nX: ", b"POST / HTTP/1.1\r\nX: y\r\n\r\n"])
+def test_who_leaves_a_large_request_is_forgotten(port: Port, text: bytes) -> None:
+    """A head without end is none at all; a large body waits as long as its sender does."""
+    with port.connect() as connection:
+        connection.sendall(text + b"x" * (1 << 17))
+        if text.startswith(b"GET"):
+            with contextlib.suppress(ConnectionResetError):  # some of it was not read
+                assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
+        else:
+            time.sleep(0.5)
+            assert port.carrier._connections
+    wait_until(lambda: not port.carrier._connections, "it is forgotten")
+
+
+def test_a_way_that_leads_to_nobody_is_told_to_page_loads(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ssh does it for a socket that is not there: it takes the connection, and ends it."""
+    monkeypatch.setattr(carrier, "_PATIENCE", 1.5)
+    far = port.serve(lambda came: None)
+    with port.connect() as page:
+        page.sendall(PAGE)
+        assert read_all(page).startswith(b"HTTP/1.1 503 ")
+    assert far.visits > 1, "it was asked again before"
+
+
+def test_a_lack_of_descriptors_is_waited_for(port: Port) -> None:
+    with port.connect() as connection:
+        connection.sendall(REQUEST)
+        wait_until(lambda: port.carrier._connections, "it waits")
+        Far(port.path, answer)
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            port.carrier.lead({"lab": str(port.path)})
+            time.sleep(0.5)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert connection.recv(100) == b"answer"
 
 
 def test_those_who_leave_are_forgotten(port: Port) -> None:

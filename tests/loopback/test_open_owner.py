@@ -182,6 +182,16 @@ def test_ssh_beside_an_open_says_what_is_true(held: Opened) -> None:
     assert "Address already in use" not in text
 
 
+def test_sockets_that_are_removed_are_made_again(held: Opened) -> None:
+    before = held.ssh()
+    (place,) = (held.site.laptop / "jlab").glob("way-*")
+    for each in place.iterdir():
+        each.unlink()
+    wait_until(lambda: not before.is_running(), "it notices")
+    wait_until(held.answers, "JupyterLab answers again")
+    assert len(held.urls) == 1
+
+
 def test_close_ends_it(held: Opened) -> None:
     done = finished(held.site.proxy("close", "demo"))
     assert "demo: closed the tunnel of process" in done.stdout

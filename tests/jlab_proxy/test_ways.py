@@ -1,0 +1,95 @@
+"""What `open` holds itself: its port to the very end, and directories that nobody else enters."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from loopback import free_port, wait_until
+
+from jlab_proxy import local_port, ways
+from jlab_proxy.errors import JlabError
+from jlab_proxy.paths import Paths
+from jlab_proxy.ports import Lead
+from jlab_proxy.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """With a path that is short enough for sockets."""
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def way(home: Path) -> ways.OwnWay:
+    """It listens already."""
+    paths = Paths(str(home / ".ssh" / "config"), is_default=False)
+    return ways.OwnWay(paths, Target("cal1"), Lead(free_port(), "lab", "/tmp/jlab-alice"))
+
+
+@pytest.fixture
+def _no_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_no_umask")
+@pytest.mark.parametrize("exists", [False, True])
+def test_the_directories_are_private_whatever_the_umask(
+    way: ways.OwnWay, home: Path, *, exists: bool
+) -> None:
+    jlab = home / ".ssh" / "jlab"
+    if exists:
+        jlab.parent.mkdir(mode=0o700)
+        jlab.mkdir(mode=0o777)
+    with way:
+        for each in (jlab.parent, jlab, jlab / f"way-{way.port}"):
+            assert stat.S_IMODE(each.stat().st_mode) == 0o700, each
+
+
+def test_the_port_is_free_only_after_all_else(
+    way: ways.OwnWay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has it then may have the directory as well."""
+    was_free, clear = [], ways._clear
+
+    def look(directory: str) -> None:
+        was_free.append(local_port.is_free(way.port))
+        clear(directory)
+
+    monkeypatch.setattr(ways, "_clear", look)
+    with way:
+        pass
+    assert was_free == [False, False]
+    assert local_port.is_free(way.port)
+
+
+def test_a_carrier_that_fails_is_the_end_and_says_so(
+    way: ways.OwnWay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(way._carrier, "_tend", fail)
+    with way:
+        assert not way.is_whole(), "no ssh yet"
+        way.let_through()
+        wait_until(lambda: way._carrier.failure, "it fails")
+        with pytest.raises(JlabError, match=r"cannot be served any more: .*allocate memory"):
+            way.is_whole()
+
+
+def test_a_directory_that_somebody_has_opened_is_not_used(way: ways.OwnWay, home: Path) -> None:
+    with way:
+        (home / ".ssh" / "jlab" / f"way-{way.port}").chmod(0o777)
+        with pytest.raises(JlabError, match="was removed or opened meanwhile"), way.starting():
+            pass
