@@ -154,10 +154,16 @@ def keeper(process: psutil.Process) -> psutil.Process | None:
     """The `jlab-proxy open` that has started this ssh; None: somebody else has."""
     with contextlib.suppress(psutil.Error):
         parent = process.parent()
-        words = parent.cmdline() if parent else []
-        if "open" in words and any(PurePath(each).name in _NAMES for each in words):
-            return parent
+        return parent if parent and is_open(parent) else None
     return None
+
+
+def is_open(process: psutil.Process) -> bool:
+    """Whether that is a `jlab-proxy open`."""
+    with contextlib.suppress(psutil.Error):
+        words = process.cmdline()
+        return "open" in words and any(PurePath(each).name in _NAMES for each in words)
+    return False
 
 
 def is_left_behind(process: psutil.Process) -> bool:
@@ -173,4 +179,6 @@ def end(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate()
+            if process.status() == psutil.STATUS_STOPPED:  # by Ctrl-Z: it hears nothing till then
+                process.resume()
     psutil.wait_procs(processes, timeout=_PATIENCE)

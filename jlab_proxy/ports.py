@@ -96,6 +96,6 @@ def taken(port: int, target: Target) -> TakenError:
     found, command = held.processes[0], ""
     with contextlib.suppress(psutil.Error):
         command = printable(" ".join(found.cmdline()))
-    if holders.tunnel_words(found):
+    if holders.tunnel_words(found) or holders.is_open(found):
         remedy = f"jlab-proxy close {target.alias} ends it"
     return TakenError(f"{HOST}:{port} is taken by process {found.pid} ({command})", remedy)

@@ -192,7 +192,14 @@ def test_sockets_that_are_removed_are_made_again(held: Opened) -> None:
     assert len(held.urls) == 1
 
 
-def test_close_ends_it(held: Opened) -> None:
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["", "Ctrl-Z"])
+def test_close_ends_it(held: Opened, *, is_stopped: bool) -> None:
+    if is_stopped:
+        psutil.Process(held.process.pid).suspend()
+        asked = finished(held.site.proxy("url", "demo"))
+        assert asked.returncode == 1
+        assert f"is taken by process {held.process.pid} (" in asked.stderr
+        assert asked.stderr.endswith(": jlab-proxy close demo ends it\n")
     done = finished(held.site.proxy("close", "demo"))
     assert "demo: closed the tunnel of process" in done.stdout
     assert held.process.wait(timeout=30) == 143, "it does not come back by itself"
