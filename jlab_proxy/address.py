@@ -84,12 +84,22 @@ def behind(
     """
     session, address = ask(cluster, lead.port, sessions)
     check_place(session, lead, cluster.alias)
+    known = answers.parse_sessions(cluster.ask("ls"))[0]
+    for each in known:
+        # There the forward leads to a path that may be a stranger's.
+        may_be_it = not sessions or each.name in sessions
+        if may_be_it and each.socket_dir not in (None, lead.directory):
+            raise JlabError(
+                f"the ssh at {HOST}:{lead.port} may have arrived at session {each.name} on "
+                f"{each.node}, and it leads to {lead.directory} instead of {each.socket_dir}: "
+                f"end it, then `jlab-proxy open {cluster.alias}`"
+            )
     status = answers_at(address)
     if status is None:
         raise JlabError(f"JupyterLab does not answer at {HOST}:{lead.port}: try again soon")
     if status == 200:
         return session, address
-    for each in answers.parse_sessions(cluster.ask("ls"))[0]:
+    for each in known:
         if each.socket_dir in (None, lead.directory):
             session, address = ask(cluster, lead.port, [each.id])
             if answers_at(address) == 200:

@@ -239,6 +239,28 @@ def test_ssh_beside_a_program_on_the_port_forwards_nothing(
     assert f"localforward [127.0.0.1]:{port} " in finished(site.ssh("-G", "jlab+demo")).stdout
 
 
+def test_a_forward_that_may_lead_to_a_stranger_at_an_older_session_is_told_nothing(
+    site: Loopback, port: int
+) -> None:
+    """One whose job has another JLAB_TMPDIR than that of the newest."""
+    (record,) = site.records()
+    older = record.with_name(re.sub("lab$", "older", record.name))
+    text = record.read_text()
+    for key, value in (("id", older.name), ("name", "older"), ("socket_dir", "/tmp/elsewhere")):
+        text = re.sub(f"(?m)^{key}=.*\n", "", text) + f"{key}={value}\n"
+    with forwarding(site, port):
+        older.write_text(text)
+        then = record.stat().st_mtime - 60
+        os.utime(older, (then, then))
+        try:
+            done = url(site)
+        finally:
+            older.unlink()
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "may have arrived at session older" in done.stderr
+        assert url(site).returncode == 0
+
+
 def test_a_directory_that_is_not_the_session_s_is_not_told_the_token(
     site: Loopback, port: int
 ) -> None:
