@@ -193,6 +193,21 @@ def test_who_has_the_port_after_an_ssh_is_told_nothing(site: Loopback, port: int
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_where_ssh_itself_listens_nobody_else_is_told_the_token(site: Loopback, port: int) -> None:
+    """As on Windows."""
+    paths, target = Paths(str(site.config), is_default=False), Target("demo")
+    way = ways.SshWay(paths, target, ports.lead(paths, target))
+    with way.starting() as ssh:
+        wait_until(lambda: way.is_in(ssh), "it listens")
+        address = url(site).stdout.strip()
+        assert way.answers(address) == 200
+    with Listener("127.0.0.1", port, user=NOBODY) as listener:
+        assert not way.is_in(ssh)
+        assert way.answers(address) is None
+    assert "token" not in listener.heard
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_url_where_another_user_has_the_other_family_is_refused(site: Loopback, port: int) -> None:
     with forwarding(site, port):
         assert url(site).stdout.startswith(f"http://127.0.0.1:{port}/lab?token=")
