@@ -63,6 +63,8 @@ class Running:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._out.stop()
+        self._errors.stop()
 
     def _tell(self, number: int) -> None:
         with contextlib.suppress(OSError):
@@ -116,6 +118,7 @@ class _Kept:
         self._most = most
         self._bytes = bytearray()
         self.is_full = False
+        self._is_wanted = True
         self.ended = threading.Event()  # also as soon as it is full
         if stream is None:
             self.ended.set()
@@ -124,12 +127,16 @@ class _Kept:
 
     def _read(self, stream: IO[bytes]) -> None:
         with contextlib.suppress(OSError), stream:
-            while piece := os.read(stream.fileno(), 1 << 16):
+            while self._is_wanted and (piece := os.read(stream.fileno(), 1 << 16)):
                 self._bytes += piece[: self._most - len(self._bytes)]
                 if len(self._bytes) == self._most:
                     self.is_full = True
                     self.ended.set()
         self.ended.set()
+
+    def stop(self) -> None:
+        """Read no more: whoever goes on writing is told so by the system, and ends."""
+        self._is_wanted = False
 
     @property
     def text(self) -> str:
