@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import files
 from .errors import UNAVAILABLE, JlabError
 from .record import Record, RecordError, is_id, parse, render, split_id
+from .roll import RESTART, SKEW
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -123,14 +124,16 @@ def is_buried(
 ) -> bool:
     """Whether that job has had a session since it was started (at that Unix time)."""
     return any(
-        record.job_id == job_id and _job_started(path, record) >= (since or 0)
+        record.job_id == job_id and _is_since(path, record, since or 0)
         for path, record in _buried(directory, scheduler, cluster)
     )
 
 
-def _job_started(path: Path, record: Record) -> float:
-    """By the scheduler's clock if it is known, or else when its session was published, by ours."""
-    return record.job_started or _published_at(path) / 1e9
+def _is_since(path: Path, record: Record, since: int) -> bool:
+    """By the scheduler's clock if that is known, or else by ours, which may differ from it."""
+    if record.job_started:
+        return since - record.job_started <= RESTART
+    return _published_at(path) / 1e9 >= since - SKEW
 
 
 def exhume(directory: Path, scheduler: str, job_id: str, *, cluster: str = "") -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from . import expected, jobs, sessions, submit, wording
 from .queue import Queue
-from .roll import SKEW
 from .schedulers import local
 from .schedulers.job import State
 from .sessions import Published
@@ -87,7 +86,7 @@ class Upcoming:
             self._site.scheduler.NAME,
             job.job_id,
             cluster=self._site.cluster,
-            since=job.starts_at and job.starts_at - SKEW,
+            since=job.starts_at,
         )
 
     def forget(self, job_id: str) -> None:

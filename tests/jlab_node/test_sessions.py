@@ -308,7 +308,8 @@ def test_all_of_a_jobs_sessions_are_exhumed_together(tmp_path: Path) -> None:
         pytest.param(None, True, id="nobody knows since when"),
         pytest.param(900, True, id="started before"),
         pytest.param(1000, True, id="in the same second"),
-        pytest.param(1001, False, id="started again since"),
+        pytest.param(1060, True, id="by a clock that is ahead"),
+        pytest.param(1061, False, id="started again since"),
     ],
 )
 def test_buried_since_the_job_was_started(
@@ -316,6 +317,13 @@ def test_buried_since_the_job_was_started(
 ) -> None:
     sessions.bury(publish(tmp_path, GPU, at=1000))
     assert sessions.is_buried(tmp_path, "slurm", "12", since=since) is buried
+
+
+def test_buried_is_told_by_the_schedulers_clock_where_that_is_known(tmp_path: Path) -> None:
+    """A node may die, and its job begin anew, within a minute."""
+    sessions.bury(publish(tmp_path, replace(GPU, job_started=1000), at=5000))
+    for since, buried in ((1000, True), (1005, True), (1020, False)):
+        assert sessions.is_buried(tmp_path, "slurm", "12", since=since) is buried
 
 
 @pytest.mark.parametrize(
