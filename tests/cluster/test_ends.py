@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from loopback import wait_until
+
+from jlab_node.roll import RESTART
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,6 +154,7 @@ def test_the_node_dies_and_the_job_is_started_again(person: Person, doomed: Host
     """Slurm does so by itself: the old record tells nothing of the new session."""
     job = person.submit(node=1)
     old = person.wait_for_session(job)
+    time.sleep(RESTART)  # no cluster is so quick; here it may be
     doomed.kill()
     down = ["scontrol", "update", f"NodeName={doomed.name}", "State=DOWN", "Reason=no power"]
     person.login.run(down, check=True)  # Slurm would notice by itself, in its own time
