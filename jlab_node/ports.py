@@ -61,15 +61,6 @@ def of_mine(port: int) -> str:
     return address if owners == {os.geteuid()} else ""
 
 
-def is_taken(port: int) -> bool:
-    """Whether somebody has the port right now."""
-    try:
-        socket.create_server((HOST, port)).close()
-    except OSError:
-        return True
-    return False
-
-
 def _owners(port: int) -> tuple[str, set[int]]:
     found: dict[str, set[int]] = {}
     for address, uid in _listeners():
