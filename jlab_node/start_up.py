@@ -37,12 +37,16 @@ class Started:
         self._stopping: asyncio.TimerHandle | None = None
 
     async def look_again(self) -> None:
-        """Make sure that still nobody is let in without the token; raises JlabError."""
+        """Make sure that still nobody is let in without the token, unless it has ended by now.
+
+        Raises JlabError.
+        """
         where = self._door.sock if self.port == NO_PORT else self.port
         while not await asyncio.to_thread(
             jupyter.refuses, where, base_url=self.hello.base_url, tls=self.hello.secure
         ):
-            _refuse_ended(self.process)
+            if self.process.ended.done():
+                return
             await asyncio.sleep(_POLL)
         self._door.seen()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import resource
@@ -42,11 +43,16 @@ class Far:
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
+        while True:
+            try:
                 came, _ = self._listener.accept()
-                self.visits += 1
-                threading.Thread(target=self._one, args=(came,), daemon=True).start()
+            except OSError as error:
+                if error.errno != errno.EMFILE:
+                    return  # it is closed
+                time.sleep(0.05)  # accept() takes a descriptor when it begins to wait
+                continue
+            self.visits += 1
+            threading.Thread(target=self._one, args=(came,), daemon=True).start()
 
     def _one(self, came: socket.socket) -> None:
         with came, contextlib.suppress(OSError):
