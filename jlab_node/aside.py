@@ -8,6 +8,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from .within import within
+
 if TYPE_CHECKING:
     from typing import Any, Callable
 
@@ -34,7 +36,7 @@ class Aside:
 
     async def done(self, call: Callable[[], _T], *, timeout: float) -> _T:
         """What the call returns; raises asyncio.TimeoutError as well."""
-        return await asyncio.wait_for(asyncio.wrap_future(self.do(call)), timeout)
+        return await within(timeout, asyncio.wrap_future(self.do(call)))
 
     def settle(self, *, timeout: float) -> None:
         """Wait until all calls are through, but no longer than that."""

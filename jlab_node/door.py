@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import relay
 from .errors import JlabError
+from .within import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -64,7 +65,7 @@ class Door:
         """
         self._ask({"port": port})
         try:
-            answer = await asyncio.wait_for(self._answers.get(), _TIMEOUT)
+            answer = await within(_TIMEOUT, self._answers.get())
         except asyncio.TimeoutError:
             raise JlabError("JupyterLab does not open its port") from None
         return answer.get("port") == port

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from . import descriptors, sshd
 from .errors import JlabError
 from .rate import Rate
+from .within import within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -169,7 +170,7 @@ class Endpoint:
             # sshd asks for it late: until then each small packet would wait for the last one's ACK.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.send(self._greeting)  # fits an empty buffer
-            return await asyncio.wait_for(self._is_owner(connection), _PATIENCE)
+            return await within(_PATIENCE, self._is_owner(connection))
         finally:
             task = asyncio.current_task()
             if task in self._silent:

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import ports, relay, sessions
+from . import files, ports, relay, sessions, user_directory
 from .errors import JlabError
 from .expose import Answer, Request, parse_request, render
 from .record import MAX_EXPOSED
+from .session_links import Straight
 from .user_directory import NEWEST
+from .within import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,13 +52,14 @@ class Exposed:
         self._at_home = at_home
         self._targets: dict[str, int | str] = {}
         self._open: dict[str, contextlib.AsyncExitStack] = {}
+        self._straight: dict[str, Straight] = {}
         self._one_at_a_time = asyncio.Lock()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the request that comes over one connection."""
         with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.TimeoutError):
             try:
-                line = await asyncio.wait_for(reader.readline(), _PATIENCE)
+                line = await within(_PATIENCE, reader.readline())
             except ValueError:  # longer than any request
                 return
             writer.write(await self._answer(line))
@@ -88,6 +92,7 @@ class Exposed:
                 await self._expose(request.name, target)
             except (JlabError, OSError, asyncio.TimeoutError):
                 self._at_home.do(self._amendment(self._targets))  # if it is only late
+                await self._lead_straight(request.name, self._targets.get(request.name))
                 with contextlib.suppress(JlabError, OSError):
                     await asyncio.to_thread(self._place.take_links)  # back to who had the name
                 raise
@@ -119,6 +124,7 @@ class Exposed:
             else:
                 carrying = relay.carrying(path, self._way(name), kept=self._place.listeners)
                 await stack.enter_async_context(carrying)
+            await self._lead_straight(name, target)
             await asyncio.to_thread(self._place.take_links)
             await self._publish({**self._targets, name: target})
             self._targets[name] = target
@@ -129,9 +135,21 @@ class Exposed:
             names = ", ".join(self._targets) or "none"
             raise JlabError(f"nothing is exposed as {name}; exposed: {names}")
         del self._targets[name]
+        await self._lead_straight(name, None)
         await self._open.pop(name).aclose()
         await asyncio.to_thread(self._place.take_links)
         await self._publish(self._targets)
+
+    async def _lead_straight(self, name: str, target: int | str | None) -> None:
+        """Past the relay, to a socket that nobody else can ever replace."""
+        straight = self._straight.pop(name, None)
+        if straight:
+            self._place.listeners.discard(straight)
+            straight.end()
+        if isinstance(target, str) and _only_mine_can_be_there(Path(target)):
+            straight = self._straight[name] = Straight(self._place.path, name, target)
+            await straight.begin()
+            self._place.listeners.add(straight)
 
     async def _publish(self, targets: dict[str, int | str]) -> None:
         await self._at_home.done(self._amendment(targets), timeout=_HOME_TIMEOUT)
@@ -180,6 +198,15 @@ async def _connect_to_my_socket(path: str, make: Callable[[], Side]) -> None:
     except BaseException:
         connection.close()
         raise
+
+
+def _only_mine_can_be_there(path: Path) -> bool:
+    """Whether no other user can put a socket of his there, now or when the program has ended."""
+    try:
+        user_directory.check_parents(path)
+    except (JlabError, OSError):
+        return False
+    return files.only_ours_to_write(path.parent) and not path.is_symlink()
 
 
 def _leads_to_mine(path: str) -> bool:

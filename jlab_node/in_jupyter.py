@@ -35,6 +35,7 @@ _DEFAULT_PORT = 8888  # with any other, Jupyter takes no socket; on one it uses 
 _GRACE = 10.0  # seconds to end by itself
 _BUFFER = 1 << 20  # bytes on their way to who reads from the unix socket
 _DEBUG = "debug_request"
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def begin(settings: dict[str, Any]) -> None:
@@ -46,6 +47,7 @@ def begin(settings: dict[str, Any]) -> None:
     """
     from jupyter_server.serverapp import ServerApp
 
+    go_on_when_left_alone()
     app = ServerApp.instance()
     app.runtime_dir = settings["runtime"]
     _load_the_users_own(app, settings["config"])
@@ -324,6 +326,14 @@ def widen(server: Any, port: Port) -> None:
         return handle(stream, address)
 
     server.handle_stream = handle_stream
+
+
+def go_on_when_left_alone() -> None:
+    """While we stand still (SIGSTOP), jlab-node may die: then Linux lets us go on, and so end."""
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGCONT)
 
 
 def end() -> None:

@@ -15,6 +15,7 @@ import psutil
 
 from . import descriptors
 from .errors import JlabError
+from .within import within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,7 +109,7 @@ class Children:
         with _scratch_file() as file:
             child = self.start(command, stdout=file.fileno(), stderr=subprocess.DEVNULL)
             try:
-                code = await asyncio.wait_for(asyncio.shield(child.ended), timeout)
+                code = await within(timeout, asyncio.shield(child.ended))
             except asyncio.TimeoutError:
                 _signal_group(child.pid, signal.SIGKILL)
                 raise JlabError(f"{command[0]} has not ended for {timeout:.0f} s") from None

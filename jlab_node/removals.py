@@ -8,6 +8,8 @@ import ctypes
 import os
 from typing import TYPE_CHECKING
 
+from .within import within
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -43,13 +45,10 @@ class Removals:
             timeout = min(timeout, _AGAIN)
         loop, removed = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._descriptor, removed.set)
-        # Not asyncio.wait_for: before Python 3.12 that forgets a cancellation which comes together
-        # with the event, as it does at the end of a session.
-        later = loop.call_later(timeout, removed.set)
         try:
-            await removed.wait()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await within(timeout, removed.wait())
         finally:
-            later.cancel()
             loop.remove_reader(self._descriptor)
             with contextlib.suppress(OSError):
                 os.read(self._descriptor, _ENOUGH)

@@ -174,7 +174,7 @@ async def _claimed(
             base_url=started.hello.base_url,
         )
         await stack.enter_async_context(place.relay(its_door))
-        stack.enter_context(_keeping(keeper, started))
+        await stack.enter_async_context(_keeping(keeper, started))
         at_home = Aside()
         publication = await stack.enter_async_context(_published(directory, record, at_home))
         stack.enter_context(_walltime(publication, children, at_home))
@@ -344,16 +344,15 @@ async def _meanwhile(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Fut
         await asyncio.gather(task, return_exceptions=True)
 
 
-@contextlib.contextmanager
-def _keeping(keeper: Keeper, started: Started) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def _keeping(keeper: Keeper, started: Started) -> AsyncIterator[None]:
     """The session outlives clean-ups of its node, and falls into nobody's hands by them."""
     keeper.lost.append(started.stand_still)
     keeper.found.append(started.go_on)
-    keeping = asyncio.ensure_future(keeper.keep())
     try:
-        yield
+        async with _meanwhile(keeper.keep()):
+            yield
     finally:
-        keeping.cancel()
         started.go_on()
 
 

@@ -4,7 +4,8 @@
     /tmp/jlab-alice/gpu.sock  ->  s-x7k2m9/gpu.sock     the newest one of that name
 
 While there is only one session, nobody needs to be told apart: lab.sock leads past its relay, to
-s-x7k2m9/direct.
+s-x7k2m9/direct. What is exposed and has a socket that only the user can replace is reached past the
+relay too: dask.sock leads to s-x7k2m9/dask.straight, and that to the socket.
 
 All of this needs the lock of the user's directory. A file of such a name that is no link of
 jlab-node's is left alone.
@@ -24,7 +25,32 @@ from .session_lookup import DIRECT
 from .user_directory import NEWEST
 
 _NEWEST = f"{NEWEST}.sock"
+_STRAIGHT = ".straight"
 _TARGET = re.compile(r"(s-[a-z0-9]{6}|[a-z0-9_]{8})/(.+)")  # the second: an older version's
+
+
+class Straight:
+    """A link in a session's directory to the socket of a program that it exposes as `name`."""
+
+    def __init__(self, directory: Path, name: str, target: str) -> None:
+        self._path = directory / f"{name}{_STRAIGHT}"
+        self._target = target
+
+    def is_there(self) -> bool:
+        """Whether it leads there."""
+        try:
+            return os.readlink(self._path) == self._target  # noqa: PTH115
+        except OSError:
+            return False
+
+    async def begin(self) -> None:
+        """Lead there."""
+        self.end()
+        self._path.symlink_to(self._target)
+
+    def end(self) -> None:
+        """Lead nowhere."""
+        self._path.unlink(missing_ok=True)
 
 
 def take(base: Path, directory: Path) -> None:
@@ -58,7 +84,8 @@ def mend(base: Path) -> None:
 def _straight(path: Path) -> Path:
     """Past the relay of the session whose socket this is, if that is the only one here."""
     if path.name != _NEWEST:
-        return path
+        straight = path.with_suffix(_STRAIGHT)
+        return straight if straight.is_symlink() else path
     base = path.parent.parent
     others = [each for each in leftovers.directories(base) if each != path.parent]
     alone = not any((each / _NEWEST).exists() for each in others)
@@ -68,7 +95,7 @@ def _straight(path: Path) -> Path:
 def _is_ours(link: Path) -> bool:
     with contextlib.suppress(OSError):
         found = _TARGET.fullmatch(os.readlink(link))  # noqa: PTH115
-        straight = DIRECT if link.name == _NEWEST else link.name
+        straight = DIRECT if link.name == _NEWEST else f"{link.stem}{_STRAIGHT}"
         return found is not None and found[2] in (link.name, straight)
     return False
 
@@ -93,5 +120,7 @@ def _link(link: Path, path: Path) -> None:
 
 def _made_at(path: Path) -> int:
     with contextlib.suppress(OSError):
+        if path.is_symlink() and path.readlink().suffix == _STRAIGHT:  # the program's own is older
+            path = path.parent / path.readlink().with_suffix(".sock")
         return path.stat().st_mtime_ns
     return 0  # its session has just ended

@@ -334,6 +334,34 @@ def saying_by_a_socket(path: Path, word: str) -> Iterator[None]:
             path.unlink()
 
 
+def test_a_unix_socket_that_only_its_user_can_replace_is_reached_without_a_relay(
+    site: Loopback,
+) -> None:
+    """The link leads there, and to the relay again when the name is given to something else."""
+    start(site, "one")
+    link, path = site.tmp / "viewer.sock", site.root / "viewer.sock"
+    site.root.chmod(0o700)
+    with saying_by_a_socket(path, "first"):
+        node(site, "expose", "viewer", str(path))
+        assert (link.resolve(), heard(site, "viewer")) == (path, "first")
+    with saying_by_a_socket(path, "started again"), saying("a port") as port:
+        assert (link.resolve(), heard(site, "viewer")) == (path, "started again")
+        (site.tmp / link.readlink()).unlink()  # a clean-up
+        wait_until(lambda: link.resolve() == path, "it is made anew")
+        expose(site, "viewer", str(port))
+        assert (link.resolve().parent.parent, heard(site, "viewer")) == (site.tmp, "a port")
+        node(site, "expose", "viewer", str(path))
+        assert (link.resolve(), heard(site, "viewer")) == (path, "started again")
+        older = start(site, "two")
+        node(site, "expose", "viewer", str(path))
+        older.terminate()
+        older.wait(timeout=30)
+        assert (link.resolve(), heard(site, "viewer")) == (path, "started again")
+        node(site, "expose", "viewer", "--stop")
+        assert not os.path.lexists(link)
+        assert [each.suffix for each in site.tmp.glob("s-*/viewer*")] == []
+
+
 def test_a_unix_socket_by_its_name(site: Loopback) -> None:
     """And never another user's who has the path later."""
     session = start(site, "one")
