@@ -15,6 +15,7 @@ import pty
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -108,11 +109,14 @@ def _terminal(command: list[str]) -> tuple[int, int]:
 
 
 def get(
-    ports: dict[str, int], token: str, path: str, rounds: int, count: int
+    ends: dict[str, int | str], token: str, path: str, rounds: int, count: int
 ) -> dict[str, list[list[float]]]:
-    """Requests per second and MB/s of `count` requests of a path, on a connection that is kept."""
-    taken: dict[str, list[list[float]]] = {name: [] for name in ports}
-    kept = {name: _http(port) for name, port in ports.items()}
+    """Requests per second and MB/s of `count` requests of a path, on a connection that is kept.
+
+    Each end is a port of this machine or the path of a unix socket.
+    """
+    taken: dict[str, list[list[float]]] = {name: [] for name in ends}
+    kept = {name: _http(end) for name, end in ends.items()}
     for _ in range(rounds):
         for name, connection in kept.items():
             size, began = 0, time.perf_counter()
@@ -123,8 +127,13 @@ def get(
     return taken
 
 
-def _http(port: int) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
+def _http(end: int | str) -> http.client.HTTPConnection:
+    if isinstance(end, int):
+        return http.client.HTTPConnection("127.0.0.1", end, timeout=_PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", timeout=_PATIENCE)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(end)
+    return connection
 
 
 def _get(connection: http.client.HTTPConnection, token: str, path: str) -> int:
@@ -162,8 +171,6 @@ def _bare(command: list[str], port: int) -> list[str]:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
