@@ -83,20 +83,20 @@ def _for_the_cluster(
 
 def _about_port(port: int, files: paths.Paths) -> list[str]:
     """Whether it will lead to the session, or who has it."""
-    from . import local_port, opened
+    from . import open_state, port_check
 
-    if local_port.is_free(port):
+    if port_check.is_free(port):
         return [f"--port={port}"]
-    session = opened.ask(files, port).get("id")
+    session = open_state.ask(files, port).get("id")
     if isinstance(session, str) and session and _WORD.issuperset(session):
         return [f"--taken={port}", f"--opened={session}"]
     return [f"--taken={port}"]
 
 
 def _begin_anew_if_stuck(files: paths.Paths) -> None:
-    from . import masters
+    from . import hung_masters
 
-    if masters.forget_silent(files):
+    if hung_masters.forget_silent(files):
         say("the shared connection to the login node does not react: beginning a new one")
 
 

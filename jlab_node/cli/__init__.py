@@ -9,25 +9,25 @@ from typing import NoReturn
 
 import click
 
-from jlab_node.errors import FAILED, JlabError
-from jlab_node.screen import printable, take_any_text
-from jlab_node.version import VERSION
+from ..errors import FAILED, JlabError
+from ..terminal import printable, take_any_text
+from ..version import VERSION
 
 # Which module has a command. Only the one that is wanted is imported: a session starts sooner and
 # is smaller for its whole life.
 _COMMANDS = {
-    "run": "inside",
-    "expose": "inside",
-    "ls": "looking",
-    "status": "looking",
-    "url": "looking",
-    "logs": "looking",
-    "stop": "looking",
-    "submit": "looking",
-    "setup": "serving",
-    "connect": "serving",
-    "doctor": "serving",
-    "script": "writing",
+    "run": "session",
+    "expose": "session",
+    "ls": "query",
+    "status": "query",
+    "url": "query",
+    "logs": "query",
+    "stop": "query",
+    "submit": "query",
+    "setup": "laptop",
+    "connect": "laptop",
+    "doctor": "laptop",
+    "script": "script",
 }
 _RESUBMIT = 99  # to OAR this exit status means: run the job again
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import click
 
-from jlab_node import connect as connecting
-from jlab_node import home, jobs, jupyter, sshd, user_directory, wording
-from jlab_node import submit as submitting
-from jlab_node.errors import FAILED, JlabError
-
-from .common import as_json, print_json, session_name
+from ..connect import attempt as connecting
+from ..errors import FAILED, JlabError
+from ..jobs import messages, scheduler_client
+from ..jobs import submission as submitting
+from ..registry import home
+from ..runtime import user_directory
+from ..session.jupyter import program
+from ..session.ssh import sshd
+from .options import as_json, print_json, session_name
 
 
 @click.command()
@@ -42,7 +45,7 @@ def setup(
     """
     directory = home.locate() if dry_run else home.prepare()
     if not dry_run:
-        jobs.site()  # known to ~/.jlab/connect from now on
+        scheduler_client.site()  # known to ~/.jlab/connect from now on
     if authorize and not dry_run:
         home.authorize(directory, sys.stdin.readline())
     if with_submit and not dry_run:
@@ -54,9 +57,9 @@ def setup(
     print(f"{directory.path} is {'here' if dry_run else 'ready'} on {found['host']}")
     print(f"  jupyter-lab  {found['jupyter'] or 'not found: activate its environment before run'}")
     print(f"  sshd         {found['sshd'] or 'not found: sessions will have no ssh endpoint'}")
-    site = jobs.site()
+    site = scheduler_client.site()
     script = f"jlab-node script {site.scheduler.NAME} > jlab.sh && " if site else ""
-    print(f"Next:                       {script}{wording.how_to_start(site)}")
+    print(f"Next:                       {script}{messages.how_to_start(site)}")
     print("and once on your computer:  pip install jlab-remote && jlab-proxy setup ALIAS")
     print("  where ALIAS is this cluster's name in your ~/.ssh/config")
 
@@ -64,7 +67,7 @@ def setup(
 def _about(directory: home.Home) -> dict[str, Any]:
     user = home.user()
     try:
-        lab: str | None = jupyter.find(None)[0]
+        lab: str | None = program.find(None)[0]
     except JlabError:
         lab = None
     key = directory.public_host_key
@@ -109,7 +112,7 @@ def doctor(*, as_json: bool) -> int:
 
     Example:  jlab-node doctor
     """
-    from jlab_node import doctor as examining
+    from ..commands import doctor as examining
 
     checks = []
     for each in examining.examine():

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from jlab_node.record import is_id, is_name
-from jlab_node.version import VERSION
+from ..registry.record import is_id, is_name
+from ..version import VERSION
 
 JSON_FORMAT = 1
 

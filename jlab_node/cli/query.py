@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jlab_node import home, jobs, session_lookup, sessions, user_directory, wording
-from jlab_node import logs as logging
-from jlab_node import status as standing
-from jlab_node import stop as stopping
-from jlab_node import submit as submitting
-from jlab_node.connect import laptop_is_gone
-from jlab_node.errors import UNAVAILABLE, JlabError
-from jlab_node.record import MAX_PORT
-from jlab_node.screen import printable
-from jlab_node.upcoming import Upcoming
-
-from .common import as_json, print_json, session, session_id, session_name
+from ..commands import status as standing
+from ..commands import stop as stopping
+from ..connect.attempt import laptop_is_gone
+from ..errors import UNAVAILABLE, JlabError
+from ..jobs import messages, scheduler_client
+from ..jobs import submission as submitting
+from ..jobs.pending import Upcoming
+from ..registry import home, records
+from ..registry import logs as logging
+from ..registry.record import MAX_PORT
+from ..runtime import session_lookup, user_directory
+from ..terminal import printable
+from .options import as_json, print_json, session, session_id, session_name
 
 if TYPE_CHECKING:
-    from jlab_node.record import Record
-    from jlab_node.schedulers.job import Status
-    from jlab_node.sessions import Published
+    from ..registry.record import Record
+    from ..registry.records import Published
+    from ..schedulers.base import Status
 
 
 @click.command()
@@ -36,7 +37,7 @@ def ls(*, as_json: bool) -> None:
     Example:  jlab-node ls
     """
     directory = home.find()
-    _, unreadable = sessions.read_all(directory.sessions)
+    _, unreadable = records.read_all(directory.sessions)
     published = standing.living(directory, user=home.user())
     upcoming = _upcoming(directory, None)
     ahead = upcoming.jobs(max_age=standing.MAX_AGE)
@@ -47,24 +48,25 @@ def ls(*, as_json: bool) -> None:
     if upcoming.problem:
         print(f"jlab-node: {printable(upcoming.problem)}", file=sys.stderr)
     elif not published and not ahead:
-        print(f"no session is running: start one with `{wording.how_to_start(jobs.site())}`")
+        start = messages.how_to_start(scheduler_client.site())
+        print(f"no session is running: start one with `{start}`")
     width = max((len(each.record.name) for each in published), default=0)
     for each in published:
         record = each.record
         job = f"{record.scheduler} {record.job_id}"
         print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}")
     for status in ahead:
-        print(printable(wording.waiting([status], now=time.time())))
+        print(printable(messages.waiting([status], now=time.time())))
     for broken in unreadable:
         print(
-            f"jlab-node: {broken.path.parent / sessions.printable(broken.path)} is no use: "
+            f"jlab-node: {broken.path.parent / records.printable(broken.path)} is no use: "
             f"{broken.why}",
             file=sys.stderr,
         )
 
 
 def _upcoming(directory: home.Home, wanted: str | None) -> Upcoming:
-    return Upcoming(directory, jobs.site(), user=home.user(), wanted=wanted)
+    return Upcoming(directory, scheduler_client.site(), user=home.user(), wanted=wanted)
 
 
 def _queued(status: Status) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def _queued(status: Status) -> dict[str, Any]:
         "job_id": status.job_id,
         "name": status.name,
         "state": status.state.value,
-        "text": wording.waiting([status], now=time.time()),
+        "text": messages.waiting([status], now=time.time()),
         "starts_at": status.starts_at,
     }
 
@@ -130,8 +132,10 @@ def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
     starting = session_lookup.starting(user_directory.base_path(os.environ, user))
     if starting and not published:
         raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)
-    start = wording.how_to_start(jobs.remembered_site() if unchecked else jobs.site())
-    record = sessions.choose(published, name, start=start).record
+    start = messages.how_to_start(
+        scheduler_client.remembered_site() if unchecked else scheduler_client.site()
+    )
+    record = records.choose(published, name, start=start).record
     path = f":{port}{record.base_url}lab?token={record.token}"
     if as_json:  # laptops of 0.1.0 know this name alone; newer ones put the number there
         address = f"{record.scheme}://localhost{path}"
@@ -205,13 +209,13 @@ def stop(name: str, *, as_json: bool) -> None:
     """
     directory = home.find()
     published = standing.living(directory, user=home.user())
-    site = jobs.site()
+    site = scheduler_client.site()
     queued = [each.job_id for each in _upcoming(directory, None).jobs(max_age=standing.MAX_AGE)]
     if site and name in queued:
-        jobs.cancel_job(site.scheduler, name)
-        stopped, said = name, f"{wording.job(site.scheduler.NAME, name)} is cancelled"
+        scheduler_client.cancel_job(site.scheduler, name)
+        stopped, said = name, f"{messages.job(site.scheduler.NAME, name)} is cancelled"
     else:
-        found = sessions.choose(published, name)
+        found = records.choose(published, name)
         stopping.stop(directory, found)
         stopped, said = found.record.id, f"session {found.record.id} is stopped"
     if as_json:
@@ -244,7 +248,7 @@ def submit(name: str | None, *, as_json: bool) -> None:
             raise JlabError(f"nothing is submitted: {found.text}", code=UNAVAILABLE)
         return found
 
-    found, site = look(), jobs.site()
+    found, site = look(), scheduler_client.site()
     if found.state != standing.NONE:
         said = f"nothing is submitted: {found.text}"
     elif site is None or not text:

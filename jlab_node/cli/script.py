@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from jlab_node import templates
-
-from .common import session_name
+from ..commands import templates
+from .options import session_name
 
 
 @click.group()
@@ -40,8 +39,8 @@ def _job_script(context: click.Context, /, **options: Any) -> None:
 
     Example:  jlab-node script slurm --cpus 4 --mem 16G --time 8h > jlab.sh
     """
-    from jlab_node import schedulers
-    from jlab_node import script as scripting
+    from .. import schedulers
+    from ..schedulers import job_script as scripting
 
     scheduler = schedulers.TABLE[str(context.info_name)]
     print(scripting.compose(scheduler, **options), end="")

@@ -8,12 +8,12 @@ import re
 
 import click
 
-from jlab_node import expose as exposing
-from jlab_node import home, user_directory
-from jlab_node import run as running
-from jlab_node.record import MAX_PORT
-
-from .common import as_json, print_json, session_name
+from ..registry import home
+from ..registry.record import MAX_PORT
+from ..runtime import control_protocol as exposing
+from ..runtime import user_directory
+from ..session import supervisor as running
+from .options import as_json, print_json, session_name
 
 
 def _port_range(_: click.Context, __: click.Parameter, value: str | None) -> range | None:

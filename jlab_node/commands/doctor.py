@@ -13,31 +13,27 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import (
-    files,
-    home,
-    jobs,
-    jupyter,
-    ladder,
-    schedulers,
-    sessions,
-    sshd,
-    user_directory,
-    wording,
-)
-from .errors import JlabError
-from .schedulers.job import State
-from .screen import printable
-from .version import VERSION
+from .. import schedulers
+from ..connect import routes
+from ..errors import JlabError
+from ..files import private
+from ..jobs import messages, scheduler_client
+from ..registry import home, records
+from ..runtime import user_directory
+from ..schedulers.base import State
+from ..session.jupyter import program
+from ..session.ssh import sshd
+from ..terminal import printable
+from ..version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from .home import Home
-    from .jobs import Site
-    from .record import Record
-    from .sessions import Published, Unreadable
+    from ..jobs.scheduler_client import Site
+    from ..registry.home import Home
+    from ..registry.record import Record
+    from ..registry.records import Published, Unreadable
 
 OK, WARNING, FAILURE, SKIPPED = "ok", "warning", "failure", "skipped"
 
@@ -58,8 +54,8 @@ class Check:
 
 def examine() -> Iterator[Check]:
     """Each link on this side, in the order in which a connection needs them."""
-    directory, user, site = home.locate(), home.user(), jobs.site()
-    yield program()
+    directory, user, site = home.locate(), home.user(), scheduler_client.site()
+    yield this_program()
     yield jlab_directory(directory)
     yield sshd_program()
     yield jupyter_program()
@@ -67,11 +63,11 @@ def examine() -> Iterator[Check]:
     yield sockets_directory(user, on_a_node=site is None)
     yield home_directory(directory.path.parent)
     yield quota()
-    published, unreadable = sessions.read_all(directory.sessions)
-    living = jobs.living(published, user)
-    yield records(published, living, unreadable)
-    here = [each.record for each in living if jobs.can_tell(each.record)]
-    elsewhere = [each.record for each in living if not jobs.can_tell(each.record)]
+    published, unreadable = records.read_all(directory.sessions)
+    living = scheduler_client.living(published, user)
+    yield session_records(published, living, unreadable)
+    here = [each.record for each in living if scheduler_client.can_tell(each.record)]
+    elsewhere = [each.record for each in living if not scheduler_client.can_tell(each.record)]
     yield session(here, elsewhere, site)
     yield node(here[0]) if here else Check("node", SKIPPED, "there is no session to reach")
 
@@ -82,7 +78,7 @@ def render(check: Check) -> str:
     return line if not check.remedy else f"{line}\n{'':21} -> {check.remedy}"
 
 
-def program() -> Check:
+def this_program() -> Check:
     """Which jlab-node this is."""
     python = ".".join(map(str, sys.version_info[:3]))
     found = f"{VERSION} on {os.uname().nodename}, Python {python}: {sys.executable}"
@@ -138,7 +134,7 @@ def sshd_program() -> Check:
 def jupyter_program() -> Check:
     """Whether a job would find jupyter-lab, as far as its environment is like this one."""
     try:
-        return Check("jupyter-lab", OK, jupyter.find(None)[0])
+        return Check("jupyter-lab", OK, program.find(None)[0])
     except JlabError:
         return Check(
             "jupyter-lab",
@@ -154,7 +150,7 @@ def scheduler(site: Site | None, user: str) -> Check:
     if site is None:
         return Check("scheduler", OK, "there is none: a plain server")
     title = site.scheduler.TITLE
-    mine = jobs.mine(site.scheduler, user)
+    mine = scheduler_client.mine(site.scheduler, user)
     if mine is None:
         return Check(
             "scheduler",
@@ -198,7 +194,7 @@ def home_directory(path: Path) -> Check:
             else "ask your site: no session can start without a home directory",
         )
     took = (time.monotonic() - began) * 1000
-    others = files.other_writers(path)
+    others = private.other_writers(path)
     if others:
         return Check(
             "home",
@@ -225,16 +221,16 @@ def quota() -> Check:
     """What `quota -q` says: nothing, unless some limit is exceeded."""
     if shutil.which("quota") is None:
         return Check("quota", SKIPPED, "there is no quota command here")
-    answer = jobs.ask(["quota", "-q"], timeout=_QUOTA_TIMEOUT)
+    answer = scheduler_client.ask(["quota", "-q"], timeout=_QUOTA_TIMEOUT)
     said = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
     if said:
         return Check("quota", WARNING, said[0], "make room: `quota` says how much, and where")
     if answer.code:
-        return Check("quota", SKIPPED, f"not known: {jobs.said(answer)}")
+        return Check("quota", SKIPPED, f"not known: {scheduler_client.said(answer)}")
     return Check("quota", OK, "no limit is exceeded")
 
 
-def records(
+def session_records(
     published: Sequence[Published], living: Sequence[Published], unreadable: Sequence[Unreadable]
 ) -> Check:
     """The files in ~/.jlab/sessions."""
@@ -242,7 +238,7 @@ def records(
         return Check(
             "records",
             WARNING,
-            f"{sessions.printable(broken.path)} is no use: {broken.why}",
+            f"{records.printable(broken.path)} is no use: {broken.why}",
             f"remove it: rm {shlex.quote(str(broken.path))}",
         )
     over = [each.record.id for each in published if each not in living]
@@ -263,8 +259,8 @@ def session(here: Sequence[Record], elsewhere: Sequence[Record], site: Site | No
         more = f", and {len(here) - 1} more" if len(here) > 1 else ""
         job = f"{record.scheduler} job {record.job_id}"
         return Check("session", OK, f"{record.name} on {record.node}, {job}{more}")
-    found = wording.elsewhere(elsewhere[0]) if elsewhere else "none is running"
-    return Check("session", WARNING, found, f"start one: `{wording.how_to_start(site)}`")
+    found = messages.elsewhere(elsewhere[0]) if elsewhere else "none is running"
+    return Check("session", WARNING, found, f"start one: `{messages.how_to_start(site)}`")
 
 
 def node(record: Record) -> Check:
@@ -297,22 +293,22 @@ def _rungs(record: Record) -> Iterator[tuple[str, str, bool]]:
     """Each rung's name, what came of it, and whether it leads to the session."""
     began = time.monotonic()
     try:
-        ladder.tcp(record).connection.close()
+        routes.tcp(record).connection.close()
         yield "tcp", _milliseconds(began), True
-    except (ladder.Closed, ladder.Over) as error:
+    except (routes.Closed, routes.Over) as error:
         yield "tcp", f"{error} (port {record.ssh_port})", False
     if record.scheduler == schedulers.local.NAME:
         return
-    silent = time.monotonic() - began >= ladder.TCP_TIMEOUT
+    silent = time.monotonic() - began >= routes.TCP_TIMEOUT
     try:
-        for name, command, timeout in ladder.others(record, home.locate().path, silent=silent):
+        for name, command, timeout in routes.others(record, home.locate().path, silent=silent):
             began = time.monotonic()
             try:
-                ladder.through(command, timeout=timeout).connection.close()
+                routes.through(command, timeout=timeout).connection.close()
                 yield name, _milliseconds(began), True
-            except (ladder.Closed, ladder.Over) as error:
+            except (routes.Closed, routes.Over) as error:
                 yield name, str(error).removeprefix(f"{name}: "), False
-    except ladder.Closed as closed:
+    except routes.Closed as closed:
         yield "other ways", str(closed), False
 
 

@@ -7,17 +7,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import jobs, schedulers, session_lookup, sessions, wording
-from .record import split_id
-from .schedulers.job import State
+from .. import schedulers
+from ..jobs import messages, scheduler_client
+from ..registry import records
+from ..registry.record import split_id
+from ..runtime import session_lookup
+from ..schedulers.base import State
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .home import Home
-    from .record import Record
-    from .sessions import Published
-    from .upcoming import Upcoming
+    from ..jobs.pending import Upcoming
+    from ..registry.home import Home
+    from ..registry.record import Record
+    from ..registry.records import Published
 
 RUNNING, STARTING, QUEUED, OVER, NONE, UNKNOWN = (
     "running",
@@ -49,12 +52,14 @@ def living(home: Home, *, user: str, unchecked: bool = False) -> list[Published]
 
     Those of this cluster come first, as ssh goes to no other: a home may be seen from several.
     """
-    found, _ = sessions.read_all(home.sessions)
+    found, _ = records.read_all(home.sessions)
     if not unchecked:
-        rolls = jobs.rolls(found, user)
-        sessions.sweep(found, rolls)
-        found = jobs.listed(found, rolls)
-    return sorted(found, key=lambda each: not jobs.can_tell(each.record, unchecked=unchecked))
+        rolls = scheduler_client.rolls(found, user)
+        records.sweep(found, rolls)
+        found = scheduler_client.listed(found, rolls)
+    return sorted(
+        found, key=lambda each: not scheduler_client.can_tell(each.record, unchecked=unchecked)
+    )
 
 
 def look(
@@ -76,13 +81,13 @@ def look(
     found = living(home, user=user)
     for each in found:
         if wanted in (None, each.record.name, each.record.id):
-            return Standing(RUNNING, wording.running(each.record, now=now), record=each.record)
+            return Standing(RUNNING, messages.running(each.record, now=now), record=each.record)
     ahead = upcoming.jobs(max_age=max_age)
     if ahead:
-        return Standing(QUEUED, wording.waiting(ahead, now=now), job_id=ahead[0].job_id)
+        return Standing(QUEUED, messages.waiting(ahead, now=now), job_id=ahead[0].job_id)
     for session_id in session_lookup.starting(base):
         if wanted in (None, session_id.split("-", 2)[-1]):
-            return Standing(STARTING, wording.starting(session_id, host=socket.gethostname()))
+            return Standing(STARTING, messages.starting(session_id, host=socket.gethostname()))
     if upcoming.problem:
         return Standing(UNKNOWN, upcoming.problem)
     if after is not None:
@@ -95,11 +100,11 @@ def fate(session_id: str) -> str:
     scheduler, job_id, _ = split_id(session_id)
     module = schedulers.TABLE.get(scheduler)
     if module is None:
-        return wording.fate(session_id, None)
+        return messages.fate(session_id, None)
     deadline = time.monotonic() + _PATIENCE
     while True:
-        status = jobs.look(module, job_id)
+        status = scheduler_client.look(module, job_id)
         ends = status is None or (status.state is not State.RUNNING and status.ends_at is not None)
         if ends or module is schedulers.local or time.monotonic() > deadline:
-            return wording.fate(session_id, status)
+            return messages.fate(session_id, status)
         time.sleep(_POLL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import JlabError
+from ..errors import JlabError
 
 # What the environment consists of: the one list that both of its forms are made from.
 _EVERYWHERE = (

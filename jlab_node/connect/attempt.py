@@ -15,29 +15,22 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from . import (
-    claims,
-    home,
-    jobs,
-    ladder,
-    schedulers,
-    session_lookup,
-    sessions,
-    submit,
-    user_directory,
-    wording,
-)
-from .errors import UNAVAILABLE, JlabError
-from .schedulers.job import State
-from .screen import Screen
-from .sessions import Published, Unreadable
-from .upcoming import Upcoming
+from .. import schedulers
+from ..errors import UNAVAILABLE, JlabError
+from ..jobs import messages, scheduler_client, submission
+from ..jobs.pending import Upcoming
+from ..registry import claims, home, records
+from ..registry.records import Published, Unreadable
+from ..runtime import session_lookup, user_directory
+from ..schedulers.base import State
+from ..terminal import Screen
+from . import routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from .record import Record
-    from .schedulers.job import Status
+    from ..registry.record import Record
+    from ..schedulers.base import Status
 
 _POLL = 0.3  # seconds between two looks at the records
 _EAGER = 10.0  # seconds of waiting in which the scheduler is asked often
@@ -68,8 +61,8 @@ class Connection:
         self.screen = Screen(wish.columns)
         self.screen.status("looking for your session", waited=0, passing=True)
         self.home = home.find()
-        self.site = jobs.site()
-        self._shelf = sessions.Shelf(self.home.sessions)
+        self.site = scheduler_client.site()
+        self._shelf = records.Shelf(self.home.sessions)
         self._base = user_directory.base_path(env, user)
         self._upcoming = Upcoming(self.home, self.site, user=user, wanted=wish.session)
         self._tried: set[str] = set()  # the tokens of records that led nowhere
@@ -133,14 +126,14 @@ class Connection:
                 continue
             self._tried.add(each.record.token)
             if self._an_end_was_told and self._upcoming.is_over(each.record):
-                cleared += sessions.withdraw(each)
+                cleared += records.withdraw(each)
                 continue
             if cleared:
-                self.screen.say(wording.cleared(cleared))
+                self.screen.say(messages.cleared(cleared))
                 cleared = 0
             yield each
         if cleared:
-            self.screen.say(wording.cleared(cleared))
+            self.screen.say(messages.cleared(cleared))
 
     def _readable(self) -> Iterator[Published]:
         """What is wanted; says which records are no use."""
@@ -151,7 +144,7 @@ class Connection:
                 continue
             unreadable += 1
             if unreadable <= _MOST_TOLD:
-                file = sessions.printable(each.path)
+                file = records.printable(each.path)
                 self.screen.say(f"the record {file} is no use: {each.why}")
         more = unreadable - _MOST_TOLD
         if more > 0:
@@ -161,24 +154,24 @@ class Connection:
         """The sessions that there are, and are not wanted."""
         if self.wish.session is None:
             return []
-        published, _ = sessions.read_all(self.home.sessions)
-        living = jobs.living(published, self._user)
+        published, _ = records.read_all(self.home.sessions)
+        living = scheduler_client.living(published, self._user)
         return sorted({each.record.name for each in living} - {self.wish.session})
 
     def _try(self, published: Published) -> None:
         """Connect to this session and do not return, or say why not."""
         record = published.record
-        if not jobs.can_tell(record):
-            self._elsewhere.append(wording.elsewhere(record))
+        if not scheduler_client.can_tell(record):
+            self._elsewhere.append(messages.elsewhere(record))
             return
         try:
             if record.ssh_port is None:
                 _refuse_if_over(record)
-                raise ladder.Closed("there is no sshd to let you in")
+                raise routes.Closed("there is no sshd to let you in")
             self._climb(published)
-        except ladder.Over as over:
+        except routes.Over as over:
             self._is_over(published, str(over))
-        except ladder.Closed as closed:
+        except routes.Closed as closed:
             self._unreachable.append(f"session {record.name} runs on {record.node}, but {closed}")
 
     def _climb(self, published: Published) -> None:
@@ -190,32 +183,32 @@ class Connection:
             failures.append(f"TCP to port {record.ssh_port}: no answer")
         else:
             try:
-                self._go(published, ladder.tcp(record))
-            except ladder.Closed as closed:
+                self._go(published, routes.tcp(record))
+            except routes.Closed as closed:
                 failures.append(f"TCP to port {record.ssh_port}: {closed}")
         _refuse_if_over(record)
         if record.scheduler == schedulers.local.NAME:
-            raise ladder.Closed(f"it does not answer ({failures[0]})")
-        for name, command, timeout in ladder.others(record, self.home.path, silent=silent):
+            raise routes.Closed(f"it does not answer ({failures[0]})")
+        for name, command, timeout in routes.others(record, self.home.path, silent=silent):
             self.screen.status(
                 f"session {record.name} on {record.node}: trying {name} ({failures[-1]})",
                 waited=time.monotonic() - self._began,
                 passing=True,
             )
             try:
-                self._go(published, ladder.through(command, timeout=timeout))
-            except ladder.Closed as closed:
+                self._go(published, routes.through(command, timeout=timeout))
+            except routes.Closed as closed:
                 why = str(closed).removeprefix(f"{name}: ")  # most programs say their name as well
                 failures.append(f"{name}: {why}")
-            except ladder.Over as over:
+            except routes.Over as over:
                 if name != "ssh":
-                    raise ladder.Over(wording.death(record.scheduler, record.job_id)) from None
+                    raise routes.Over(messages.death(record.scheduler, record.job_id)) from None
                 # From outside of the job, its /tmp and its processes may look like none.
                 failures.append(f"{name}: {over}, as far as can be seen from outside of the job")
         _refuse_if_over(record)  # by now
-        raise ladder.Closed(wording.no_way(failures))
+        raise routes.Closed(messages.no_way(failures))
 
-    def _go(self, published: Published, way: ladder.Way) -> NoReturn:
+    def _go(self, published: Published, way: routes.Way) -> NoReturn:
         """Hand over to the relay."""
         self.screen.clear()
         sys.stdout.buffer.write(way.first_line)
@@ -231,21 +224,21 @@ class Connection:
     def _is_over(self, published: Published, how: str) -> None:
         """Say so, and leave nothing behind that others would run into."""
         record = published.record
-        status = jobs.of(record)
+        status = scheduler_client.of(record)
         lives_on = status is not None and status.state is State.RUNNING
         # By its node's clock one only guesses that the job was started again: then it stays, for
         # the job's new session to replace, and is passed over.
-        guessed = jobs.is_anew(record, status) and not record.job_started
+        guessed = scheduler_client.is_anew(record, status) and not record.job_started
         if lives_on and not guessed:
-            sessions.bury(published)
+            records.bury(published)
         elif not lives_on:
-            sessions.withdraw(published)
+            records.withdraw(published)
         if not guessed:
             claims.forget(self.home.sessions, record)
-        over = jobs.has_ended(status)  # of a job that lives on, that is the planned end
+        over = scheduler_client.has_ended(status)  # of a job that lives on, that is the planned end
         if over:
             self._upcoming.forget(record.job_id)
-        submit.note_end(self.home, at=status.ends_at if status and over else None)
+        submission.note_end(self.home, at=status.ends_at if status and over else None)
         removed = "" if guessed else "; its record is removed"
         self.screen.say(f"session {record.name} is over: {how}{removed}")
         self._an_end_was_told = True
@@ -258,15 +251,17 @@ class Connection:
         if self._unreachable:
             raise JlabError("\n".join(self._unreachable), code=UNAVAILABLE)
         if self.site and self._awaited:
-            found = jobs.look(self.site.scheduler, self._awaited.job_id) or self._awaited
+            found = (
+                scheduler_client.look(self.site.scheduler, self._awaited.job_id) or self._awaited
+            )
             if not self._upcoming.has_session(found):
-                raise JlabError(wording.in_vain(found), code=UNAVAILABLE)
-        command = submit.command(self.home, self.wish.session) if self.wish.may_submit else ""
+                raise JlabError(messages.in_vain(found), code=UNAVAILABLE)
+        command = submission.command(self.home, self.wish.session) if self.wish.may_submit else ""
         if self.site is None or not command:
             text = self._upcoming.nothing(names=self._other_names())
             raise JlabError("\n".join([*self._elsewhere, text]), code=UNAVAILABLE)
         self.screen.say(
-            submit.submit(
+            submission.submit(
                 self.home,
                 command,
                 self.site.scheduler,
@@ -292,9 +287,9 @@ class Connection:
         for line in "\n".join(self._unreachable).splitlines():
             self.screen.say(line)
         if ahead:
-            text = wording.waiting(ahead, now=time.time())
+            text = messages.waiting(ahead, now=time.time())
         elif starting:
-            text = wording.starting(starting[0], host=socket.gethostname())
+            text = messages.starting(starting[0], host=socket.gethostname())
         elif self._upcoming.problem:
             text = f"{self._upcoming.problem}; asking again"
         else:
@@ -304,15 +299,15 @@ class Connection:
 
 def _refuse_if_over(record: Record) -> None:
     """Raises Over if the scheduler says that the record's job is, and Closed if it stands still."""
-    status = jobs.of(record)
+    status = scheduler_client.of(record)
     if status is None:
         return
     if status.state is not State.RUNNING:
-        raise ladder.Over(wording.end(record.scheduler, record.job_id, status))
-    if jobs.is_anew(record, status):
-        raise ladder.Over(wording.restart(record.scheduler, record.job_id))
+        raise routes.Over(messages.end(record.scheduler, record.job_id, status))
+    if scheduler_client.is_anew(record, status):
+        raise routes.Over(messages.restart(record.scheduler, record.job_id))
     if status.why:
-        raise ladder.Closed(f"{wording.job(record.scheduler, record.job_id)} {status.why}")
+        raise routes.Closed(f"{messages.job(record.scheduler, record.job_id)} {status.why}")
 
 
 def laptop_is_gone(descriptors: Sequence[int] = (0, 1)) -> bool:

@@ -18,14 +18,16 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from . import endpoint, home, schedulers
-from .errors import UNAVAILABLE
+from .. import schedulers
+from ..errors import UNAVAILABLE
+from ..registry import home
+from ..session.ssh import listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .record import Record
+    from ..registry.record import Record
 
 TCP_TIMEOUT = 3.0  # seconds for the endpoint to say its first line
 _BANNER_TIMEOUT = 20.0  # seconds for its sshd to start
@@ -82,10 +84,10 @@ def _tcp(record: Record) -> Way:
 
 def _prove(connection: socket.socket, record: Record) -> None:
     """By its first line the endpoint shows that it is this session's, and we that we may come."""
-    greeting = endpoint.read_line(connection, timeout=TCP_TIMEOUT)
-    if greeting == endpoint.greeting(record.nonce):
+    greeting = listener.read_line(connection, timeout=TCP_TIMEOUT)
+    if greeting == listener.greeting(record.nonce):
         if record.knock:
-            connection.sendall(endpoint.knock(record.knock))
+            connection.sendall(listener.knock(record.knock))
     elif greeting:
         raise Over(f"{record.node}:{record.ssh_port} belongs to another program now")
 
@@ -176,7 +178,7 @@ def _banner(connection: socket.socket, *, timeout: float) -> bytes:
     noise = 0
     why = None
     while noise < _LONGEST_NOISE:
-        line = endpoint.read_line(connection, timeout=deadline - time.monotonic())
+        line = listener.read_line(connection, timeout=deadline - time.monotonic())
         if line.startswith(b"SSH-"):
             return line
         if not line:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from ..errors import JlabError
 from . import acl
-from .errors import JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

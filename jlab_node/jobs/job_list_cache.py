@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from . import files, jobs
-from .record import is_job_id
-from .schedulers.job import Answer, State
+from ..files import private
+from ..registry.record import is_job_id
+from ..schedulers.base import Answer, State
+from . import scheduler_client
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .schedulers.job import Scheduler, Status
+    from ..schedulers.base import Scheduler, Status
 
 _LOCK_TIMEOUT = 30.0  # seconds: whoever has the lock is asking
 
@@ -42,12 +43,12 @@ class Queue:
         with contextlib.suppress(OSError):
             lock.parent.mkdir(mode=0o700, exist_ok=True)
         try:
-            with files.locked(lock, timeout=_LOCK_TIMEOUT):
+            with private.locked(lock, timeout=_LOCK_TIMEOUT):
                 answer = self._answer(max_age)
         except Timeout:
             answer = self._answer(max_age)
         found = self.scheduler.parse_mine(answer)
-        self.problem = jobs.said(answer) if found is None else ""
+        self.problem = scheduler_client.said(answer) if found is None else ""
         # Their numbers become words of commands.
         alive = [
             each for each in found or () if each.state is not State.ENDED and is_job_id(each.job_id)
@@ -60,10 +61,10 @@ class Queue:
         answer = self._kept(max_age)
         if answer is None:
             self.asked_at = time.time()
-            answer = jobs.ask(self._command)
+            answer = scheduler_client.ask(self._command)
             # A full home costs the others a question of their own, no more.
             with contextlib.suppress(OSError):
-                files.replace(self._path, json.dumps(asdict(answer)), modified=self.asked_at)
+                private.replace(self._path, json.dumps(asdict(answer)), modified=self.asked_at)
         return answer
 
     def _kept(self, max_age: float) -> Answer | None:

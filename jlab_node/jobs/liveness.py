@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import process_id
-from .schedulers import local
+from .. import process_id
+from ..schedulers import local
 
 if TYPE_CHECKING:
-    from .record import Record
+    from ..registry.record import Record
 
 SKEW = 60  # seconds by which two answers of one clock may differ
 RESTART = 5  # seconds between two starts of one job, at least, by the scheduler's own clock

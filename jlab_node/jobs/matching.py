@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .record import is_name
-from .schedulers.job import State
+from ..registry.record import is_name
+from ..schedulers.base import State
 
 if TYPE_CHECKING:
-    from .schedulers.job import Status
+    from ..schedulers.base import Status
 
 START_UP = 600  # seconds after which a running job without a session is not starting one any more
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .record import split_id
-from .schedulers import TABLE, local
-from .schedulers.job import State
+from ..registry.record import split_id
+from ..schedulers import TABLE, local
+from ..schedulers.base import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .jobs import Site
-    from .record import Record
-    from .schedulers.job import Status
+    from ..registry.record import Record
+    from ..schedulers.base import Status
+    from .scheduler_client import Site
 
 
 def clock(moment: int, *, now: float) -> str:

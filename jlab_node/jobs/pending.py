@@ -7,20 +7,22 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from . import expected, jobs, sessions, submit, wording
-from .queue import Queue
-from .schedulers import local
-from .schedulers.job import State
-from .sessions import Published
+from ..registry import records
+from ..registry.records import Published
+from ..schedulers import local
+from ..schedulers.base import State
+from . import matching, messages, submission
+from . import scheduler_client as jobs
+from .job_list_cache import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .home import Home
-    from .jobs import Site
-    from .record import Record
-    from .roll import Roll
-    from .schedulers.job import Status
+    from ..registry.home import Home
+    from ..registry.record import Record
+    from ..schedulers.base import Status
+    from .liveness import Roll
+    from .scheduler_client import Site
 
 
 class Upcoming:
@@ -30,7 +32,7 @@ class Upcoming:
         self._home = home
         self._site = site
         self._user = user
-        self._shelf = sessions.Shelf(home.sessions)
+        self._shelf = records.Shelf(home.sessions)
         self._wanted = wanted  # None: a session of any name
         self._queue = (
             Queue(site.scheduler, user=user, directory=home.path / "queue") if site else None
@@ -49,7 +51,7 @@ class Upcoming:
             self._roll = self._call_roll(self._site, self._queue)
             self._expected = [each for each in found if self._is_expected(each, self._wanted)]
             if not self._queue.problem:
-                sessions.exhume_others(
+                records.exhume_others(
                     self._home.sessions,
                     self._site.scheduler.NAME,
                     {each.job_id for each in found},
@@ -66,12 +68,12 @@ class Upcoming:
         ]
 
     def _is_expected(self, status: Status, wanted: str | None) -> bool:
-        return expected.is_expected(
+        return matching.is_expected(
             status,
             _script(status),
             wanted,
             now=time.time(),
-            for_that=status.job_id == submit.last_job(self._home),
+            for_that=status.job_id == submission.last_job(self._home),
         )
 
     def has_session(self, job: Status) -> bool:
@@ -81,7 +83,7 @@ class Upcoming:
     def _had_session(self, job: Status) -> bool:
         """Whether it died, and the job runs on; one that is queued again will have another."""
         assert self._site is not None  # noqa: S101
-        return job.state is State.RUNNING and sessions.is_buried(
+        return job.state is State.RUNNING and records.is_buried(
             self._home.sessions,
             self._site.scheduler.NAME,
             job.job_id,
@@ -139,7 +141,7 @@ class Upcoming:
         published = self._published(mine) if mine else set()
         others = [each for each in mine if each.job_id not in published]
         dead = [each for each in others if self._had_session(each)]
-        return wording.nothing(
+        return messages.nothing(
             self._site,
             host=socket.gethostname(),
             wanted=self._wanted,
@@ -152,5 +154,5 @@ class Upcoming:
 
 def _script(status: Status) -> str:
     """Text of the job's script, "" where it cannot be read."""
-    path = expected.script_path(status)
+    path = matching.script_path(status)
     return jobs.read_text(path) if path else ""

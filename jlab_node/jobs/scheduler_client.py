@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from . import home, process_id, schedulers, wording
-from .errors import JlabError
-from .roll import FAR, RESTART, SKEW, Roll
-from .schedulers import local
-from .schedulers.job import Answer, Machine, State, Status
+from .. import process_id, schedulers
+from ..errors import JlabError
+from ..registry import home
+from ..schedulers import local
+from ..schedulers.base import Answer, Machine, State, Status
+from . import messages
+from .liveness import FAR, RESTART, SKEW, Roll
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .record import Record
-    from .schedulers.job import Job, Scheduler
-    from .sessions import Published
+    from ..registry.record import Record
+    from ..registry.records import Published
+    from ..schedulers.base import Job, Scheduler
 
 _TIMEOUT = 20.0  # seconds that a scheduler has to answer
 _SITE_AGE = 86400.0  # seconds
@@ -295,7 +297,7 @@ def cancel(record: Record) -> None:
     """End the record's job; raises JlabError."""
     scheduler = schedulers.TABLE.get(record.scheduler)
     if scheduler is None:
-        raise JlabError(wording.elsewhere(record))
+        raise JlabError(messages.elsewhere(record))
     if not can_tell(record):
         raise JlabError(f"session {record.id} runs on {record.node}: type this there")
     if scheduler is local:
@@ -322,7 +324,7 @@ def cancel_job(scheduler: Scheduler, job_id: str) -> None:
     """End a job, or take it out of the queue; raises JlabError."""
     answer = ask(scheduler.cancel(job_id))
     if answer.code:
-        what = wording.job(scheduler.NAME, job_id)
+        what = messages.job(scheduler.NAME, job_id)
         raise JlabError(f"{what} cannot be cancelled: {said(answer)}")
 
 

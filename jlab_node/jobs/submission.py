@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from . import files
-from .errors import UNAVAILABLE, JlabError
+from ..errors import UNAVAILABLE, JlabError
+from ..files import private
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Callable
 
-    from .home import Home
-    from .schedulers.job import Scheduler
+    from ..registry.home import Home
+    from ..schedulers.base import Scheduler
 
 COOL_DOWN = 600  # seconds
 _TIMEOUT = 60.0  # seconds for the command
@@ -41,7 +41,7 @@ def set_command(home: Home, wanted: str | None, command: str) -> None:
     check(command)
     try:
         if command:
-            files.replace(path, command + "\n")
+            private.replace(path, command + "\n")
         else:
             path.unlink(missing_ok=True)
         _mark(home).unlink(missing_ok=True)
@@ -58,7 +58,7 @@ def check(command: str) -> None:
 def command(home: Home, wanted: str | None) -> str:
     """The command to submit by; "" where nobody opted in."""
     path = command_file(home, wanted)
-    if not files.only_ours_to_write(path):
+    if not private.only_ours_to_write(path):
         return ""
     try:
         return path.read_text(encoding="utf-8").strip()
@@ -104,7 +104,7 @@ def submit(
     Raises JlabError.
     """
     try:
-        with files.locked(home.path / "submit.lock", timeout=_TIMEOUT):
+        with private.locked(home.path / "submit.lock", timeout=_TIMEOUT):
             if not is_needed():
                 return "another connection of yours has submitted a job just now"
             if not just_asked:
@@ -158,7 +158,7 @@ def _run(home: Home, text: str, scheduler: Scheduler) -> str:
         raise JlabError(f"`{text}` failed: {said[-1] if said else done.returncode}")
     job = re.search(scheduler.SUBMITTED, done.stdout)
     with contextlib.suppress(OSError):
-        files.replace(_mark(home), job[1] if job else "")
+        private.replace(_mark(home), job[1] if job else "")
     return f"submitted {scheduler.TITLE} job {job[1]} by `{text}`" if job else f"`{text}` was run"
 
 

@@ -20,17 +20,20 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from . import endpoint, files, jobs, process_id
-from .errors import JlabError
+from .. import process_id
+from ..errors import JlabError
+from ..files import private
+from ..jobs import scheduler_client
+from ..jobs.liveness import RESTART
+from ..schedulers import local
+from ..session.ssh import listener
 from .record import Record, parse, render
-from .roll import RESTART
-from .schedulers import local
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
     from pathlib import Path
 
-    from .roll import Roll
+    from ..jobs.liveness import Roll
 
 _NAME = re.compile(r"\.claim-([0-9]{1,9})-(.+)", re.DOTALL)
 _YOUNG = 600.0  # seconds in which a session without a port to ask may be about to start
@@ -50,7 +53,7 @@ class Claim:
         """Let others know where they can ask whether the session lives."""
         with contextlib.suppress(OSError, JlabError):
             if _is_of(self.path, self.record.token):
-                files.replace(self.path, render(record))
+                private.replace(self.path, render(record))
 
     def release(self) -> None:
         """Another session may have the id."""
@@ -97,7 +100,7 @@ def _take(directory: Path, mine: Record, nodes: Container[str]) -> Claim | None:
                 raise JlabError(_refusal(rival.node, mine))
             dead.add(rival.token)
         claim = Claim(_path(directory, number + 1, mine.id), mine)
-        if files.create(claim.path, render(mine)):
+        if private.create(claim.path, render(mine)):
             others = [_path(directory, each, mine.id) for each in _numbers(directory, mine.id)]
             others.remove(claim.path)
             if all(_is_spent(each, dead) for each in others):
@@ -115,7 +118,7 @@ def _is_spent(path: Path, dead: Container[str]) -> bool:
     if found is not None:
         return found.token in dead
     try:
-        return files.age(path) > _WRITTEN
+        return private.age(path) > _WRITTEN
     except FileNotFoundError:
         return True
 
@@ -169,13 +172,13 @@ def _is_alive(rival: Record, mine: Record, path: Path) -> bool:
     if mine.scheduler == local.NAME:
         return False  # of an older version, and its number is ours
     if rival.ssh_port is not None:
-        lives = endpoint.is_there(rival.node, rival.ssh_port, rival.nonce, timeout=_TIMEOUT)
+        lives = listener.is_there(rival.node, rival.ssh_port, rival.nonce, timeout=_TIMEOUT)
     elif not rival.process:
         lives = False
-    elif files.age(path) > _YOUNG and not _is_of(path.parent / rival.id, rival.token):
+    elif private.age(path) > _YOUNG and not _is_of(path.parent / rival.id, rival.token):
         lives = False  # it never came so far as to be published
     if lives is None:
-        began = mine.job_started or jobs.times(mine)[0]
+        began = mine.job_started or scheduler_client.times(mine)[0]
         lives = not (rival.job_started and began and began - rival.job_started > RESTART)
     return lives
 
@@ -198,7 +201,7 @@ def _all(directory: Path) -> Iterator[tuple[Path, Record]]:
 
 def _read(path: Path) -> Record | None:
     with contextlib.suppress(OSError, ValueError, JlabError):
-        return parse(files.read_ours(path))
+        return parse(private.read_ours(path))
     return None
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from . import files
-from .errors import JlabError
+from ..errors import JlabError
+from ..files import private
 
 _PUBLIC_KEY = re.compile(
     r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}( [\w@.+-]{1,128})?",
@@ -77,7 +77,7 @@ def locate() -> Home:
 def find() -> Home:
     """~/.jlab, if there is one; raises JlabError if what stands in it may be another user's."""
     home = locate()
-    files.check_ours(home.path)
+    private.check_ours(home.path)
     return home
 
 
@@ -85,20 +85,20 @@ def prepare() -> Home:
     """Make ~/.jlab complete and current: safe to repeat, and to run twice at once."""
     home = locate()
     try:
-        files.private_directory(home.path, may_be_link=True)
-        files.private_directory(home.sessions)
-        files.sweep(home.path)
+        private.private_directory(home.path, may_be_link=True)
+        private.private_directory(home.sessions)
+        private.sweep(home.path)
         _write_if_changed(home.path / "connect", connect_script())
         _write_if_changed(
             home.path / "jlab-node", _WRAPPER.format(python=shlex.quote(sys.executable))
         )
         if not home.host_key.exists():
             _make_host_key(home)
-        files.close(home.host_key)
+        private.close(home.host_key)
         if not home.public_host_key.exists():
-            files.replace(home.public_host_key, _public_half(home.host_key))
+            private.replace(home.public_host_key, _public_half(home.host_key))
         if not home.authorized_keys.exists():
-            files.replace(home.authorized_keys, "")
+            private.replace(home.authorized_keys, "")
     except OSError as error:
         raise JlabError(f"cannot write {error.filename or home.path}: {error.strerror}") from error
     return home
@@ -111,7 +111,7 @@ def authorize(home: Home, public_key: str) -> None:
         raise JlabError("that is not one line of an ssh public key")
     lock = home.path / "authorize.lock"
     try:
-        with files.locked(lock, timeout=_PATIENCE):
+        with private.locked(lock, timeout=_PATIENCE):
             _add_line(home.authorized_keys, line)
     except Timeout:
         raise JlabError(
@@ -125,7 +125,7 @@ def _add_line(path: Path, line: str) -> None:
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     if line not in text.splitlines():
         before = text if text.endswith("\n") or not text else f"{text}\n"
-        files.replace(path, f"{before}{line}\n")
+        private.replace(path, f"{before}{line}\n")
 
 
 def remember_site(home: Home, scheduler: str, cluster: str) -> None:
@@ -138,7 +138,7 @@ def remember_site(home: Home, scheduler: str, cluster: str) -> None:
     known = dict.fromkeys([f"{scheduler}:{cluster}", f"{scheduler}:"])
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        files.replace(path, " ".join(known) + "\n")
+        private.replace(path, " ".join(known) + "\n")
 
 
 def remembered_site(home: Home) -> tuple[str, str, float] | None:
@@ -158,21 +158,21 @@ def _site_file(home: Home) -> Path:
 
 def connect_script() -> str:
     """What ~/.jlab/connect should hold."""
-    return Path(__file__).with_name("connect.bash").read_text(encoding="utf-8")
+    return Path(__file__).parents[1].joinpath("connect.bash").read_text(encoding="utf-8")
 
 
 def _write_if_changed(path: Path, text: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.read_text(encoding="utf-8", errors="replace") == text:
             return
-    files.replace(path, text)
+    private.replace(path, text)
 
 
 def _make_host_key(home: Home) -> None:
-    with tempfile.TemporaryDirectory(prefix=files.NEW, dir=home.path) as directory:
-        made = Path(directory, files.NEW_KEY[0])
+    with tempfile.TemporaryDirectory(prefix=private.NEW, dir=home.path) as directory:
+        made = Path(directory, private.NEW_KEY[0])
         _keygen("-q", "-t", "ed25519", "-N", "", "-C", "jlab", "-f", str(made))
-        files.close(made)
+        private.close(made)
         try:
             os.link(made, home.host_key)  # the first of two at once wins
         except FileExistsError:

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from . import files
-from .errors import UNAVAILABLE, JlabError
+from ..errors import UNAVAILABLE, JlabError
+from ..files import private
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -27,7 +27,7 @@ def remember(home: Home, name: str, log: str) -> None:
     with contextlib.suppress(OSError):  # a full disk: the log itself says so
         note.parent.mkdir(mode=0o700, exist_ok=True)
         if log:
-            files.replace(note, log + "\n")
+            private.replace(note, log + "\n")
         else:
             note.unlink(missing_ok=True)
 

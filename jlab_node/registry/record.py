@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from . import process_id
-from .errors import JlabError
+from .. import process_id
+from ..errors import JlabError
 
 FORMAT = 1
 MAX_PORT = 65535

@@ -11,16 +11,16 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from . import files
-from .errors import UNAVAILABLE, JlabError
+from ..errors import UNAVAILABLE, JlabError
+from ..files import private
+from ..jobs.liveness import RESTART, SKEW
 from .record import Record, RecordError, is_id, parse, render, split_id
-from .roll import RESTART, SKEW
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from .roll import Roll
+    from ..jobs.liveness import Roll
 
     _Stamp = tuple[int, int]
 
@@ -50,7 +50,7 @@ def publish(directory: Path, record: Record, *, as_of: float | None = None) -> P
     """
     path = directory / record.id
     try:
-        files.replace(path, render(record), modified=as_of)
+        private.replace(path, render(record), modified=as_of)
     except OSError as error:
         raise JlabError(f"cannot publish the session in {path}: {error.strerror}") from error
     return Published(path, record)
@@ -154,7 +154,7 @@ def _buried(directory: Path, scheduler: str, cluster: str) -> Iterator[tuple[Pat
     """Those of one cluster, as far as the records tell."""
     for path in directory.glob(f"{_BURIED}{scheduler}-*"):
         with contextlib.suppress(OSError, ValueError, JlabError):
-            record = parse(files.read_ours(path))
+            record = parse(private.read_ours(path))
             if record.is_of(scheduler, cluster):
                 yield path, record
 
@@ -241,7 +241,7 @@ def _is_anothers(published: Published) -> bool:
 def _token_in(path: Path) -> str | None:
     """Whose record the file holds, whatever the file is called; None: nobody's."""
     with contextlib.suppress(OSError, ValueError, JlabError):
-        return parse(files.read_ours(path)).token
+        return parse(private.read_ours(path)).token
     return None
 
 
@@ -273,10 +273,10 @@ def _published_at(path: Path) -> int:
 
 def _read(path: Path) -> Published | Unreadable | None:
     try:
-        record = parse(files.read_ours(path))
+        record = parse(private.read_ours(path))
     except FileNotFoundError:
         return None  # its session ended between listing and opening
-    except (RecordError, files.NotOurs) as error:
+    except (RecordError, private.NotOurs) as error:
         return Unreadable(path, str(error))
     except (OSError, UnicodeDecodeError) as error:
         why = (isinstance(error, OSError) and error.strerror) or "it is not text"

@@ -13,9 +13,9 @@ import socket
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UNAVAILABLE, JlabError
+from ..registry.record import MAX_PORT, is_id, is_name
 from . import session_lookup
-from .errors import UNAVAILABLE, JlabError
-from .record import MAX_PORT, is_id, is_name
 from .user_directory import NEWEST
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ import string
 import time
 from typing import TYPE_CHECKING
 
-from . import process_id
+from .. import process_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

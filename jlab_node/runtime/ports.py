@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import portpicker
 
-from .errors import JlabError
+from ..errors import JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,10 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from . import files, leftovers, relay, session_links, session_lookup, user_directory
-from .errors import JlabError
+from ..errors import JlabError
+from ..files import private
+from . import leftovers, session_lookup, socket_links, user_directory
+from . import socket_relay as relay
 from .user_directory import NEWEST
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Callable
 
-    from .relay import Kept, Side
+    from .socket_relay import Kept, Side
 
 
 class SessionDirectory:
@@ -54,7 +56,7 @@ class SessionDirectory:
                     self._sweep()
                     self.path = leftovers.new_path(self.base)
                     self.make_anew()
-                files.replace(self._starting, self._id)
+                private.replace(self._starting, self._id)
                 stack.pop_all()
         except OSError as error:
             where = error.filename or self.base
@@ -91,7 +93,7 @@ class SessionDirectory:
             found = self.path.lstat()
         except OSError:
             return False
-        files.refuse_others(self.path, found, "")
+        private.refuse_others(self.path, found, "")
         if (found.st_dev, found.st_ino) != self._number:
             raise JlabError(f"{self.path} is not the directory that this session has made")
         return True
@@ -125,7 +127,7 @@ class SessionDirectory:
             if self._number and self.is_there():
                 leftovers.clear(self.path)
             self._let_go()
-            session_links.mend(self.base)
+            socket_links.mend(self.base)
 
     @property
     def runtime(self) -> Path:
@@ -166,14 +168,14 @@ class SessionDirectory:
     def write(self, path: Path, text: str) -> None:
         """A private file in here; raises JlabError."""
         try:
-            files.replace(path, text)
+            private.replace(path, text)
         except OSError as error:
             raise JlabError(f"cannot write {path}: {error.strerror}") from error
 
     def take_links(self) -> None:
         """Let `ssh -L` to the newest socket of each name lead there, this session's for its own."""
         with user_directory.locked(self.base):
-            session_links.take(self.base, self.path)
+            socket_links.take(self.base, self.path)
         # Not what lies there: that may just be being removed.
         paths = [each.path for each in self.listeners if isinstance(each, relay.Listener)]
         names = [self.socket(self.name)] if self._is_named else []
@@ -188,7 +190,7 @@ class SessionDirectory:
 
     def _sweep(self) -> None:
         if leftovers.remove(self.base):
-            session_links.mend(self.base)
+            socket_links.mend(self.base)
 
     def ready(self) -> None:
         """The session is no longer `starting`."""

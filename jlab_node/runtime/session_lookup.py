@@ -8,8 +8,10 @@ from pathlib import Path
 
 import psutil
 
-from . import files, leftovers, process_id
-from .record import is_id
+from .. import process_id
+from ..files import private
+from ..registry.record import is_id
+from . import leftovers
 from .user_directory import NEWEST
 
 STARTING = "starting"  # the file that holds the id of a session until that is ready
@@ -19,7 +21,7 @@ DIRECT = "direct"  # the socket on which its JupyterLab listens
 
 def session_of(pid: int, base: Path) -> Path | None:
     """The directory of the session that `pid` belongs to; else of the newest on this node."""
-    if not files.is_private(base):
+    if not private.is_private(base):
         return None  # another user's trap; `run` says so
     with contextlib.suppress(OSError):
         newest = base / f"{NEWEST}.sock"
@@ -43,7 +45,7 @@ def session_above(pid: int, base: Path) -> Path | None:
 
 def starting(base: Path) -> list[str]:
     """The ids of this node's sessions that are not ready yet, in order."""
-    if not files.is_private(base):
+    if not private.is_private(base):
         return []  # another user's trap; `run` says so
     alive = (path for path in leftovers.directories(base) if not leftovers.is_dead(path))
     found = (_text(path / STARTING) for path in alive)

@@ -19,8 +19,9 @@ import re
 import secrets
 from pathlib import Path
 
-from . import files, leftovers
-from .errors import JlabError
+from ..errors import JlabError
+from ..files import private
+from . import leftovers
 from .session_lookup import DIRECT
 from .user_directory import NEWEST
 
@@ -109,7 +110,7 @@ def _link(link: Path, path: Path) -> None:
     elif os.path.lexists(link):
         raise JlabError(f"{link} is not jlab-node's: move it to somewhere else")
     # In the session's directory, with which it is swept if we are killed now.
-    temporary = path.with_name(files.NEW + secrets.token_hex(4))
+    temporary = path.with_name(private.NEW + secrets.token_hex(4))
     temporary.symlink_to(target)
     try:
         os.replace(temporary, link)  # noqa: PTH105

@@ -8,7 +8,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Protocol, cast
 
-from .errors import JlabError
+from ..errors import JlabError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine

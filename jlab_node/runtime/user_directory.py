@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import files
-from .errors import JlabError
+from ..errors import JlabError
+from ..files import private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,7 +54,7 @@ def make(base: Path) -> None:
     with contextlib.suppress(FileExistsError):
         base.parent.mkdir(mode=0o700)
     check_parents(base)
-    files.closed_directory(base, if_foreign=_IF_FOREIGN)
+    private.closed_directory(base, if_foreign=_IF_FOREIGN)
 
 
 def check(base: Path) -> os.stat_result | None:
@@ -67,7 +67,7 @@ def check(base: Path) -> os.stat_result | None:
         found = base.lstat()
     except OSError:
         return None
-    files.refuse_others(base, found, _IF_FOREIGN)
+    private.refuse_others(base, found, _IF_FOREIGN)
     return found
 
 
@@ -81,7 +81,7 @@ def check_parents(base: Path) -> None:
     for path, found in _on_the_way(base.parent):
         others = ""
         if found.st_uid not in owners:
-            others = files.name(found.st_uid)
+            others = private.name(found.st_uid)
         elif stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX:
             others = _other_writers(path, found)
         if others:
@@ -115,7 +115,7 @@ def _on_the_way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 def _other_writers(path: Path, found: os.stat_result) -> str:
     """Whoever is in root's group is an administrator."""
     is_of_root = not found.st_gid and not found.st_mode & stat.S_IWOTH
-    return "" if is_of_root else files.other_writers(path)
+    return "" if is_of_root else private.other_writers(path)
 
 
 def _unmapped() -> set[int]:

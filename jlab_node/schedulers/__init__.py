@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from . import local, lsf, oar, pbs, sge, slurm
 
 if TYPE_CHECKING:
-    from .job import Scheduler
+    from .base import Scheduler
 
 # In the order of asking. `local` takes every process, so it comes last.
 TABLE: dict[str, Scheduler] = {module.NAME: module for module in (slurm, oar, pbs, sge, lsf, local)}

@@ -10,12 +10,12 @@ import sysconfig
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from .errors import JlabError
-from .record import is_name
-from .schedulers.job import Request
+from ..errors import JlabError
+from ..registry.record import is_name
+from .base import Request
 
 if TYPE_CHECKING:
-    from .schedulers.job import Scheduler
+    from .base import Scheduler
 
 DEFAULT_NAME = "lab"
 _JOB = "jlab"  # jobs are called so: `connect` knows by it what will become a session

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .job import Answer, Job, Machine, Request, State, Status
+from .base import Answer, Job, Machine, Request, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

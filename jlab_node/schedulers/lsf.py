@@ -11,8 +11,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import text
-from .job import Answer, Job, Machine, Request, State, Status
+from . import parsing
+from .base import Answer, Job, Machine, Request, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
 
 def _job_id(number: str, index: str) -> str:
     number = number.partition("[")[0]
-    return f"{number}[{index}]" if text.number(index) else number
+    return f"{number}[{index}]" if parsing.number(index) else number
 
 
 def cluster_command() -> list[str]:
@@ -153,7 +153,7 @@ def _time(printed: str) -> int | None:
     this = time.localtime(now).tm_year
     years = [found[5]] if found[5] else [str(this + each) for each in (-1, 0, 1)]
     rest = f"{found[1]} {found[2]} {found[3]}{found[4] or ':00'}"
-    moments = [text.moment(f"{year.strip()} {rest}", "%Y %b %d %H:%M:%S") for year in years]
+    moments = [parsing.moment(f"{year.strip()} {rest}", "%Y %b %d %H:%M:%S") for year in years]
     return min((each for each in moments if each), key=lambda each: abs(each - now), default=None)
 
 

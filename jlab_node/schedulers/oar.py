@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from jlab_node.errors import JlabError
-
-from . import text
-from .job import Answer, Job, Machine, Request, State, Status
+from ..errors import JlabError
+from . import parsing
+from .base import Answer, Job, Machine, Request, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +133,7 @@ def _command(command: str, directory: str) -> str:
 
 
 def _number(value: object) -> int | None:
-    return text.number(str(value)) or None
+    return parsing.number(str(value)) or None
 
 
 def step(job_id: str, node: str, command: list[str]) -> list[str]:
@@ -159,7 +158,7 @@ def directives(request: Request) -> list[str]:
     resources = f"/nodes=1/gpu={request.gpus}" if request.gpus else f"/nodes=1/core={request.cpus}"
     asked = [
         f"-n {request.name}",
-        f"-l {resources},walltime={text.clock(request.walltime)}",
+        f"-l {resources},walltime={parsing.clock(request.walltime)}",
         f"--project {request.account}" if request.account else "",
         f"-q {request.partition}" if request.partition else "",
         f"-O {request.log}-%jobid%.log",

@@ -11,8 +11,8 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from . import text
-from .job import Answer, Job, Machine, Request, State, Status
+from . import parsing
+from .base import Answer, Job, Machine, Request, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,7 +122,7 @@ def _status(job_id: str, job: dict[str, Any]) -> Status:
     word = str(job.get("job_state", ""))
     # Not `nodes`: here they are short, and in the job's own list they need not be.
     node = re.split(r"[/+:]", str(job.get("exec_host", "")))[0]
-    limit = text.seconds(str(job.get("Resource_List", {}).get("walltime", "")))
+    limit = parsing.seconds(str(job.get("Resource_List", {}).get("walltime", "")))
     starts_at = _moment(job.get("stime") or job.get("start_time"))
     state, ends_at, why = State.RUNNING, None, ""
     if word in _ENDED:
@@ -148,7 +148,7 @@ def _status(job_id: str, job: dict[str, Any]) -> Status:
 
 
 def _end(job: dict[str, Any], limit: int | None) -> str:
-    used = text.seconds(str(job.get("resources_used", {}).get("walltime", "")))
+    used = parsing.seconds(str(job.get("resources_used", {}).get("walltime", "")))
     code = _number(job.get("Exit_status", job.get("exit_status")))
     if limit and used and used >= limit:
         return "reached its walltime"
@@ -173,11 +173,11 @@ def _command(job: dict[str, Any]) -> str:
 
 def _moment(value: object) -> int | None:
     """Unix time, or a date as asctime writes it."""
-    return _number(value) or text.moment(str(value), "%a %b %d %H:%M:%S %Y")
+    return _number(value) or parsing.moment(str(value), "%a %b %d %H:%M:%S %Y")
 
 
 def _number(value: object) -> int | None:
-    return text.number(str(value))
+    return parsing.number(str(value))
 
 
 def step(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
@@ -200,7 +200,7 @@ def directives(request: Request) -> list[str]:
         f"-N {request.name}",
         "-S /bin/bash",
         f"-l {chunk}",  # Torque: nodes=1:ppn=N
-        f"-l walltime={text.clock(request.walltime)}",
+        f"-l walltime={parsing.clock(request.walltime)}",
         f"-A {request.account}" if request.account else "",
         f"-q {request.partition}" if request.partition else "",
         "-j oe",

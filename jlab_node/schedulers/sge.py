@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from . import text
-from .job import Answer, Job, Machine, Request, State, Status
+from . import parsing
+from .base import Answer, Job, Machine, Request, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,8 +102,8 @@ def _status(job: ElementTree.Element) -> Status:
     word = value("state")
     state, why = _state(word)
     # Newer ones add fractions of a second.
-    starts_at = text.moment(value("JAT_start_time")[:19], "%Y-%m-%dT%H:%M:%S")
-    limit = text.number(job.findtext("hard_request[@name='h_rt']") or "")
+    starts_at = parsing.moment(value("JAT_start_time")[:19], "%Y-%m-%dT%H:%M:%S")
+    limit = parsing.number(job.findtext("hard_request[@name='h_rt']") or "")
     return Status(
         job_id=_job_id(value("JB_job_number"), value("tasks")),
         state=state,
@@ -151,7 +151,7 @@ def directives(request: Request) -> list[str]:
         f"-pe smp {request.cpus}" if request.cpus > 1 else "",  # the names: qconf -spl
         f"-l gpu={request.gpus}" if request.gpus else "",
         f"-l h_vmem={each_slot}M" if each_slot else "",
-        f"-l h_rt={text.clock(request.walltime)}",
+        f"-l h_rt={parsing.clock(request.walltime)}",
         f"-P {request.account}" if request.account else "",
         f"-q {request.partition}" if request.partition else "",
         "-j y",

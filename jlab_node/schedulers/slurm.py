@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from . import text
-from .job import Answer, Job, Machine, Request, State, Status
+from . import parsing
+from .base import Answer, Job, Machine, Request, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,7 +157,7 @@ def _time(printed: str) -> int | None:
     """With SLURM_TIME_FORMAT=%s times are Unix times; before 20.11 they may not be."""
     if re.fullmatch(r"[0-9]{1,12}", printed):
         return int(printed) or None
-    return text.moment(printed, "%Y-%m-%dT%H:%M:%S")
+    return parsing.moment(printed, "%Y-%m-%dT%H:%M:%S")
 
 
 def step(job_id: str, node: str, command: list[str]) -> list[str]:
@@ -184,7 +184,7 @@ def directives(request: Request) -> list[str]:
         "cpus-per-task": str(request.cpus),
         "gpus": str(request.gpus or ""),
         "mem": f"{request.memory}M" if request.memory else "",
-        "time": text.clock(request.walltime),
+        "time": parsing.clock(request.walltime),
         "account": request.account,
         "partition": request.partition,
         "output": f"{request.log}-%j.log",

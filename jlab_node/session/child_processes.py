@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING
 
 import psutil
 
+from ..errors import JlabError
 from . import descriptors
-from .errors import JlabError
-from .within import within
+from .time_limit import within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,9 +15,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from . import user_directory
-from .errors import JlabError
-from .joblog import say
+from ..errors import JlabError
+from ..runtime import user_directory
+from .job_log import say
 from .removals import Removals
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Callable
 
-    from .session_directory import SessionDirectory
+    from ..runtime.session_directory import SessionDirectory
 
 PERIOD = 1.0  # seconds between two looks
 _AGAIN = 0.1  # seconds: somebody may just be removing it

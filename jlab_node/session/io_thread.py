@@ -8,7 +8,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from .within import within
+from .time_limit import within
 
 if TYPE_CHECKING:
     from typing import Any, Callable

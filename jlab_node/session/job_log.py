@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .aside import Aside
+from .io_thread import Aside
 
 if TYPE_CHECKING:
     import concurrent.futures

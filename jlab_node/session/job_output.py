@@ -15,9 +15,9 @@ import stat
 import threading
 from typing import TYPE_CHECKING
 
-from . import joblog
-from .joblog import say
-from .rate import Rate
+from . import job_log
+from .job_log import say
+from .rate_limit import Rate
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -124,7 +124,7 @@ class _Pipe:
     def _write(self, chunk: bytes) -> None:
         self._written += len(chunk)
         self._within_a_line = not chunk.endswith(b"\n")
-        written = joblog.pass_on(self._target, chunk)
+        written = job_log.pass_on(self._target, chunk)
         written.add_done_callback(functools.partial(self._has_taken, len(chunk)))
 
     def _has_taken(self, length: int, _: object) -> None:

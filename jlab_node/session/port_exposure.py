@@ -9,22 +9,24 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import files, ports, relay, sessions, user_directory
-from .errors import JlabError
-from .expose import Answer, Request, parse_request, render
-from .record import MAX_EXPOSED
-from .session_links import Straight
-from .user_directory import NEWEST
-from .within import within
+from ..errors import JlabError
+from ..files import private
+from ..registry import records
+from ..registry.record import MAX_EXPOSED
+from ..runtime import ports, socket_relay, user_directory
+from ..runtime.control_protocol import Answer, Request, parse_request, render
+from ..runtime.socket_links import Straight
+from ..runtime.user_directory import NEWEST
+from .time_limit import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Callable
 
-    from .aside import Aside
-    from .relay import Side, Way
-    from .session_directory import SessionDirectory
-    from .sessions import Publication
+    from ..registry.records import Publication
+    from ..runtime.session_directory import SessionDirectory
+    from ..runtime.socket_relay import Side, Way
+    from .io_thread import Aside
 
 _PATIENCE = 10.0  # seconds for a request to arrive
 _HOME_TIMEOUT = 10.0  # seconds for ~/.jlab to be read or written
@@ -36,7 +38,7 @@ async def serving(
 ) -> AsyncIterator[None]:
     """Take requests for as long as this lasts; nothing stays exposed after it."""
     exposed = Exposed(place, publication, at_home)
-    async with relay.serving(place.control, exposed.serve, kept=place.listeners):
+    async with socket_relay.serving(place.control, exposed.serve, kept=place.listeners):
         try:
             yield
         finally:
@@ -100,7 +102,7 @@ class Exposed:
     async def _check(self, name: str, target: int | str) -> None:
         directory = self._publication.directory
         running, _ = await self._at_home.done(
-            lambda: sessions.read_all(directory), timeout=_HOME_TIMEOUT
+            lambda: records.read_all(directory), timeout=_HOME_TIMEOUT
         )
         what = f"port {target}" if isinstance(target, int) else target
         if name in (NEWEST, *(each.record.name for each in running)):
@@ -122,7 +124,7 @@ class Exposed:
             if name in self._open:
                 os.utime(path)  # the newest of this name has the link
             else:
-                carrying = relay.carrying(path, self._way(name), kept=self._place.listeners)
+                carrying = socket_relay.carrying(path, self._way(name), kept=self._place.listeners)
                 await stack.enter_async_context(carrying)
             await self._lead_straight(name, target)
             await asyncio.to_thread(self._place.take_links)
@@ -192,7 +194,7 @@ async def _connect_to_my_socket(path: str, make: Callable[[], Side]) -> None:
     try:
         connection.setblocking(False)
         await loop.sock_connect(connection, path)
-        if relay.peer(connection)[1] != os.geteuid():
+        if socket_relay.peer(connection)[1] != os.geteuid():
             raise ConnectionRefusedError
         await loop.create_unix_connection(make, sock=connection)
     except BaseException:
@@ -206,12 +208,12 @@ def _only_mine_can_be_there(path: Path) -> bool:
         user_directory.check_parents(path)
     except (JlabError, OSError):
         return False
-    return files.only_ours_to_write(path.parent) and not path.is_symlink()
+    return private.only_ours_to_write(path.parent) and not path.is_symlink()
 
 
 def _leads_to_mine(path: str) -> bool:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         connection.connect(path)
-        return relay.peer(connection)[1] == os.geteuid()
+        return socket_relay.peer(connection)[1] == os.geteuid()
     return False

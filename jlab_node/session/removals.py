@@ -8,7 +8,7 @@ import ctypes
 import os
 from typing import TYPE_CHECKING
 
-from .within import within
+from .time_limit import within
 
 if TYPE_CHECKING:
     from pathlib import Path

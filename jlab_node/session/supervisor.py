@@ -14,51 +14,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import (
-    claims,
-    door,
-    endpoint,
-    exposed,
-    files,
-    home,
-    joblog,
-    jobs,
-    jupyter,
-    logs,
-    process_id,
-    schedulers,
-    sessions,
-    sshd,
-    start_up,
-    submit,
-    terminals,
-    walltime,
-    wording,
-)
-from .aside import Aside
-from .errors import FAILED, JlabError
-from .joblog import say
-from .output import Output
-from .processes import Children
-from .record import NO_PORT, Record, RecordError, render
-from .schedulers.job import Answer
-from .session_directory import SessionDirectory
-from .session_keeper import Keeper
-from .session_sshd import SessionSshd
-from .sessions import Publication
-from .user_directory import NEWEST, base_path
-from .version import VERSION
+from .. import process_id, schedulers
+from ..errors import FAILED, JlabError
+from ..files import private
+from ..jobs import messages, scheduler_client, submission
+from ..registry import claims, home, logs, records
+from ..registry.record import NO_PORT, Record, RecordError, render
+from ..registry.records import Publication
+from ..runtime.session_directory import SessionDirectory
+from ..runtime.user_directory import NEWEST, base_path
+from ..schedulers.base import Answer
+from ..version import VERSION
+from . import job_log, port_exposure, walltime
+from .child_processes import Children
+from .directory_keeper import Keeper
+from .io_thread import Aside
+from .job_log import say
+from .job_output import Output
+from .jupyter import door, launch
+from .jupyter import program as jupyter
+from .ssh import listener as endpoint
+from .ssh import pseudo_terminals, sshd
+from .ssh.session_sshd import SessionSshd
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
     from typing import Any, TypeVar
 
-    from .claims import Claim
-    from .home import Home
-    from .processes import Child
-    from .roll import Roll
-    from .schedulers.job import Job, Status
-    from .start_up import Started
+    from ..jobs.liveness import Roll
+    from ..registry.claims import Claim
+    from ..registry.home import Home
+    from ..schedulers.base import Job, Status
+    from .child_processes import Child
+    from .jupyter.launch import Started
 
     _T = TypeVar("_T")
 
@@ -91,7 +79,7 @@ def run(options: Options) -> int:
         say(f'session "{options.name}" is over (exit code {code})')
         return code
     finally:
-        joblog.settle()
+        job_log.settle()
 
 
 async def _until_stopped(options: Options) -> int:
@@ -133,7 +121,7 @@ async def _claimed(
 ) -> int:
     """The session of that name, of which the job has no other."""
     draft = claim.record
-    sessions.exhume(directory.sessions, draft.scheduler, draft.job_id, cluster=draft.cluster)
+    records.exhume(directory.sessions, draft.scheduler, draft.job_id, cluster=draft.cluster)
     logs.remember(directory, draft.name, draft.log)
     _warn_of_others(directory)
     say(f'session "{draft.name}" on {draft.node} ({draft.scheduler} job {draft.job_id})')
@@ -149,7 +137,7 @@ async def _claimed(
         children = await stack.enter_async_context(
             Children(grace=GRACE, stdout=output.stdout, stderr=output.stderr)
         )
-        jupyterlab = start_up.start(
+        jupyterlab = launch.start(
             command,
             arguments,
             env=env,
@@ -159,7 +147,7 @@ async def _claimed(
             socket_only=options.socket_only,
         )
         starting = await stack.enter_async_context(_meanwhile(jupyterlab))
-        job_started, ends_at = jobs.times(draft)
+        job_started, ends_at = scheduler_client.times(draft)
         draft = _checked(replace(draft, job_started=job_started, ends_at=ends_at))
         into_the_job = _sshd(options, user=draft.user, env=env, directory=directory, place=place)
         record = await stack.enter_async_context(
@@ -179,7 +167,7 @@ async def _claimed(
         publication = await stack.enter_async_context(_published(directory, record, at_home))
         stack.enter_context(_walltime(publication, children, at_home))
         stack.enter_context(_sweeping(directory, record, children))
-        await stack.enter_async_context(exposed.serving(place, publication, at_home))
+        await stack.enter_async_context(port_exposure.serving(place, publication, at_home))
         await started.look_again()
         place.ready()
         _tell_how_to_connect(record)
@@ -188,7 +176,7 @@ async def _claimed(
 
 def _warn_of_others(directory: Home) -> None:
     whole = directory.path.parent
-    others = files.other_writers(whole)
+    others = private.other_writers(whole)
     if others:
         say(
             f"{whole} can be written by {others}: who does so can act as you, in your sessions "
@@ -198,7 +186,7 @@ def _warn_of_others(directory: Home) -> None:
 
 def _job(options: Options, env: Mapping[str, str]) -> Job:
     """The job that this is in; raises JlabError where a session needs one."""
-    job = jobs.detect(env)
+    job = scheduler_client.detect(env)
     if job.scheduler == schedulers.local.NAME and not options.here:
         _refuse_outside_of_a_job(env)
     return job
@@ -251,7 +239,7 @@ def _checked(draft: Record) -> Record:
 
 def _refuse_outside_of_a_job(env: Mapping[str, str]) -> None:
     """On a cluster's own machines, where sites kill such processes; raises JlabError."""
-    site = jobs.site()
+    site = scheduler_client.site()
     if site is None:
         return
     scheduler = site.scheduler
@@ -260,7 +248,7 @@ def _refuse_outside_of_a_job(env: Mapping[str, str]) -> None:
     inherited = f" ({scheduler.JOB_ID} is set, but job {job_id} does not run here)"
     raise JlabError(
         f"{where}, and this is not in a job{inherited if job_id else ''}: "
-        f"{wording.submit_one(site)}, or type `{scheduler.INSIDE}`; `jlab-node run --here` starts "
+        f"{messages.submit_one(site)}, or type `{scheduler.INSIDE}`; `jlab-node run --here` starts "
         "it all the same"
     )
 
@@ -282,7 +270,7 @@ def _sshd(
     if path is None:
         say("no sshd here, so no `ssh` into this session: install OpenSSH's server, or use --sshd")
         return None
-    has_terminals = terminals.can_be_given()
+    has_terminals = pseudo_terminals.can_be_given()
     try:
         served = SessionSshd(
             path, directory, user=user, env=env, log=place.sshd_log, terminals=has_terminals
@@ -293,7 +281,7 @@ def _sshd(
         say(f"{error}; so no `ssh` into this session")
         return None
     if not has_terminals:
-        say(terminals.NONE_HERE)
+        say(pseudo_terminals.NONE_HERE)
     return served
 
 
@@ -364,7 +352,7 @@ async def _published(directory: Home, record: Record, at_home: Aside) -> AsyncIt
     def withdraw() -> None:
         # The job may have more to do, and takes a moment to end in any case.
         publication.withdraw(job_lives_on=record.scheduler != schedulers.local.NAME)
-        submit.note_end(directory)
+        submission.note_end(directory)
 
     try:
         yield publication
@@ -411,7 +399,7 @@ def _sweeping(directory: Home, record: Record, children: Children) -> Iterator[N
         answer = await _ask(children, scheduler.mine(record.user))
         found = scheduler.parse_mine(answer)
         if found is not None:
-            roll = jobs.roll(scheduler, record.cluster, found, asked_at=asked_at)
+            roll = scheduler_client.roll(scheduler, record.cluster, found, asked_at=asked_at)
             clear = functools.partial(_sweep, directory, record, found, roll)
             await Aside().done(clear, timeout=_SWEEP_TIMEOUT)
 
@@ -423,11 +411,11 @@ def _sweeping(directory: Home, record: Record, children: Children) -> Iterator[N
 
 
 def _sweep(directory: Home, record: Record, found: Sequence[Status], roll: Roll) -> None:
-    published, _ = sessions.read_all(directory.sessions)
-    sessions.sweep(published, [roll])
+    published, _ = records.read_all(directory.sessions)
+    records.sweep(published, [roll])
     claims.sweep(directory.sessions, [roll])
     listed = {each.job_id for each in found}
-    sessions.exhume_others(directory.sessions, record.scheduler, listed, cluster=record.cluster)
+    records.exhume_others(directory.sessions, record.scheduler, listed, cluster=record.cluster)
 
 
 async def _ask(children: Children, command: list[str]) -> Answer:

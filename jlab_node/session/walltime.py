@@ -6,14 +6,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from . import schedulers, wording
+from .. import schedulers
+from ..jobs import messages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from typing import Callable
 
-    from .record import Record
-    from .schedulers.job import Answer
+    from ..registry.record import Record
+    from ..schedulers.base import Answer
 
 WARNINGS = (30 * 60, 10 * 60, 5 * 60)  # seconds before the end
 _REFRESH = 600.0  # seconds between two questions where the end is; it can be moved
@@ -51,5 +52,5 @@ def warning(record: Record, ends_at: int, *, now: float) -> str:
     minutes = round((ends_at - now) / 60)
     extend = scheduler.extend(record.job_id)
     how = f"; for an hour more, type on the login node: {extend}" if extend else ""
-    when = wording.clock(ends_at, now=now)
+    when = messages.clock(ends_at, now=now)
     return f"{scheduler.TITLE} ends this job in {minutes} minutes, at {when}: save your work{how}"

@@ -10,13 +10,20 @@ from typing import NoReturn
 import click
 from click.shell_completion import get_completion_class
 
-from . import address, answers, greeting, listing, login, names, paths, ports, target, tunnel
-from . import close as closing
-from . import connect as connecting
-from . import setup as setting_up
-from .errors import FAILED, UNAVAILABLE, USAGE, JlabError
-from .screen import Screen, copy, take_any_text
-from .signals import leaving
+from .. import connect as connecting
+from .. import paths, target
+from ..cluster import client, responses
+from ..commands import close as closing
+from ..commands import completion as names
+from ..commands import ls as listing
+from ..commands import open_tunnel
+from ..commands import setup as setting_up
+from ..commands import url as address
+from ..errors import FAILED, UNAVAILABLE, USAGE, JlabError
+from ..forwarding import local_ports
+from ..ui import greeting
+from ..ui.signals import leaving
+from ..ui.terminal import Screen, copy, take_any_text
 
 _config_option = click.option(
     "-F", "config", metavar="FILE", help="Another ssh config file, as ssh's own -F."
@@ -140,13 +147,13 @@ def open_(
         raise JlabError("--submit takes one command line", code=USAGE)
     for name in exposed:
         target.check_session(name)
-    lead, screen = ports.lead(files, wanted, exposed), Screen()
+    lead, screen = local_ports.lead(files, wanted, exposed), Screen()
     other = greeting.first(files, wanted, lead.port)
     if not other:
-        wish = tunnel.Wish(wanted, lead, submit=submit, browser=not no_browser)
+        wish = open_tunnel.Wish(wanted, lead, submit=submit, browser=not no_browser)
         try:
-            return tunnel.Tunnel(login.find(files, wanted.alias), wish, screen).hold()
-        except tunnel.AlreadyOpenError as already:
+            return open_tunnel.Tunnel(client.find(files, wanted.alias), wish, screen).hold()
+        except open_tunnel.AlreadyOpenError as already:
             other = already.said
     return greeting.join(screen, other, exposed, with_browser=not no_browser)
 
@@ -208,7 +215,7 @@ def logs(where: str, *, follow: bool, lines: int, config: str | None) -> int:
     """
     wanted = target.parse(where)
     options = [f"--lines={lines}", *(["--follow"] if follow else [])]
-    cluster = login.find(paths.locate(config), wanted.alias)
+    cluster = client.find(paths.locate(config), wanted.alias)
     with leaving():
         return cluster.run(copy, "logs", *options, *wanted.sessions)
 
@@ -223,8 +230,8 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
     Example:  jlab-proxy stop gricad+gpu
     """
     wanted = target.parse(where)
-    cluster = login.find(paths.locate(config), wanted.alias)
-    standing = answers.parse_standing(cluster.ask("status", *wanted.sessions))
+    cluster = client.find(paths.locate(config), wanted.alias)
+    standing = responses.parse_standing(cluster.ask("status", *wanted.sessions))
     what = standing.session.id if standing.session else standing.job_id
     if what is None:
         connecting.say(standing.text)
@@ -287,7 +294,7 @@ def doctor(alias: str, *, as_json: bool, config: str | None) -> int:
 
     Example:  jlab-proxy doctor gricad
     """
-    from . import doctor as examining
+    from ..doctor import chain as examining
 
     where = target.parse(alias)
     if where.session:

@@ -10,15 +10,16 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import bounded, masters, ssh
-from .errors import JlabError
-from .screen import printable
+from .. import hung_masters, ssh
+from ..errors import JlabError
+from ..ui.terminal import printable
+from . import bounded_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import IO, Callable
 
-    from .paths import Paths
+    from ..paths import Paths
 
 JSON_FORMAT = 1  # the newest that is understood here
 
@@ -59,12 +60,12 @@ class Login:
         command = self._command(remote, batch=batch)
         if timeout is None and not sys.stdin.isatty():
             timeout = _LONGEST
-        with bounded.Running(command, stdin=stdin.encode(), messages=batch) as running:
+        with bounded_output.Running(command, stdin=stdin.encode(), messages=batch) as running:
             code = running.wait(timeout)
             if running.says_too_much:
                 raise JlabError(
-                    f"{self.alias} sends more than {bounded.MOST // 10**6} MB, and no answer: "
-                    f"`ssh {self.alias} true` should print nothing; look into its ~/.bashrc"
+                    f"{self.alias} sends more than {bounded_output.MOST // 10**6} MB, and no "
+                    f"answer: `ssh {self.alias} true` should print nothing; look into its ~/.bashrc"
                 )
             if code is None:
                 raise NoConnectionError(f"{self.alias} has not answered for {timeout:.0f} s")
@@ -88,7 +89,7 @@ class Login:
 
     def _command(self, remote: str, *, batch: bool = False) -> list[str]:
         if self.share:
-            masters.forget_silent(self.paths)
+            hung_masters.forget_silent(self.paths)
         return ssh.command(self.paths, self.alias, remote, share=self.share, batch=batch)
 
     def end_shared(self) -> bool:
@@ -103,7 +104,7 @@ class Login:
         control_path = self.paths.control_path() if self.share else None
         if control_path is None:
             return False
-        masters.forget_silent(self.paths)
+        hung_masters.forget_silent(self.paths)
         return ssh_succeeds(ssh.tell_master(word, self.paths, self.alias, control_path))
 
 

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import JlabError
-from .local_port import HOST
-from .screen import printable
+from ..errors import JlabError
+from ..port_check import HOST
+from ..ui.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import holders, login, names, opened, ssh, sshconfig
+from .. import open_state, ssh
+from ..cluster import client
+from ..forwarding import port_owners
+from ..ssh_config import document
+from . import completion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import psutil
 
-    from .paths import Paths
+    from ..paths import Paths
 
 
 def close(paths: Paths, alias: str) -> list[str]:
@@ -20,7 +24,7 @@ def close(paths: Paths, alias: str) -> list[str]:
     if _end_jobs_masters(paths, alias):
         closed.append("closed the shared connection to a session")
     # Not found out by asking ssh: this has to work without a network, too.
-    if login.Login(paths, alias, share=True).end_shared():
+    if client.Login(paths, alias, share=True).end_shared():
         closed.append("closed the shared connection to the login node")
     return closed
 
@@ -29,20 +33,20 @@ def _end_tunnels(paths: Paths, alias: str) -> list[int]:
     """SIGTERM to each `ssh -N jlab+ALIAS...` of this user and this config file."""
     found = [
         process
-        for process in holders.own_processes()
-        if _leads_to(holders.tunnel_words(process), paths, alias)
+        for process in port_owners.own_processes()
+        if _leads_to(port_owners.tunnel_words(process), paths, alias)
     ]
     # A `jlab-proxy open` would come back by itself.
-    keepers = [each for each in map(holders.keeper, found) if each]
+    keepers = [each for each in map(port_owners.keeper, found) if each]
     others = [each for each in _openers(paths, alias) if each not in keepers]
-    holders.end([*keepers, *found, *others])
+    port_owners.end([*keepers, *found, *others])
     return [process.pid for process in (*found, *others)]
 
 
 def _openers(paths: Paths, alias: str) -> list[psutil.Process]:
     """Each `jlab-proxy open` of the cluster, also one that has no ssh at this moment."""
-    said = [each for _, each in opened.all_of(paths) if _is_of(str(each.get("host")), alias)]
-    found = [holders.own(each["pid"]) for each in said if type(each.get("pid")) is int]
+    said = [each for _, each in open_state.all_of(paths) if _is_of(str(each.get("host")), alias)]
+    found = [port_owners.own(each["pid"]) for each in said if type(each.get("pid")) is int]
     return [each for each in found if each]
 
 
@@ -62,8 +66,8 @@ def _is_of(host: str, alias: str) -> bool:
 def _end_jobs_masters(paths: Paths, alias: str) -> bool:
     """Those of `setup --mux`: each session that has a block or was seen may have one."""
     host = f"jlab+{alias}"
-    seen = {f"{host}+{name}" for name in names.seen(paths).get(alias, [])}
-    blocks = sshconfig.hosts(sshconfig.read(paths.config))
+    seen = {f"{host}+{name}" for name in completion.seen(paths).get(alias, [])}
+    blocks = document.hosts(document.read(paths.config))
     wanted = {host, *seen, *(each for each in blocks if _is_of(each, alias))}
     masters = [ssh.tell_master("exit", paths, each) for each in sorted(wanted)]
-    return any([login.ssh_succeeds(each) for each in masters])  # noqa: C419 (each of them)
+    return any([client.ssh_succeeds(each) for each in masters])  # noqa: C419 (each of them)

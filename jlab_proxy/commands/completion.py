@@ -6,9 +6,10 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
-from . import paths as locating
-from . import sshconfig, target
-from .errors import JlabError
+from .. import paths as locating
+from .. import target
+from ..errors import JlabError
+from ..ssh_config import document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from click import Context, Parameter
     from click.shell_completion import CompletionItem
 
-    from .paths import Paths
+    from ..paths import Paths
 
 
 def aliases(paths: Paths) -> list[str]:
     """In the order of the alphabet."""
-    found = sshconfig.hosts(sshconfig.read(paths.config))
+    found = document.hosts(document.read(paths.config))
     return sorted({target.parse_host(host).alias for host in found})
 
 
@@ -30,7 +31,7 @@ def remember(paths: Paths, alias: str, sessions: Iterable[str]) -> None:
     known = seen(paths)
     known[alias] = sorted(set(sessions))
     with contextlib.suppress(JlabError):  # it is a convenience
-        sshconfig.write(_file(paths), json.dumps(known) + "\n")
+        document.write(_file(paths), json.dumps(known) + "\n")
 
 
 def _file(paths: Paths) -> str:
@@ -40,7 +41,7 @@ def _file(paths: Paths) -> str:
 def seen(paths: Paths) -> dict[str, list[str]]:
     """The names of the sessions last seen, by alias."""
     with contextlib.suppress(JlabError, ValueError, RecursionError):
-        found = json.loads(sshconfig.read(_file(paths)) or "{}")
+        found = json.loads(document.read(_file(paths)) or "{}")
         if isinstance(found, dict):
             return {
                 str(alias): [str(each) for each in names]
@@ -59,7 +60,7 @@ def complete(context: Context, parameter: Parameter, incomplete: str) -> list[Co
         known = aliases(paths)
     except JlabError:  # half a block: other commands say so
         return []
-    hosts = {host[len(target.PREFIX) :] for host in sshconfig.hosts(sshconfig.read(paths.config))}
+    hosts = {host[len(target.PREFIX) :] for host in document.hosts(document.read(paths.config))}
     there = seen(paths)
     with_sessions = {f"{alias}+{name}" for alias in known for name in there.get(alias, ())}
     wanted = {*known, *(hosts | with_sessions if "SESSION" in (parameter.metavar or "") else ())}

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import answers, login
-from .errors import JlabError
+from ..cluster import client, responses
+from ..errors import JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .answers import Queued, Session
-    from .paths import Paths
+    from ..cluster.responses import Queued, Session
+    from ..paths import Paths
 
 _TIMEOUT = 30.0  # seconds for a cluster to answer
 _HEAD = ("CLUSTER", "SESSION", "NODE", "JOB", "LEFT")
@@ -40,10 +40,10 @@ def ask_all(paths: Paths, aliases: Sequence[str]) -> list[Cluster]:
 
 def _ask(paths: Paths, alias: str, *, batch: bool) -> Cluster:
     try:
-        answer = login.find(paths, alias).ask(
+        answer = client.find(paths, alias).ask(
             "ls", batch=batch, timeout=_TIMEOUT if batch else None
         )
-        sessions, jobs = answers.parse_sessions(answer)
+        sessions, jobs = responses.parse_sessions(answer)
     except JlabError as error:
         return Cluster(alias, problem=str(error) or "see above")
     return Cluster(alias, sessions, jobs)

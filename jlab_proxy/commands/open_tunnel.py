@@ -12,21 +12,23 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import address, greeting, ports, ways
-from .asking import TIMEOUT, Asking
-from .errors import UNAVAILABLE, JlabError
-from .greeting import Greeting
-from .opened import Announcement
-from .signals import leaving
+from ..errors import UNAVAILABLE, JlabError
+from ..forwarding import local_ports, ways
+from ..open_state import Announcement
+from ..ui import greeting
+from ..ui.greeting import Greeting
+from ..ui.signals import leaving
+from . import url
+from .session_state import TIMEOUT, Asking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .answers import Session, Standing
-    from .login import Login
-    from .screen import Screen
-    from .target import Target
-    from .ways import Connection, Way
+    from ..cluster.client import Login
+    from ..cluster.responses import Session, Standing
+    from ..forwarding.ways import Connection, Way
+    from ..target import Target
+    from ..ui.terminal import Screen
 
 _TICK = 0.25  # seconds between two looks at ssh
 _QUICK = 0.05  # the same until it is in
@@ -45,7 +47,7 @@ class Wish:
     """What `open` was told."""
 
     target: Target
-    lead: ports.Lead
+    lead: local_ports.Lead
     submit: str | None = None  # the command to submit by, if there is no session
     browser: bool = True
 
@@ -103,9 +105,9 @@ class Tunnel:
         while True:
             try:
                 way = ways.choose(paths, target, self._lead)
-            except ports.TakenError as error:
+            except local_ports.TakenError as error:
                 self._look_for_another()
-                self._lead = ports.another(self._lead, paths)
+                self._lead = local_ports.another(self._lead, paths)
                 self._screen.say(f"{error.who}: this takes port {self._lead.port} instead")
             else:
                 break
@@ -219,9 +221,9 @@ class Tunnel:
         how: dict[str, Any] = {"batch": batch, "timeout": TIMEOUT if batch else None}
         if not way.is_ours:
             sessions = self._wish.target.sessions
-            return address.behind(self._login, self._lead, sessions, way.answers)
+            return url.behind(self._login, self._lead, sessions, way.answers)
         words = ["--unchecked", *self._wish.target.sessions]
-        session, found = address.ask(self._login, way.port, words, **how)
+        session, found = url.ask(self._login, way.port, words, **how)
         # Its path may be a stranger's on the node at which this ssh is.
         if session.id != self._newest:
             self._newest = session.id

@@ -6,15 +6,15 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import answers
-from .errors import JlabError
-from .login import NoConnectionError
+from ..cluster import responses
+from ..cluster.client import NoConnectionError
+from ..errors import JlabError
 
 if TYPE_CHECKING:
-    from .answers import Session, Standing
-    from .login import Login
-    from .screen import Screen
-    from .target import Target
+    from ..cluster.client import Login
+    from ..cluster.responses import Session, Standing
+    from ..target import Target
+    from ..ui.terminal import Screen
 
 TIMEOUT = 15.0  # seconds for the login node to answer
 _LONGEST_TIMEOUT = 90.0
@@ -32,7 +32,7 @@ class Asking:
     def standing(self, session: Session | None, **how: Any) -> Standing:
         """As `jlab-node status` says; of that session also after its end. Raises JlabError."""
         words = self._target.sessions + ([f"--after={session.id}"] if session else [])
-        return answers.parse_standing(self._login.ask("status", *words, **how))
+        return responses.parse_standing(self._login.ask("status", *words, **how))
 
     def until_answered(self, session: Session | None) -> Standing:
         """How it stands with it, as soon as the cluster can be asked; raises JlabError."""

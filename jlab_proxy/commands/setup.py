@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 import click
 from filelock import FileLock, Timeout
 
-from . import identity, launcher, local_port, login, sshconfig
-from .answers import parse_session
-from .errors import USAGE, JlabError
+from .. import port_check
+from ..cluster import client
+from ..cluster.responses import parse_session
+from ..errors import USAGE, JlabError
+from ..ssh_config import document, keys, launcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Callable
 
-    from .login import Login
-    from .paths import Paths
-    from .target import Target
+    from ..cluster.client import Login
+    from ..paths import Paths
+    from ..target import Target
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?")
 _SOCKET_DIR = re.compile(r"/[A-Za-z0-9._/-]{1,70}")
@@ -47,17 +49,17 @@ class Answers:
 
 def setup(paths: Paths, target: Target, answers: Answers) -> None:
     """Make `ssh jlab+ALIAS` work; raises JlabError, and then nothing is half written."""
-    before = sshconfig.read(paths.config)
+    before = document.read(paths.config)
     _port(before, target, answers)  # says at once if it is another's
-    cluster = login.find(paths, target.alias)
+    cluster = client.find(paths, target.alias)
     if not answers.dry_run:
-        identity.make_directory(paths)  # the connection is shared through it
+        keys.make_directory(paths)  # the connection is shared through it
     about = _checked(cluster.ask("setup", "--dry-run"))
     _report(target, about)
     directory = _sockets_of_newest(cluster, target) or about["socket_dir"]
 
     def merge(text: str) -> str:
-        block = sshconfig.Block(
+        block = document.Block(
             target=target,
             user=about["user"],
             port=_port(text, target, answers),
@@ -67,17 +69,17 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
             share=cluster.share,
             mux=answers.mux,
         )
-        return sshconfig.merge(text, block)
+        return document.merge(text, block)
 
     if not _trusted(paths, target, about["host_key"], answers):
         return
     if not _agreed(paths, answers, merge(before), before):
         return
-    cluster.ask("setup", "--authorize", stdin=identity.public_key(paths))
+    cluster.ask("setup", "--authorize", stdin=keys.public_key(paths))
     if answers.submit is not None:
         _set_submit(cluster, target, answers.submit)
     save(paths, target, about["host_key"], merge)
-    port = sshconfig.ports(sshconfig.read(paths.config)).get(target.host)
+    port = document.ports(document.read(paths.config)).get(target.host)
     option = "" if paths.is_default else f" -F {shlex.quote(paths.config)}"
     print(f"jlab-proxy open{option} {target.name}   opens JupyterLab in your browser (port {port})")
     print(f"ssh{option} {target.host}   opens a shell in your session")
@@ -97,15 +99,15 @@ def _sockets_of_newest(cluster: Login, target: Target) -> str | None:
 def save(paths: Paths, target: Target, host_key: str, merge: Callable[[str], str]) -> None:
     """Pin the key and write the block: into the files as they are by now. Raises JlabError."""
     with _lock(paths):
-        identity.save_pin(paths, target, host_key)
+        keys.save_pin(paths, target, host_key)
         launcher.write(paths, ourselves())
-        sshconfig.edit(paths.config, merge)
+        document.edit(paths.config, merge)
 
 
 def _port(text: str, target: Target, answers: Answers) -> int:
     """The local port of this host, by the text of the config file; raises JlabError."""
-    port = answers.port or sshconfig.unused_port(text, target.host, is_free=local_port.is_free)
-    for host, taken in sshconfig.ports(text).items():
+    port = answers.port or document.unused_port(text, target.host, is_free=port_check.is_free)
+    for host, taken in document.ports(text).items():
         if taken == port and host != target.host:
             raise JlabError(f"port {port} is {host}'s already: choose another with --port")
     return port
@@ -130,24 +132,24 @@ def remove(paths: Paths, target: Target, answers: Answers) -> None:
     def without(text: str) -> str:
         gone = (
             host
-            for host in sshconfig.hosts(text)
+            for host in document.hosts(text)
             if host == target.host or (not target.session and host.startswith(f"{target.host}+"))
         )
-        return sshconfig.remove(text, *gone)
+        return document.remove(text, *gone)
 
-    before = sshconfig.read(paths.config)
+    before = document.read(paths.config)
     if without(before) == before:
         print(f"{paths.config} has no block for {target.host}")
         return
     if not _agreed(paths, answers, without(before), before):
         return
-    identity.make_directory(paths)  # the lock is in it
+    keys.make_directory(paths)  # the lock is in it
     with _lock(paths):
-        sshconfig.edit(paths.config, without)
-        left = sshconfig.hosts(sshconfig.read(paths.config))
+        document.edit(paths.config, without)
+        left = document.hosts(document.read(paths.config))
         if any(host.split("+")[1] == target.alias for host in left):
             return
-        identity.save_pin(paths, target, None)
+        keys.save_pin(paths, target, None)
     print(f"removed; this computer's key still stands in ~/.jlab/authorized_keys on {target.alias}")
 
 
@@ -159,7 +161,7 @@ def _checked(about: dict[str, Any]) -> dict[str, Any]:
         and _USER.fullmatch(user)
         and isinstance(socket_dir, str)
         and _SOCKET_DIR.fullmatch(socket_dir)
-        and identity.is_host_key(about.get("host_key"))
+        and keys.is_host_key(about.get("host_key"))
     )
     if not fits:
         raise JlabError(
@@ -188,13 +190,13 @@ def _trusted(paths: Paths, target: Target, host_key: str, answers: Answers) -> b
 
     Raises JlabError where nobody is there to be asked: who sits in between would have another, too.
     """
-    before = identity.changed(paths, target, host_key)
+    before = keys.changed(paths, target, host_key)
     if before is None:
         return True
     print(
         f"the sessions of {target.alias} have another host key than before:\n"
-        f"  pinned here: {identity.fingerprint(before)}\n"
-        f"  sent by {target.alias}: {identity.fingerprint(host_key)}\n"
+        f"  pinned here: {keys.fingerprint(before)}\n"
+        f"  sent by {target.alias}: {keys.fingerprint(host_key)}\n"
         f"that is so if ~/.jlab was made anew there: compare with what this prints there:\n"
         "  ssh-keygen -lf ~/.jlab/host_key.pub",
         flush=True,
@@ -211,7 +213,7 @@ def _trusted(paths: Paths, target: Target, host_key: str, answers: Answers) -> b
 
 def _agreed(paths: Paths, answers: Answers, after: str, before: str) -> bool:
     """Show the change to the config file; whether it is to be made."""
-    sshconfig.check_writable(paths.config)
+    document.check_writable(paths.config)
     if after == before:
         print(f"{paths.config} is as it should be")
         return not answers.dry_run

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import answers, holders, login, opened, ports
-from .errors import JlabError
-from .forward import answers as answering
-from .local_port import HOST
+from .. import open_state
+from ..cluster import client, responses
+from ..errors import JlabError
+from ..forwarding import local_ports, port_owners
+from ..forwarding.ssh_forward import answers as answering
+from ..port_check import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .answers import Session
-    from .login import Login
-    from .paths import Paths
-    from .target import Target
+    from ..cluster.client import Login
+    from ..cluster.responses import Session
+    from ..paths import Paths
+    from ..target import Target
 
 
 def find(paths: Paths, target: Target) -> tuple[str, str]:
@@ -24,14 +26,14 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
     Raises JlabError where the port is somebody else's: the token is not for him.
     """
     lead = _lead(paths, target)
-    known = opened.ask(paths, lead.port).get("address")
-    held = holders.look(lead.port)
+    known = open_state.ask(paths, lead.port).get("address")
+    held = port_owners.look(lead.port)
     if known and not held.by_others:
         return str(known), ""
-    ways = holders.ways_at(lead.port, target.host, paths)
+    ways = port_owners.ways_at(lead.port, target.host, paths)
     if not held.by_nobody and not ways:
-        raise ports.taken(lead.port, target)
-    cluster = login.find(paths, target.alias)
+        raise local_ports.taken(lead.port, target)
+    cluster = client.find(paths, target.alias)
     if held.by_nobody:
         session, address = ask(cluster, lead.port, target.sessions)
         check_place(session, lead, cluster.alias)
@@ -40,15 +42,15 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
             "then open this address"
         )
     _, address = behind(cluster, lead, target.sessions, lambda each: answering(each, by=ways))
-    if not all(holders.listens(each, lead.port) for each in ways):
+    if not all(port_owners.listens(each, lead.port) for each in ways):
         raise JlabError(f"the ssh that had {HOST}:{lead.port} has ended: try again")
     return address, ""
 
 
-def _lead(paths: Paths, target: Target) -> ports.Lead:
+def _lead(paths: Paths, target: Target) -> local_ports.Lead:
     """That of a block of its own alone; raises JlabError."""
-    lead = ports.lead(paths, target)
-    if target.session and lead.port not in ports.of_blocks(paths).values():
+    lead = local_ports.lead(paths, target)
+    if target.session and lead.port not in local_ports.of_blocks(paths).values():
         raise JlabError(
             f"no port of this computer leads to {target.name}: "
             f"jlab-proxy setup {target.alias} --session {target.session}"
@@ -59,10 +61,10 @@ def _lead(paths: Paths, target: Target) -> ports.Lead:
 def ask(cluster: Login, port: int, sessions: list[str], **how: Any) -> tuple[Session, str]:
     """The newest of these sessions and its address at the port; raises JlabError."""
     answer = cluster.ask("url", f"--port={port}", *sessions, **how)
-    return answers.parse_session(answer.get("session")), answers.parse_url(answer, port)
+    return responses.parse_session(answer.get("session")), responses.parse_url(answer, port)
 
 
-def check_place(session: Session, lead: ports.Lead, alias: str) -> None:
+def check_place(session: Session, lead: local_ports.Lead, alias: str) -> None:
     """Raises JlabError where the forward leads to another directory than the session's own."""
     if session.socket_dir not in (None, lead.directory):
         raise JlabError(
@@ -73,7 +75,7 @@ def check_place(session: Session, lead: ports.Lead, alias: str) -> None:
 
 def behind(
     cluster: Login,
-    lead: ports.Lead,
+    lead: local_ports.Lead,
     sessions: list[str],
     answers_at: Callable[[str], int | None],
 ) -> tuple[Session, str]:
@@ -84,7 +86,7 @@ def behind(
     """
     session, address = ask(cluster, lead.port, sessions)
     check_place(session, lead, cluster.alias)
-    known = answers.parse_sessions(cluster.ask("ls"))[0]
+    known = responses.parse_sessions(cluster.ask("ls"))[0]
     for each in known:
         # There the forward leads to a path that may be a stranger's.
         may_be_it = not sessions or each.name in sessions

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Callable
 
 import click
 
-from . import doctor_here as here
-from . import doctor_there as there
-from . import doctor_tunnel as tunnel
-from . import login
+from ..cluster import client
+from ..errors import FAILED, JlabError
+from . import laptop as here
+from . import login_node as there
+from . import session as tunnel
 from .check import FAILURE, SKIPPED, Check, parse, render, skipped
-from .errors import FAILED, JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .paths import Paths
-    from .target import Target
+    from ..paths import Paths
+    from ..target import Target
 
 _JSON_FORMAT = 1
 _CLEAR = "\r\x1b[K"
@@ -68,7 +68,7 @@ class Chain:
             yield skipped("login node", "config")
         else:
             try:
-                cluster = login.find(self.paths, self.target.alias)
+                cluster = client.find(self.paths, self.target.alias)
                 check, said = there.reach(cluster)
             except JlabError as error:
                 check = Check("login node", FAILURE, *there.split(error))
@@ -83,7 +83,7 @@ class Chain:
             return
         yield from self._cluster_side(cluster)
 
-    def _cluster_side(self, cluster: login.Login) -> Iterator[Check]:
+    def _cluster_side(self, cluster: client.Login) -> Iterator[Check]:
         alias = self.target.alias
         check, answer = there.ask(cluster)
         try:

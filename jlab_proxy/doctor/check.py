@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from .errors import JlabError
-from .screen import printable
+from ..errors import JlabError
+from ..ui.terminal import printable
 
 OK, WARNING, FAILURE, SKIPPED = "ok", "warning", "failure", "skipped"
 

@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from . import holders, identity, opened, sshconfig
+from .. import open_state
+from ..errors import JlabError
+from ..forwarding import port_owners
+from ..port_check import is_free
+from ..ssh_config import document
+from ..ssh_config import keys as identity
+from ..ui.terminal import printable
 from .check import FAILURE, OK, WARNING, Check
-from .errors import JlabError
-from .local_port import is_free
-from .screen import printable
 
 if TYPE_CHECKING:
-    from .paths import Paths
-    from .target import Target
+    from ..paths import Paths
+    from ..target import Target
 
 _OLDEST = (7, 6)  # the first with RemoteCommand, which we switch off
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -124,7 +127,7 @@ def block(paths: Paths, target: Target) -> Check:
     """Whether there is one, with a program behind its ProxyCommand."""
     setup = f"jlab-proxy setup {target.alias}"
     try:
-        text = sshconfig.block_of(sshconfig.read(paths.config), target.host)
+        text = document.block_of(document.read(paths.config), target.host)
     except JlabError as error:
         return Check("block", FAILURE, printable(str(error)), f"afterwards: {setup}")
     if not text:
@@ -153,7 +156,7 @@ def _paths(command: str) -> list[str]:
 
 def order(paths: Paths, target: Target) -> Check:
     """Whether only blocks of ours stand above it, those of single sessions among them."""
-    if sshconfig.is_at_top(sshconfig.read(paths.config), target.host):
+    if document.is_at_top(document.read(paths.config), target.host):
         return Check("block order", OK, f"it is at the top of {paths.config}")
     return Check(
         "block order",
@@ -165,7 +168,7 @@ def order(paths: Paths, target: Target) -> Check:
 
 def in_force(paths: Paths, target: Target) -> Check:
     """Whether ssh makes of the whole file what it makes of the block alone."""
-    text = sshconfig.block_of(sshconfig.read(paths.config), target.host)
+    text = document.block_of(document.read(paths.config), target.host)
     keys = {line.split()[0].lower() for line in text.splitlines() if line.startswith(" ")}
     with tempfile.TemporaryDirectory() as directory:
         alone = Path(directory, "config")
@@ -214,18 +217,18 @@ def settings(options: list[str], host: str) -> dict[str, str]:
 
 def local_port(paths: Paths, target: Target) -> Check:
     """Whether ssh could listen on it; if not, who does."""
-    port = sshconfig.ports(sshconfig.read(paths.config)).get(target.host)
+    port = document.ports(document.read(paths.config)).get(target.host)
     if port is None:
         remedy = f"jlab-proxy setup {target.alias}"
         return Check("local port", FAILURE, "the block forwards none", remedy)
     if is_free(port):
         return Check("local port", OK, f"{port} is free")
-    held, by_open = holders.look(port), opened.ask(paths, port)
+    held, by_open = port_owners.look(port), open_state.ask(paths, port)
     if by_open.get("host") == target.host and not held.by_others:
         found = f"{port} leads to a session: by jlab-proxy open, process {by_open.get('pid')}"
         return Check("local port", OK, printable(found))
     owner = held.processes[0] if held.processes and not held.by_others else None
-    if owner is not None and holders.is_way_to(owner, target.host, paths):
+    if owner is not None and port_owners.is_way_to(owner, target.host, paths):
         return Check(
             "local port", OK, f"{port} leads to a session: by your ssh, process {owner.pid}"
         )

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from . import connect, identity, login, ssh, sshconfig
-from .bounded import Running
+from .. import connect, ssh
+from ..cluster import client
+from ..cluster.bounded_output import Running
+from ..errors import JlabError
+from ..ssh_config import document, keys
+from ..ui.terminal import printable
 from .check import FAILURE, OK, WARNING, Check
-from .errors import JlabError
-from .screen import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .login import Login
-    from .paths import Paths
-    from .target import Target
+    from ..cluster.client import Login
+    from ..paths import Paths
+    from ..target import Target
 
 _LOGIN_TIMEOUT = 40.0  # seconds: a bastion before it may take as long as itself
 _CLUSTER_TIMEOUT = 120.0  # seconds: it asks a scheduler, and tries ways that may be dead
@@ -134,7 +136,7 @@ def ask(there: Login) -> tuple[Check, dict[str, Any]]:
         remedy = f"on {alias}: pip install -U jlab-remote && jlab-node setup"
         return Check(name, FAILURE, found, remedy), {}
     try:
-        answer = login.parse(said.stdout, alias=alias)
+        answer = client.parse(said.stdout, alias=alias)
     except JlabError as error:
         if said.code == 0:
             return Check(name, FAILURE, *split(error)), {}
@@ -166,10 +168,10 @@ def versions(answer: dict[str, Any], alias: str) -> Check:
 def pinned_key(paths: Paths, target: Target, answer: dict[str, Any]) -> Check:
     """Whether the key that sessions there have is the one that we expect."""
     name, real = "pinned key", answer.get("host_key")
-    if not identity.is_host_key(real):
+    if not keys.is_host_key(real):
         remedy = f"on {target.alias}: jlab-node setup"
         return Check(name, FAILURE, f"sessions on {target.alias} have no host key", remedy)
-    pinned = identity.pinned(sshconfig.read(paths.known_hosts), target)
+    pinned = keys.pinned(document.read(paths.known_hosts), target)
     if pinned == real:
         return Check(name, OK, "the sessions' host key is the one in ~/.jlab there")
     found = "none is pinned" if pinned is None else "another than that in ~/.jlab there is pinned"

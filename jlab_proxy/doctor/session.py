@@ -7,16 +7,17 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from . import forward, sshconfig
+from ..forwarding import ssh_forward
+from ..ssh_config import document
 from .check import FAILURE, OK, Check, skipped
-from .doctor_there import Said, started
+from .login_node import Said, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .bounded import Running
-    from .paths import Paths
-    from .target import Target
+    from ..cluster.bounded_output import Running
+    from ..paths import Paths
+    from ..target import Target
 
 _TUNNEL_TIMEOUT = 40.0  # seconds
 _HTTP_TIMEOUT = 10.0
@@ -25,7 +26,7 @@ _POLL = 0.05
 
 def look(paths: Paths, target: Target) -> Iterator[Check]:
     """Log in to the session as `ssh jlab+ALIAS` does, and ask JupyterLab something."""
-    lead = sshconfig.forwards(sshconfig.read(paths.config)).get(target.host)
+    lead = document.forwards(document.read(paths.config)).get(target.host)
     if lead is None:
         remedy = f"jlab-proxy setup {target.alias}"
         yield Check("way in", FAILURE, "the block forwards no socket", remedy)
@@ -96,7 +97,7 @@ def _http(port: int) -> str:
     """Status and time of a request that needs no token; "" where none came."""
     for scheme in ("http", "https"):
         began = time.monotonic()
-        status = forward.request(scheme, port, "/api", timeout=_HTTP_TIMEOUT)
+        status = ssh_forward.request(scheme, port, "/api", timeout=_HTTP_TIMEOUT)
         if status is not None:
             return f"{scheme.upper()} {status} in {(time.monotonic() - began) * 1000:.0f} ms"
     return ""

@@ -11,9 +11,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, cast
 
+from ..port_check import HOST, HOST6
 from . import neighbours
 from .carried import Carried
-from .local_port import HOST, HOST6
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

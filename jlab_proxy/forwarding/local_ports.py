@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from . import holders, local_port, sshconfig
-from .errors import JlabError
-from .local_port import HOST
-from .screen import printable
+from .. import port_check
+from ..errors import JlabError
+from ..port_check import HOST
+from ..ssh_config import document
+from ..ui.terminal import printable
+from . import port_owners
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .paths import Paths
-    from .target import Target
+    from ..paths import Paths
+    from ..target import Target
 
 FIRST_EXTRA = 8787  # what Dask's dashboard has where it is free
 
@@ -38,7 +40,7 @@ def lead(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lead:
 
     A session without a block of its own borrows from that of its cluster. Raises JlabError.
     """
-    blocks = sshconfig.forwards(sshconfig.read(paths.config))
+    blocks = document.forwards(document.read(paths.config))
     own = blocks.get(target.host)
     cluster = own or (blocks.get(f"jlab+{target.alias}") if target.session else None)
     if cluster is None:
@@ -46,7 +48,7 @@ def lead(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lead:
             f"no port of this computer leads to {target.name}: jlab-proxy setup {target.alias}"
         )
     taken = {each.port for each in blocks.values()}
-    port = own.port if own else _free_from(sshconfig.FIRST_PORT, taken)
+    port = own.port if own else _free_from(document.FIRST_PORT, taken)
     taken.add(port)
     ports = {}
     for name in exposed:
@@ -58,7 +60,7 @@ def lead(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lead:
 
 def of_blocks(paths: Paths) -> dict[str, int]:
     """The port of each of our blocks, by host; raises JlabError."""
-    return sshconfig.ports(sshconfig.read(paths.config))
+    return document.ports(document.read(paths.config))
 
 
 def another(lead: Lead, paths: Paths) -> Lead:
@@ -69,7 +71,7 @@ def another(lead: Lead, paths: Paths) -> Lead:
 
 def _free_from(first: int, taken: Iterable[int]) -> int:
     ports = (port for port in range(first, 65536) if port not in taken)
-    return next(port for port in ports if local_port.is_free(port))
+    return next(port for port in ports if port_check.is_free(port))
 
 
 class TakenError(JlabError):
@@ -82,20 +84,20 @@ class TakenError(JlabError):
 
 def end_left_behind(port: int) -> bool:
     """End the ssh that an `open` of an older version has left there; whether there was one."""
-    left = [each for each in holders.look(port).processes if holders.is_left_behind(each)]
-    holders.end(left)
+    left = [each for each in port_owners.look(port).processes if port_owners.is_left_behind(each)]
+    port_owners.end(left)
     return bool(left)
 
 
 def taken(port: int, target: Target) -> TakenError:
     """A sentence about who has the port."""
-    held = holders.look(port)
+    held = port_owners.look(port)
     remedy = f"jlab-proxy setup {target.alias} --port N chooses another port"
     if held.by_others or not held.processes:
         return TakenError(f"{HOST}:{port} is taken by a program of another user", remedy)
     found, command = held.processes[0], ""
     with contextlib.suppress(psutil.Error):
         command = printable(" ".join(found.cmdline()))
-    if holders.tunnel_words(found) or holders.is_open(found):
+    if port_owners.tunnel_words(found) or port_owners.is_open(found):
         remedy = f"jlab-proxy close {target.alias} ends it"
     return TakenError(f"{HOST}:{port} is taken by process {found.pid} ({command})", remedy)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from . import connect, local_port
+from .. import connect, port_check
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable, Iterator, Sequence
 
-    from .paths import Paths
+    from ..paths import Paths
 
 _ACCEPTS = 2.0  # seconds that a listener has to accept a connection
 _PATIENCE = 8.0  # seconds that an ssh has to end
@@ -40,7 +40,7 @@ class Held:
 
 def look(port: int) -> Held:
     """Who has the port, by now."""
-    taken = local_port.taken(port)
+    taken = port_check.taken(port)
     if not taken:
         return Held((), by_others=False)
     try:

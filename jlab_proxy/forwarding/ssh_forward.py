@@ -15,14 +15,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil
 
-from . import connect, holders
-from .local_port import HOST
-from .screen import printable
+from .. import connect
+from ..port_check import HOST
+from ..ui.terminal import printable
+from . import port_owners
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .paths import Paths
+    from ..paths import Paths
 
 _TIMEOUT = 5.0  # seconds for one request
 _MOST_LINES, _LONGEST = 1000, 4096  # of what ssh says: a cluster may talk without end
@@ -124,7 +125,7 @@ def request(
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:
         connection.sock = _connected(port, place, timeout)
-        if by is not None and not holders.have_accepted(by, connection.sock):
+        if by is not None and not port_owners.have_accepted(by, connection.sock):
             return None
         if scheme == "https":  # through ssh already: the certificate is whatever the user made
             context = ssl._create_unverified_context()  # noqa: S323

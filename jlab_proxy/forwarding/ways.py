@@ -17,18 +17,21 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
-from . import forward, holders, identity, local_port, login, ports
+from .. import port_check
+from ..cluster import client
+from ..errors import JlabError
+from ..ssh_config import keys
+from . import local_ports, port_owners, ssh_forward
 from .carrier import Carrier, listen
-from .errors import JlabError
-from .forward import Forward
+from .ssh_forward import Forward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import psutil
 
-    from .paths import Paths
-    from .target import Target
+    from ..paths import Paths
+    from ..target import Target
 
 _LOCAL = 10.0  # seconds for an ssh of this computer to obey
 # ssh adds a point and 16 letters while it makes its own socket; macOS and BSD take 103 bytes.
@@ -77,7 +80,7 @@ class OwnWay:
 
     is_ours = True
 
-    def __init__(self, paths: Paths, target: Target, lead: ports.Lead) -> None:
+    def __init__(self, paths: Paths, target: Target, lead: local_ports.Lead) -> None:
         self._paths, self._target, self._lead = paths, target, lead
         self.port = lead.port
         self._stack = contextlib.ExitStack()
@@ -148,7 +151,7 @@ class OwnWay:
         return {name: f"{own}-{number}" for number, name in enumerate(names)}
 
     def answers(self, address: str) -> int | None:
-        return forward.answers(address, place=self._sockets[self._lead.name])
+        return ssh_forward.answers(address, place=self._sockets[self._lead.name])
 
     def let_through(self) -> None:
         self._carrier.lead(self._sockets)
@@ -166,7 +169,7 @@ class SharedWay:
     is_ours = False
 
     def __init__(
-        self, target: Target, lead: ports.Lead, processes: Sequence[psutil.Process]
+        self, target: Target, lead: local_ports.Lead, processes: Sequence[psutil.Process]
     ) -> None:
         self._target, self._lead, self._processes = target, lead, processes
         self.port = lead.port
@@ -174,7 +177,7 @@ class SharedWay:
     @property
     def has_ended(self) -> bool:
         """Whoever has the port after them is a stranger."""
-        return not all(holders.listens(each, self.port) for each in self._processes)
+        return not all(port_owners.listens(each, self.port) for each in self._processes)
 
     def lines(self) -> list[str]:
         return []
@@ -197,7 +200,7 @@ class SharedWay:
         return True
 
     def answers(self, address: str) -> int | None:
-        status = forward.answers(address, by=self._processes)
+        status = ssh_forward.answers(address, by=self._processes)
         return None if self.has_ended else status
 
     def let_through(self) -> None:
@@ -213,7 +216,7 @@ class SshWay:
 
     is_ours = True
 
-    def __init__(self, paths: Paths, target: Target, lead: ports.Lead) -> None:
+    def __init__(self, paths: Paths, target: Target, lead: local_ports.Lead) -> None:
         self._paths, self._target, self._lead = paths, target, lead
         self.port = lead.port
         self._directory = lead.directory
@@ -221,10 +224,10 @@ class SshWay:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[Forward]:
-        if not local_port.is_free(self.port) and not ports.end_left_behind(self.port):
-            raise ports.taken(self.port, self._target)
+        if not port_check.is_free(self.port) and not local_ports.end_left_behind(self.port):
+            raise local_ports.taken(self.port, self._target)
         forwards = [
-            f"-L{local_port.HOST}:{port}:{PurePosixPath(self._directory, name)}.sock"
+            f"-L{port_check.HOST}:{port}:{PurePosixPath(self._directory, name)}.sock"
             for name, port in {self._lead.name: self.port, **self._lead.exposed}.items()
         ]
         # A connection of its own, since a shared one would end on its own terms.
@@ -234,7 +237,7 @@ class SshWay:
             yield made
 
     def is_in(self, _: Connection) -> bool:
-        return any(holders.listens(each, self.port) for each in self._processes)
+        return any(port_owners.listens(each, self.port) for each in self._processes)
 
     def lead(self, directory: str) -> bool:
         """From the next attempt on."""
@@ -242,7 +245,7 @@ class SshWay:
         return directory == before
 
     def answers(self, address: str) -> int | None:
-        return forward.answers(address, by=self._processes)
+        return ssh_forward.answers(address, by=self._processes)
 
     def let_through(self) -> None:
         """ssh does."""
@@ -252,7 +255,7 @@ class SshWay:
         return True
 
 
-def choose(paths: Paths, target: Target, lead: ports.Lead) -> OwnWay | SharedWay | SshWay:
+def choose(paths: Paths, target: Target, lead: local_ports.Lead) -> OwnWay | SharedWay | SshWay:
     """The way by that port; raises JlabError: TakenError if that is somebody else's."""
     if os.name == "nt":
         return SshWay(paths, target, lead)
@@ -262,12 +265,12 @@ def choose(paths: Paths, target: Target, lead: ports.Lead) -> OwnWay | SharedWay
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise JlabError(f"cannot listen on port {lead.port}: {error.strerror}") from error
-        if not ports.end_left_behind(lead.port):
+        if not local_ports.end_left_behind(lead.port):
             break
-    processes = holders.ways_at(lead.port, target.host, paths)
+    processes = port_owners.ways_at(lead.port, target.host, paths)
     if processes:
         return SharedWay(target, lead, processes)
-    raise ports.taken(lead.port, target)
+    raise local_ports.taken(lead.port, target)
 
 
 @contextlib.contextmanager
@@ -279,7 +282,7 @@ def _private_directory(paths: Paths, port: int) -> Iterator[str]:
     """
     made = f"{paths.directory}/{_PREFIX}{port}"
     with contextlib.suppress(JlabError):
-        identity.make_directory(paths)
+        keys.make_directory(paths)
     try:
         if len(os.fsencode(made)) <= _LONGEST and _PLAIN.fullmatch(made) and _takes_sockets(made):
             _clear(made)
@@ -325,7 +328,7 @@ def _clear(directory: str) -> None:
         return
     for each in found:
         if each.name.startswith(_CONTROL):
-            login.ssh_succeeds(["ssh", "-F", os.devnull, "-S", str(each), "-Oexit", "--", "x"])
+            client.ssh_succeeds(["ssh", "-F", os.devnull, "-S", str(each), "-Oexit", "--", "x"])
         with contextlib.suppress(OSError):  # that ssh removes them as well, a moment later
             if stat.S_ISSOCK(each.lstat().st_mode):
                 each.unlink()

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from .errors import USAGE, JlabError
-from .local_port import HOST
+from ..errors import USAGE, JlabError
+from ..port_check import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Callable
 
-    from .paths import Paths
-    from .target import Target
+    from ..paths import Paths
+    from ..target import Target
 
 FIRST_PORT = 8888
 _MAX_PORT = 65535

@@ -12,13 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import sshconfig
-from .errors import JlabError
-from .screen import printable
+from ..errors import JlabError
+from ..ui.terminal import printable
+from . import document
 
 if TYPE_CHECKING:
-    from .paths import Paths
-    from .target import Target
+    from ..paths import Paths
+    from ..target import Target
 
 
 def make_directory(paths: Paths) -> None:
@@ -108,16 +108,16 @@ def _names(target: Target) -> str:
 
 def save_pin(paths: Paths, target: Target, host_key: str | None) -> None:
     """Pin the key in ~/.ssh/jlab/known_hosts (None: forget it); raises JlabError."""
-    before = sshconfig.read(paths.known_hosts)
+    before = document.read(paths.known_hosts)
     after = pin(before, target, host_key)
     if after == before:
         return
-    sshconfig.write(paths.known_hosts, after)
+    document.write(paths.known_hosts, after)
 
 
 def changed(paths: Paths, target: Target, host_key: str) -> str | None:
     """The key that is pinned, if that is another; None if there is none or the same."""
-    before = pinned(sshconfig.read(paths.known_hosts), target)
+    before = pinned(document.read(paths.known_hosts), target)
     return before if before != host_key else None
 
 

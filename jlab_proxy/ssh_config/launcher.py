@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import sshconfig
+from . import document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .paths import Paths
+    from ..paths import Paths
 
 _TEXT = """\
 # Written by jlab-proxy setup: what ssh starts for `ssh jlab+...`.
@@ -42,10 +42,10 @@ def words(paths: Paths, proxy: Sequence[str], *, platform: str = os.name) -> lis
 
 def write(paths: Paths, proxy: Sequence[str]) -> None:
     """Put the file there; raises JlabError."""
-    place = str(Path(__file__).parents[1])
+    place = str(Path(__file__).parents[2])
     text = _TEXT.format(place=place, program=proxy[0], words=[*proxy])
-    if sshconfig.read(_path(paths)) != text:
-        sshconfig.write(_path(paths), text)
+    if document.read(_path(paths)) != text:
+        document.write(_path(paths), text)
 
 
 def _path(paths: Paths) -> str:

@@ -8,15 +8,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import browser, opened
-from .local_port import HOST
+from .. import open_state
+from ..port_check import HOST
+from . import browser
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .paths import Paths
-    from .screen import Screen
-    from .target import Target
+    from ..paths import Paths
+    from ..target import Target
+    from .terminal import Screen
 
 _PAGE_LIFE = 60.0  # seconds that the page for the browser is kept
 _SHORT_LIFE = 10.0  # seconds of that which somebody waits for
@@ -68,7 +69,7 @@ def tell_exposed(screen: Screen, ports: Mapping[str, int], exposed: Iterable[str
 
 def first(paths: Paths, target: Target, port: int) -> dict[str, Any]:
     """What another `open` of the same says, at whichever port; {}: there is none."""
-    found = {each["port"]: each for each in map(_known, opened.all_of(paths)) if each}
+    found = {each["port"]: each for each in map(_known, open_state.all_of(paths)) if each}
     if port in found and found[port]["host"] == target.host:
         return found[port]
     return next((each for each in found.values() if each["host"] == target.host), {})

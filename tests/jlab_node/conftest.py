@@ -18,9 +18,10 @@ import psutil
 import pytest
 from loopback import MEASURED, NOBODY, wait_until
 
-from jlab_node import home, jobs, sessions
-from jlab_node.home import Home
-from jlab_node.record import Record
+from jlab_node.jobs import scheduler_client
+from jlab_node.registry import home, records
+from jlab_node.registry.home import Home
+from jlab_node.registry.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,9 +69,9 @@ def elsewhere(
 ) -> Iterator[None]:
     """Which cluster this machine belongs to is found out anew in each test, and kept nowhere."""
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-    jobs.site.cache_clear()
+    scheduler_client.site.cache_clear()
     yield
-    jobs.site.cache_clear()
+    scheduler_client.site.cache_clear()
 
 
 @pytest.fixture
@@ -319,7 +320,7 @@ class Login:
             os.utime(kept, (1, 1))
 
     def publish(self, record: Record) -> Path:
-        return sessions.publish(self.home.sessions, record).path
+        return records.publish(self.home.sessions, record).path
 
     @property
     def records(self) -> list[str]:

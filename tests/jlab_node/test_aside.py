@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node.aside import Aside
+from jlab_node.session.io_thread import Aside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def test_who_has_given_up_waiting_is_not_served() -> None:
 
 STUCK = """
 import asyncio, os, sys
-from jlab_node.aside import Aside
+from jlab_node.session.io_thread import Aside
 aside = Aside()
 
 async def session():

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import finished
 
-from jlab_node import claims, process_id
+from jlab_node import process_id
 from jlab_node.errors import JlabError
-from jlab_node.record import Record, is_id, render
-from jlab_node.roll import Roll
+from jlab_node.jobs.liveness import Roll
+from jlab_node.registry import claims
+from jlab_node.registry.record import Record, is_id, render
 from tests.jlab_node.conftest import JOB_12
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ REFUSED = r"^session lab of this job runs on n1 already: --name NAME for a secon
 PROGRAM = """
 import os, secrets, sys
 from pathlib import Path
-from jlab_node import claims, process_id
+from jlab_node import process_id
+from jlab_node.registry import claims
 from jlab_node.errors import JlabError
-from jlab_node.record import Record
+from jlab_node.registry.record import Record
 draft = Record("lab", "n1", 1, secrets.token_hex(32), scheduler="slurm", job_id="12",
                cluster="cal1", process=process_id.identity(os.getpid()))
 sys.stdin.readline()
@@ -270,8 +272,8 @@ def test_no_session_within_one_of_its_name_where_there_is_no_job(tmp_path: Path)
     published(tmp_path, record)
     code = f"""
 from pathlib import Path
-from jlab_node import claims
-from jlab_node.record import Record
+from jlab_node.registry import claims
+from jlab_node.registry.record import Record
 claims.refuse_within(Path({str(tmp_path)!r}), Record("lab", "n1", 1, "ab" * 32))
 """
     done = finished(["sh", "-c", 'exec "$@"', "sh", sys.executable, "-c", code])

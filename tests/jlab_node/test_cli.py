@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jlab_node import home as homes
-from jlab_node import logs, submit
+from jlab_node.jobs import submission
+from jlab_node.registry import home as homes
+from jlab_node.registry import logs
 from tests.jlab_node.conftest import FAILS, JOB_12, Job
 
 if TYPE_CHECKING:
-    from jlab_node.record import Record
+    from jlab_node.registry.record import Record
     from tests.jlab_node.conftest import Commands, Login
 
 TOKEN = "ab" * 32
@@ -339,7 +340,7 @@ def test_submit_by_nothing(login: Login, slurm: Commands, stdin: str, code: int,
 def test_submit_by_what_setup_was_told(login: Login, slurm: Commands) -> None:
     """By a person as by a connection: not so soon after the last one."""
     slurm.slurm()
-    submit.set_command(login.home, None, "sbatch mine.sh")
+    submission.set_command(login.home, None, "sbatch mine.sh")
     done = login.run("submit", stdin="\n")
     assert done.stdout == "submitted Slurm job 15 by `sbatch mine.sh`\n", done.stderr
     done = login.run("submit", stdin="\n")

@@ -17,20 +17,22 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import wait_until
 
-from jlab_node import connect, sessions, submit
-from jlab_node import home as homes
+from jlab_node.connect import attempt
 from jlab_node.errors import JlabError
-from jlab_node.expected import START_UP
-from jlab_node.record import render
-from jlab_node.session_directory import SessionDirectory
-from jlab_node.user_directory import base_path
+from jlab_node.jobs import submission
+from jlab_node.jobs.matching import START_UP
+from jlab_node.registry import home as homes
+from jlab_node.registry import records
+from jlab_node.registry.record import render
+from jlab_node.runtime.session_directory import SessionDirectory
+from jlab_node.runtime.user_directory import base_path
 from tests.jlab_node.conftest import FAILS, Job, from_the_second_time
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from jlab_node.record import Record
+    from jlab_node.registry.record import Record
     from tests.jlab_node.conftest import Commands, Login
 
 AGE = 7200  # seconds that the session in job 12 is old
@@ -83,8 +85,8 @@ def endpoint(record: Record) -> Iterator[Record]:
 
 def establish() -> None:
     """As `jlab-node connect` without words, in this process."""
-    wish = connect.Wish(None, None, may_submit=True, tried=None, words=())
-    connect.Connection(wish, env={"JLAB_TMPDIR": "/nowhere"}, user=homes.user()).establish()
+    wish = attempt.Wish(None, None, may_submit=True, tried=None, words=())
+    attempt.Connection(wish, env={"JLAB_TMPDIR": "/nowhere"}, user=homes.user()).establish()
 
 
 def both(one: str, mine: str) -> str:
@@ -315,7 +317,7 @@ def stale(login: Login, record: Record, count: int) -> None:
     """Older records of jobs of the same cluster that were killed without a warning."""
     for number in range(count):
         old = replace(record, job_id=f"9{number}", token=f"{number + 1:064x}")
-        sessions.publish(login.home.sessions, old, as_of=1000 + number)
+        records.publish(login.home.sessions, old, as_of=1000 + number)
 
 
 def test_how_one_of_many_ended_is_told(login: Login, commands: Commands, record: Record) -> None:
@@ -342,7 +344,7 @@ def test_below_many_that_are_over_is_one_that_lives(
     commands.put("squeue", both("exit 0", prints(job("11", "RUNNING", start=-9000))))
     dead = replace(endpoint, nonce="1e" * 16)  # the port is another's by now
     stale(login, dead, 40)
-    sessions.publish(login.home.sessions, replace(endpoint, job_id="11"), as_of=1020.5)
+    records.publish(login.home.sessions, replace(endpoint, job_id="11"), as_of=1020.5)
     with login.start("connect") as process:
         assert process.stdin
         assert process.stdout
@@ -364,7 +366,7 @@ def test_among_many_that_are_over_is_one_that_cannot_be_reached(
     commands.put("squeue", both(one, prints(running)))
     stale(login, record, 4)
     living = replace(record, job_id="11", token="cd" * 32)
-    sessions.publish(login.home.sessions, living, as_of=1000.5)
+    records.publish(login.home.sessions, living, as_of=1000.5)
     login.publish(record)
     over, *cleared, unreachable, _ = login.connect()
     assert over.startswith("session lab is over: ")
@@ -699,7 +701,7 @@ def test_another_job_that_looks_like_nothing_is_not_waited_for(
 def sbatch(login: Login, commands: Commands) -> str:
     """The user has opted in: that command is run when there is no job."""
     commands.put("sbatch", "echo Submitted batch job 12")
-    submit.set_command(login.home, None, "sbatch jlab.sh")
+    submission.set_command(login.home, None, "sbatch jlab.sh")
     return "sbatch jlab.sh"
 
 
@@ -721,7 +723,7 @@ def test_a_job_is_submitted_beside_what_is_no_session_of_that_name_here(
     login.publish(replace(endpoint, cluster="cal2"))
     login.publish(replace(endpoint, name="other", token="ef" * 32))
     (login.home.sessions / "slurm-13-lab").write_text("")
-    submit.set_command(login.home, "lab", sbatch)
+    submission.set_command(login.home, "lab", sbatch)
     said = login.connect("--session=lab", waits=True)
     assert f"submitted Slurm job 12 by `{sbatch}`" in said
     assert commands.names.count("sbatch") == 1
@@ -761,7 +763,7 @@ def test_a_job_that_is_never_listed(
     commands.slurm()
     commands.link("ls")
     monkeypatch.setenv("HOME", str(login.directory))
-    monkeypatch.setattr(connect, "_UNTIL_LISTED", 0.1)
+    monkeypatch.setattr(attempt, "_UNTIL_LISTED", 0.1)
     with pytest.raises(JlabError, match="a job is not submitted by itself"):
         establish()
     assert commands.names.count("sbatch") == 1
@@ -784,7 +786,7 @@ def test_how_often_the_scheduler_is_asked(
     """Until the job is gone; what is not often enough would never notice."""
     monkeypatch.setenv("HOME", str(login.directory))
     for name, seconds in changes.items():
-        monkeypatch.setattr(connect, name, seconds)
+        monkeypatch.setattr(attempt, name, seconds)
     commands.slurm()
     asked = tmp_path / "asked"
     commands.put("squeue", both("exit 0", f"[ -e '{asked}' ] || {prints(job())}; >'{asked}'"))
@@ -945,7 +947,7 @@ def test_it_rests_between_two_looks(
     really_sleep = time.sleep
 
     def sleep(seconds: float) -> None:
-        if seconds == connect._POLL:
+        if seconds == attempt._POLL:
             raise KeyboardInterrupt
         really_sleep(seconds)
 
@@ -991,7 +993,7 @@ def test_a_scheduler_that_does_not_answer(login: Login, commands: Commands) -> N
 
 
 def test_a_plain_server(login: Login, commands: Commands) -> None:
-    submit.set_command(login.home, None, "sbatch jlab.sh")  # from a cluster that has this home
+    submission.set_command(login.home, None, "sbatch jlab.sh")  # from a cluster that has this home
     assert login.connect("--session=gpu") == [
         f"no session called gpu to connect to on {socket.gethostname()}: start one there with "
         "`jlab-node run --name gpu`"
@@ -1015,5 +1017,5 @@ def test_a_laptop_that_has_said_something_is_not_gone() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(b"SSH-2.0-x")
-        assert not connect.laptop_is_gone((ours.fileno(),))
+        assert not attempt.laptop_is_gone((ours.fileno(),))
         assert ours.recv(100) == b"SSH-2.0-x"

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import NOBODY, wait_until
 
-from jlab_node import home
-from jlab_node.record import render
+from jlab_node.registry import home
+from jlab_node.registry.record import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jlab_node.record import Record
+    from jlab_node.registry.record import Record
 
 NONCE, KNOCK = "0f" * 16, "1e" * 16
 BANNER = "SSH-2.0-test\r\n"

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from jlab_node import doctor, home
-from jlab_node.record import Record, render
+from jlab_node.commands import doctor
+from jlab_node.registry import home
+from jlab_node.registry.record import Record, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from jlab_node.home import Home
+    from jlab_node.registry.home import Home
 
 RECORD = Record(
     name="lab",

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from loopback import wait_until
 
-from jlab_node import endpoint
+from jlab_node.session.ssh import listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +30,8 @@ STRANGERS = 10  # who get an sshd at once, at most
 # Serves until its standard input ends, and says on which port.
 PROGRAM = f"""
 import asyncio, resource, sys
-from jlab_node.endpoint import Endpoint, listen
-from jlab_node.processes import Children
+from jlab_node.session.ssh.listener import Endpoint, listen
+from jlab_node.session.child_processes import Children
 
 async def serve():
     async with Children(grace=0.1) as children:
@@ -70,7 +70,7 @@ class Door:
         """A client that has heard the greeting and said this."""
         address = ("127.0.0.1", self.port)
         client = self._stack.enter_context(socket.create_connection(address, timeout=30))
-        assert endpoint.read_line(client, timeout=30) == GREETING
+        assert listener.read_line(client, timeout=30) == GREETING
         client.sendall(said)
         return client
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from jlab_node import expected
-from jlab_node.schedulers.job import State, Status
+from jlab_node.jobs import matching
+from jlab_node.schedulers.base import State, Status
 
 NOW = 1_800_000_000
 JOB = Status("12", State.QUEUED, name="work", command="/home/u/job.sh")
@@ -58,7 +58,7 @@ JOB = Status("12", State.QUEUED, name="work", command="/home/u/job.sh")
     ],
 )
 def test_names_in_a_script(script: str, names: list[str] | None) -> None:
-    assert expected.session_names(JOB, script) == names
+    assert matching.session_names(JOB, script) == names
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_names_in_a_script(script: str, names: list[str] | None) -> None:
 def test_names_by_what_the_scheduler_knows(
     name: str, command: str, names: list[str] | None
 ) -> None:
-    assert expected.session_names(replace(JOB, name=name, command=command), "") == names
+    assert matching.session_names(replace(JOB, name=name, command=command), "") == names
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_names_by_what_the_scheduler_knows(
     ],
 )
 def test_wanted(script: str, wanted: str | None, *, answer: bool) -> None:
-    assert expected.is_expected(JOB, script, wanted, now=NOW) is answer
+    assert matching.is_expected(JOB, script, wanted, now=NOW) is answer
 
 
 @pytest.mark.parametrize(
@@ -112,16 +112,16 @@ def test_wanted(script: str, wanted: str | None, *, answer: bool) -> None:
 def test_a_job_that_was_submitted_for_that(
     script: str, wanted: str | None, *, answer: bool
 ) -> None:
-    assert expected.is_expected(JOB, script, wanted, now=NOW, for_that=True) is answer
-    for state, starts_at in ((State.ENDED, NOW), (State.RUNNING, NOW - expected.START_UP)):
+    assert matching.is_expected(JOB, script, wanted, now=NOW, for_that=True) is answer
+    for state, starts_at in ((State.ENDED, NOW), (State.RUNNING, NOW - matching.START_UP)):
         over = replace(JOB, state=state, starts_at=starts_at)
-        assert not expected.is_expected(over, script, wanted, now=NOW, for_that=True)
+        assert not matching.is_expected(over, script, wanted, now=NOW, for_that=True)
 
 
 def test_a_job_that_is_called_jlab_may_be_any_session() -> None:
     job = replace(JOB, name="jlab")
-    assert expected.is_expected(job, "", "gpu", now=NOW)
-    assert expected.is_expected(job, "", None, now=NOW)
+    assert matching.is_expected(job, "", "gpu", now=NOW)
+    assert matching.is_expected(job, "", None, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_a_job_that_is_called_jlab_may_be_any_session() -> None:
         pytest.param(State.QUEUED, NOW + 99999, True, id="queued for long"),
         pytest.param(State.QUEUED, NOW - 99999, True, id="it should have started"),
         pytest.param(State.RUNNING, NOW - 1, True, id="just started"),
-        pytest.param(State.RUNNING, NOW - expected.START_UP + 1, True, id="still starting"),
-        pytest.param(State.RUNNING, NOW - expected.START_UP, False, id="starting no more"),
+        pytest.param(State.RUNNING, NOW - matching.START_UP + 1, True, id="still starting"),
+        pytest.param(State.RUNNING, NOW - matching.START_UP, False, id="starting no more"),
         pytest.param(State.RUNNING, NOW + 30, True, id="started by a clock that is ahead"),
         pytest.param(State.RUNNING, None, True, id="started, nobody knows when"),
         pytest.param(State.ENDED, NOW - 1, False, id="ended"),
@@ -140,7 +140,7 @@ def test_a_job_that_is_called_jlab_may_be_any_session() -> None:
 )
 def test_states(state: State, starts_at: int | None, *, answer: bool) -> None:
     job = replace(JOB, state=state, starts_at=starts_at)
-    assert expected.is_expected(job, "jlab-node run", None, now=NOW) is answer
+    assert matching.is_expected(job, "jlab-node run", None, now=NOW) is answer
 
 
 @pytest.mark.parametrize(
@@ -156,4 +156,4 @@ def test_states(state: State, starts_at: int | None, *, answer: bool) -> None:
     ],
 )
 def test_script_path(command: str, path: str | None) -> None:
-    assert expected.script_path(replace(JOB, command=command)) == path
+    assert matching.script_path(replace(JOB, command=command)) == path

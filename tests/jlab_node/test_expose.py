@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jlab_node.errors import JlabError
-from jlab_node.expose import (
+from jlab_node.runtime.control_protocol import (
     Answer,
     Request,
     ask,

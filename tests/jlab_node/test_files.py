@@ -16,15 +16,15 @@ import pytest
 from filelock import Timeout
 from loopback import NOBODY, wait_until
 
-from jlab_node import files
 from jlab_node.errors import JlabError
+from jlab_node.files import private
 from tests import acl
 
 # Replaces the file argv[1] when no file may become longer than 4 kB: a full disk, for us.
 REPLACE_ON_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from jlab_node import files
+from jlab_node.files import private as files
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
 try:
@@ -44,7 +44,7 @@ def mode(path: Path) -> int:
 def test_directory_is_made_private_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        made = files.private_directory(tmp_path / "new")
+        made = private.private_directory(tmp_path / "new")
     finally:
         os.umask(before)
     assert made == tmp_path / "new"
@@ -52,9 +52,9 @@ def test_directory_is_made_private_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def test_our_own_directory_is_taken_with_what_is_in_it(tmp_path: Path) -> None:
-    path = files.private_directory(tmp_path / "mine")
+    path = private.private_directory(tmp_path / "mine")
     (path / "file").write_text("x")
-    assert files.private_directory(path) == path
+    assert private.private_directory(path) == path
     assert (path / "file").read_text() == "x"
 
 
@@ -63,7 +63,7 @@ def test_directory_that_others_can_read_is_closed(tmp_path: Path, found: int) ->
     path = tmp_path / "open"
     path.mkdir()
     path.chmod(found)
-    files.private_directory(path)
+    private.private_directory(path)
     assert mode(path) == 0o700
 
 
@@ -75,7 +75,7 @@ def test_directory_that_others_can_write_is_refused_and_left_alone(
     path.mkdir()
     path.chmod(found)
     with pytest.raises(JlabError, match=f"can be written by other users: .*`chmod 700 {path}`"):
-        files.private_directory(path)
+        private.private_directory(path)
     assert mode(path) == found
 
 
@@ -87,7 +87,7 @@ def test_directory_in_a_shared_place_that_others_can_enter_is_refused(
     path.mkdir()
     path.chmod(found)
     with pytest.raises(JlabError, match=f"^{path} .* other users: .*`chmod 700 {path}`"):
-        files.closed_directory(path)
+        private.closed_directory(path)
     assert mode(path) == found
 
 
@@ -96,33 +96,33 @@ def test_directory_in_a_shared_place_that_others_can_enter_is_refused(
 )
 def test_who_else_can_write(tmp_path: Path, found: int, who: str) -> None:
     tmp_path.chmod(found)
-    assert files.other_writers(tmp_path) == who
+    assert private.other_writers(tmp_path) == who
 
 
 @pytest.mark.root("only root can give a directory any group")
 def test_which_group_can_write(tmp_path: Path) -> None:
     tmp_path.chmod(0o775)
-    assert files.other_writers(tmp_path) == "", "root's own group"
+    assert private.other_writers(tmp_path) == "", "root's own group"
     os.chown(tmp_path, -1, grp.getgrnam("mail").gr_gid)
-    assert files.other_writers(tmp_path) == "group mail"
+    assert private.other_writers(tmp_path) == "group mail"
     os.chown(tmp_path, -1, 54321)
-    assert files.other_writers(tmp_path) == "group 54321"
+    assert private.other_writers(tmp_path) == "group 54321"
 
 
 def test_whom_an_acl_lets_write_is_seen_until_its_mask_does_not(tmp_path: Path) -> None:
     """Also where the group is the user's own, and so is nobody."""
     tmp_path.chmod(0o755)
     acl.share(tmp_path, "access")
-    assert files.other_writers(tmp_path) == f"others (`getfacl {tmp_path}` tells who)"
+    assert private.other_writers(tmp_path) == f"others (`getfacl {tmp_path}` tells who)"
     tmp_path.chmod(0o755)  # as `chmod go-w` does
-    assert files.other_writers(tmp_path) == ""
+    assert private.other_writers(tmp_path) == ""
 
 
 def test_others_of_a_group_that_may_not_write_are_no_matter(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     if os.geteuid() == 0:
         os.chown(tmp_path, -1, 54321)
-    assert files.other_writers(tmp_path) == ""
+    assert private.other_writers(tmp_path) == ""
 
 
 def test_the_end_of_a_log_is_kept_for_whoever_appends_to_it(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_the_end_of_a_log_is_kept_for_whoever_appends_to_it(tmp_path: Path) -> N
     with path.open("ab", buffering=0) as log:
         for number in range(100):
             log.write(b"line %02d\n" % number)
-            files.keep_end(path, 160)
+            private.keep_end(path, 160)
             assert path.stat().st_size <= 160
         log.write(b"the last\n")
     lines = path.read_text().splitlines()
@@ -138,19 +138,19 @@ def test_the_end_of_a_log_is_kept_for_whoever_appends_to_it(tmp_path: Path) -> N
     assert set(map(len, lines)) == {7, 8}, "whole ones"
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(OSError, match="Too many levels"):
-        files.keep_end(tmp_path / "link", 0)
+        private.keep_end(tmp_path / "link", 0)
 
 
 def test_what_may_be_another_users_is_refused(tmp_path: Path) -> None:
-    files.check_ours(tmp_path / "gone")
+    private.check_ours(tmp_path / "gone")
     path = tmp_path / "open"
     path.mkdir()
     path.chmod(0o755)
-    files.check_ours(path)
+    private.check_ours(path)
     assert mode(path) == 0o755, "looking changes nothing"
     path.chmod(0o770)
     with pytest.raises(JlabError, match="can be written by other users"):
-        files.check_ours(path)
+        private.check_ours(path)
 
 
 @pytest.mark.parametrize("kind", ["file", "link to a directory", "link to nothing", "fifo"])
@@ -165,7 +165,7 @@ def test_squatted_by_what_is_no_directory(tmp_path: Path, kind: str) -> None:
         if kind == "link to a directory":
             elsewhere.mkdir(mode=0o700)
     with pytest.raises(JlabError, match=f"^{path} is not a directory: remove it, then try again"):
-        files.private_directory(path)
+        private.private_directory(path)
     assert os.path.lexists(path)
 
 
@@ -174,7 +174,7 @@ def test_link_is_followed_where_it_may_be_one(tmp_path: Path) -> None:
     elsewhere.mkdir(mode=0o755)
     link = tmp_path / "link"
     link.symlink_to(elsewhere)
-    assert files.private_directory(link, may_be_link=True) == link
+    assert private.private_directory(link, may_be_link=True) == link
     assert link.is_symlink()
     assert mode(elsewhere) == 0o700
 
@@ -185,7 +185,7 @@ def test_link_does_not_hide_a_directory_that_others_can_write(tmp_path: Path) ->
     elsewhere.chmod(0o777)
     (tmp_path / "link").symlink_to(elsewhere)
     with pytest.raises(JlabError, match="can be written by other users"):
-        files.private_directory(tmp_path / "link", may_be_link=True)
+        private.private_directory(tmp_path / "link", may_be_link=True)
 
 
 def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
@@ -196,14 +196,14 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
         os.chown(path, owner, -1)
     name = pwd.getpwuid(owner).pw_name
     with pytest.raises(JlabError, match=rf"belongs to user {name}, not to you: go away$"):
-        files.closed_directory(path, if_foreign=": go away")
+        private.closed_directory(path, if_foreign=": go away")
 
 
 @pytest.mark.root("only root can give a directory to a nobody")
 def test_directory_of_a_user_without_a_name_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 54321, -1)
     with pytest.raises(JlabError, match=r"belongs to another user \(uid 54321\), not to you"):
-        files.check_ours(tmp_path)
+        private.check_ours(tmp_path)
 
 
 @pytest.mark.parametrize("found", [0o700, 0o500, 0o710, 0o701, 0o750, 0o777], ids=oct)
@@ -212,18 +212,18 @@ def test_is_private(tmp_path: Path, found: int) -> None:
     path.mkdir()
     link.symlink_to(path)
     path.chmod(found)
-    assert files.is_private(path) is (not found & 0o077)
-    assert not files.is_private(link)
+    assert private.is_private(path) is (not found & 0o077)
+    assert not private.is_private(link)
 
 
 def test_what_is_no_directory_of_ours_is_not_private(tmp_path: Path) -> None:
     (tmp_path / "file").touch(mode=0o600)
-    assert not files.is_private(tmp_path / "file")
-    assert not files.is_private(tmp_path / "gone")
+    assert not private.is_private(tmp_path / "file")
+    assert not private.is_private(tmp_path / "gone")
     if os.geteuid() == 0:
         (tmp_path / "theirs").mkdir(mode=0o700)
         os.chown(tmp_path / "theirs", NOBODY, -1)
-        assert not files.is_private(tmp_path / "theirs")
+        assert not private.is_private(tmp_path / "theirs")
 
 
 @pytest.mark.parametrize(
@@ -235,23 +235,23 @@ def test_only_ours_to_write(tmp_path: Path, found: int, *, expected: bool) -> No
     path = tmp_path / "file"
     path.touch()
     path.chmod(found)
-    assert files.only_ours_to_write(path) is expected
+    assert private.only_ours_to_write(path) is expected
 
 
 def test_what_is_missing_or_of_another_user_is_not_ours(tmp_path: Path) -> None:
-    assert not files.only_ours_to_write(tmp_path / "gone")
+    assert not private.only_ours_to_write(tmp_path / "gone")
     theirs = Path("/")
     if os.geteuid() == 0:
         theirs = tmp_path / "theirs"
         theirs.touch(mode=0o600)
         os.chown(theirs, NOBODY, -1)
-    assert not files.only_ours_to_write(theirs)
+    assert not private.only_ours_to_write(theirs)
 
 
 def test_replace_makes_a_private_file(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        path = files.replace(tmp_path / "file", "tête\n")
+        path = private.replace(tmp_path / "file", "tête\n")
     finally:
         os.umask(before)
     assert path.read_bytes() == "tête\n".encode()
@@ -264,7 +264,7 @@ def test_replace_writes_any_bytes_beside_the_file_and_as_of_any_time(
 ) -> None:
     """Beside it, since nothing can be moved to another file system in one step."""
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    path = files.replace(tmp_path / "file", "\udcff\n", modified=1_700_000_000.25)
+    path = private.replace(tmp_path / "file", "\udcff\n", modified=1_700_000_000.25)
     assert path.read_bytes() == b"\xff\n"
     assert path.stat().st_mtime == 1_700_000_000.25
 
@@ -281,17 +281,17 @@ def test_replace_shows_what_is_being_written_to_nobody(tmp_path: Path) -> None:
     looker = threading.Thread(target=look)
     looker.start()
     for _ in range(100):
-        files.replace(tmp_path / "file", "text")
+        private.replace(tmp_path / "file", "text")
     is_over.set()
     looker.join()
-    assert all(name.startswith(files.NEW) for name in seen - {"file"})
+    assert all(name.startswith(private.NEW) for name in seen - {"file"})
 
 
 def test_replace_leaves_readers_of_the_old_file_what_they_have(tmp_path: Path) -> None:
-    path = files.replace(tmp_path / "file", "old")
+    path = private.replace(tmp_path / "file", "old")
     path.chmod(0o644)
     with path.open(encoding="utf-8") as reader:
-        files.replace(path, "new")
+        private.replace(path, "new")
         assert reader.read() == "old"
     assert path.read_text() == "new"
     assert mode(path) == 0o600
@@ -302,13 +302,13 @@ def test_replace_does_not_write_through_a_link(tmp_path: Path) -> None:
     other.write_text("not mine")
     path = tmp_path / "file"
     path.symlink_to(other)
-    files.replace(path, "new")
+    private.replace(path, "new")
     assert not path.is_symlink()
     assert other.read_text() == "not mine"
 
 
 def test_full_disk_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    path = files.replace(tmp_path / "file", "old")
+    path = private.replace(tmp_path / "file", "old")
     done = subprocess.run(
         [sys.executable, "-c", REPLACE_ON_A_FULL_DISK, str(path)],
         capture_output=True,
@@ -322,11 +322,11 @@ def test_full_disk_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Pat
 
 def test_locked_by_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with files.locked(path, timeout=0):
+    with private.locked(path, timeout=0):
         assert mode(path) == 0o600
-        with pytest.raises(Timeout), files.locked(path, timeout=0):
+        with pytest.raises(Timeout), private.locked(path, timeout=0):
             pytest.fail("two have it")
-    with files.locked(path, timeout=0):
+    with private.locked(path, timeout=0):
         pass
 
 
@@ -334,10 +334,10 @@ def test_locked_lets_go_whatever_happens(tmp_path: Path) -> None:
     """And takes no failure of what is done meanwhile for its own."""
     path = tmp_path / "lock"
     for failure in (OSError("full"), NotImplementedError("no"), KeyboardInterrupt()):
-        with pytest.raises(type(failure)) as caught, files.locked(path, timeout=0):
+        with pytest.raises(type(failure)) as caught, private.locked(path, timeout=0):
             raise failure
         assert caught.value is failure
-    with files.locked(path, timeout=0):
+    with private.locked(path, timeout=0):
         pass
 
 
@@ -347,7 +347,7 @@ def test_locked_where_there_can_be_no_lock(tmp_path: Path, where: str) -> None:
     (tmp_path / "directory").mkdir()
     done = []
     for _ in range(2):
-        with files.locked(tmp_path / where, timeout=0):
+        with private.locked(tmp_path / where, timeout=0):
             done.append(where)
     assert done == [where] * 2
 
@@ -356,21 +356,21 @@ def test_replace_what_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -
     path = tmp_path / "directory"
     path.mkdir()
     with pytest.raises(OSError, match="Is a directory"):
-        files.replace(path, "new")
+        private.replace(path, "new")
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_a_killed_process_was_writing_is_swept_when_it_is_old(tmp_path: Path) -> None:
-    kept = files.replace(tmp_path / "kept", "text")
+    kept = private.replace(tmp_path / "kept", "text")
     (tmp_path / "inner").mkdir()
     for path in (tmp_path / ".new-aaaaaaa1", tmp_path / "inner" / ".new-aaaaaaa2"):
         path.write_text("half")
         os.utime(path, (1, 1))  # a file may be made with a time of long ago
     (tmp_path / ".new-aaaaaaa3").mkdir()
     (tmp_path / ".new-aaaaaaa3" / "key").write_text("half")
-    files.sweep(tmp_path)
+    private.sweep(tmp_path)
     assert len(list(tmp_path.rglob(".new-*"))) == 3
-    files.sweep(tmp_path, now=time.time() + 3700)
+    private.sweep(tmp_path, now=time.time() + 3700)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "inner", kept]
     assert list((tmp_path / "inner").iterdir()) == []
 
@@ -391,7 +391,7 @@ def test_sweep_leaves_what_is_the_users_own(tmp_path: Path) -> None:
     links = [home / "work", home / ".new-aaaaaaa3"]
     for link in links:
         link.symlink_to(project)
-    files.sweep(home, now=time.time() + 3700)
+    private.sweep(home, now=time.time() + 3700)
     assert [path.read_text() for path in theirs] == ["mine"] * len(theirs)
     assert all(link.is_symlink() for link in links)
 
@@ -403,7 +403,7 @@ def test_nothing_younger_is_swept(tmp_path: Path) -> None:
     last = max(path.stat().st_ctime for path in old)
     for path in young:
         wait_until(lambda path=path: _is_younger(path, than=last + 0.01), "the clock has moved")
-    files.sweep(tmp_path, now=last + 3600.001)
+    private.sweep(tmp_path, now=last + 3600.001)
     assert sorted(tmp_path.iterdir()) == young
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from jlab_node import home
 from jlab_node.errors import JlabError
-from jlab_node.home import Home
+from jlab_node.registry import home
+from jlab_node.registry.home import Home
 from tests import acl
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "Ab3/" * 10 + "x+Q"
@@ -23,7 +23,7 @@ ECDSA = (
 
 # Prints the key that it then finds.
 PREPARE = """
-from jlab_node import home
+from jlab_node.registry import home
 print(home.prepare().host_key.read_text() + home.locate().public_host_key.read_text())
 """
 
@@ -180,7 +180,7 @@ def test_home_that_is_not_there(user: Path) -> None:
 def test_several_at_once_lose_no_key(user: Path) -> None:
     made = home.prepare()
     add = """
-from jlab_node import home
+from jlab_node.registry import home
 for number in range(25):
     home.authorize(home.locate(), f"{key} {who}-{{number}}")
 """

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from jlab_node import home, jobs
 from jlab_node.errors import JlabError
-from jlab_node.jobs import Site
+from jlab_node.jobs import scheduler_client
+from jlab_node.jobs.scheduler_client import Site
+from jlab_node.registry import home
+from jlab_node.registry.records import Published
 from jlab_node.schedulers import TABLE
-from jlab_node.schedulers.job import Answer, State, Status
-from jlab_node.sessions import Published
+from jlab_node.schedulers.base import Answer, State, Status
 from tests.jlab_node.conftest import FAILS
 from tests.jlab_node.conftest import JOB_12 as RECORD
 
 if TYPE_CHECKING:
     import subprocess
 
-    from jlab_node.record import Record
+    from jlab_node.registry.record import Record
     from tests.jlab_node.conftest import Commands, Unkillable
 
 SQUEUE = "{}\x1f{}\x1fNone\x1f1800000000\x1f{}\x1fn1\x1fjlab\x1f/home/u/jlab.sh"
@@ -50,36 +51,38 @@ def published(*records: Record) -> list[Published]:
 @pytest.mark.usefixtures("on_stdin")
 def test_ask(commands: Commands, text: str, answer: Answer) -> None:
     commands.put("squeue", text)
-    assert jobs.ask(["squeue"]) == answer
+    assert scheduler_client.ask(["squeue"]) == answer
 
 
 def test_ask_what_is_not_there(commands: Commands, tmp_path: Path) -> None:
-    assert jobs.ask(["squeue"]) == Answer(127, "", "squeue is not on PATH here")
+    assert scheduler_client.ask(["squeue"]) == Answer(127, "", "squeue is not on PATH here")
     (tmp_path / "bin" / "squeue").touch(mode=0o600)
-    assert jobs.ask(["squeue"]) == Answer(126, "", "squeue: Permission denied")
+    assert scheduler_client.ask(["squeue"]) == Answer(126, "", "squeue: Permission denied")
     (tmp_path / "bin" / "squeue").write_bytes(b"\x7fELF nonsense")
     (tmp_path / "bin" / "squeue").chmod(0o700)
-    assert jobs.ask(["squeue"]) == Answer(126, "", "squeue: Exec format error")
+    assert scheduler_client.ask(["squeue"]) == Answer(126, "", "squeue: Exec format error")
 
 
 def test_ask_one_that_does_not_answer(commands: Commands) -> None:
     commands.put("squeue", "echo a; exec /bin/sleep 60")
     before = psutil.Process().children()
     began = time.monotonic()
-    assert jobs.ask(["squeue"], timeout=0.2) == Answer(124, "", "no answer within 0 s")
+    assert scheduler_client.ask(["squeue"], timeout=0.2) == Answer(124, "", "no answer within 0 s")
     assert time.monotonic() - began < 20
     assert psutil.Process().children() == before
 
 
 def test_ask_one_that_cannot_be_killed(unkillable: Unkillable) -> None:
     began = time.monotonic()
-    assert jobs.ask(unkillable.command, timeout=2) == Answer(124, "", "no answer within 2 s")
+    assert scheduler_client.ask(unkillable.command, timeout=2) == Answer(
+        124, "", "no answer within 2 s"
+    )
     assert time.monotonic() - began < 30, "it takes a minute"
-    (left,) = jobs._given_up
+    (left,) = scheduler_client._given_up
     assert unkillable.is_it(left.pid), "it lives on"
     unkillable.end()
     left.wait()
-    jobs._given_up.clear()
+    scheduler_client._given_up.clear()
 
 
 @pytest.mark.parametrize(
@@ -92,31 +95,31 @@ def test_ask_one_that_cannot_be_killed(unkillable: Unkillable) -> None:
     ],
 )
 def test_said(answer: Answer, text: str) -> None:
-    assert jobs.said(answer) == text
+    assert scheduler_client.said(answer) == text
 
 
 def test_site_of_a_plain_server(commands: Commands) -> None:
     commands.put("ps", "exit 0")
-    assert jobs.site() is None
+    assert scheduler_client.site() is None
     assert commands.asked == []
 
 
 def test_site_of_one_scheduler_is_believed_without_a_question(commands: Commands) -> None:
     commands.put("oarstat", FAILS)
-    assert jobs.site() == Site(TABLE["oar"], "")
+    assert scheduler_client.site() == Site(TABLE["oar"], "")
     assert commands.asked == []
 
 
 def test_site_knows_the_clusters_name_and_asks_once(commands: Commands) -> None:
     commands.slurm()
-    assert [jobs.site(), jobs.site()] == [Site(TABLE["slurm"], "cal1")] * 2
+    assert [scheduler_client.site(), scheduler_client.site()] == [Site(TABLE["slurm"], "cal1")] * 2
     assert commands.asked == ["scontrol show config"]
 
 
 def test_site_without_a_name(commands: Commands) -> None:
     commands.put("squeue", "exit 0")
     commands.put("scontrol", FAILS)
-    assert jobs.site() == Site(TABLE["slurm"], "")
+    assert scheduler_client.site() == Site(TABLE["slurm"], "")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ def test_site_with_the_programs_of_several(
 ) -> None:
     for program, does in answers.items():
         commands.put(program, "exit 0" if does else FAILS)
-    site = jobs.site()
+    site = scheduler_client.site()
     assert site is not None
     assert site.scheduler is TABLE[name]
     assert commands.names == ["squeue", "oarstat"][:asked]
@@ -142,7 +145,7 @@ def test_site_takes_the_first_that_really_answers(commands: Commands) -> None:
     """Another scheduler's oarstat in disguise prints no JSON."""
     commands.prints("oarstat", "Job id  Name  User")
     commands.prints("bjobs", '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}')
-    site = jobs.site()
+    site = scheduler_client.site()
     assert site is not None
     assert site.scheduler.NAME == "lsf"
 
@@ -170,7 +173,7 @@ def remember(scheduler: str, cluster: str, *, age: float) -> Path:
 def test_site_is_found_out_once_a_day(commands: Commands, age: float, cluster: str) -> None:
     commands.slurm()
     path = remember("slurm", "old", age=age)
-    assert jobs.site() == Site(TABLE["slurm"], cluster)
+    assert scheduler_client.site() == Site(TABLE["slurm"], cluster)
     assert commands.asked == ([] if cluster == "old" else ["scontrol show config"])
     assert path.read_text() == f"slurm:{cluster} slurm:\n"
     assert (path.stat().st_mtime > time.time() - 1000) is (age != 86000)
@@ -184,7 +187,7 @@ def test_site_is_not_forgotten_while_the_scheduler_is_away(
     commands.put("scontrol", scontrol)
     path = remember("slurm", "cal1", age=90000)
     before = path.stat()
-    assert jobs.site() == Site(TABLE["slurm"], "cal1")
+    assert scheduler_client.site() == Site(TABLE["slurm"], "cal1")
     assert commands.names == ["scontrol"]
     assert path.read_text() == "slurm:cal1 slurm:\n"
     assert path.stat().st_mtime == before.st_mtime, "it is asked again next time"
@@ -195,11 +198,11 @@ def test_site_that_has_become_another(commands: Commands) -> None:
     commands.put("squeue", "exit 0")
     commands.put("scontrol", FAILS)
     path = remember("oar", "", age=10)
-    assert jobs.site() == Site(TABLE["slurm"], "")
+    assert scheduler_client.site() == Site(TABLE["slurm"], "")
     assert path.read_text() == "oar:\n"
-    jobs.site.cache_clear()
+    scheduler_client.site.cache_clear()
     commands.slurm()
-    assert jobs.site() == Site(TABLE["slurm"], "cal1")
+    assert scheduler_client.site() == Site(TABLE["slurm"], "cal1")
     assert path.read_text() == "slurm:cal1 slurm:\n"
 
 
@@ -207,7 +210,7 @@ def test_site_with_the_programs_of_several_takes_the_remembered_one(commands: Co
     commands.slurm()
     commands.put("oarstat", "exit 0")
     remember("oar", "", age=100)
-    assert jobs.site() == Site(TABLE["oar"], "")
+    assert scheduler_client.site() == Site(TABLE["oar"], "")
     assert commands.asked == []
 
 
@@ -229,14 +232,14 @@ def test_site_of_several_of_which_none_answers(
         remember(remembered, "cal1", age=90000)
     else:
         home.locate().path.mkdir()
-    site = jobs.site()
+    site = scheduler_client.site()
     assert site is not None
     assert (site.scheduler.NAME, site.cluster) == (name, "cal1" if name == remembered else "")
     assert commands.names == ["oarstat", "bjobs"]
-    jobs.site.cache_clear()
+    scheduler_client.site.cache_clear()
     commands.prints("bjobs", '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}')
     commands.prints("lsid", "My cluster name is big")
-    assert jobs.site() == Site(TABLE["lsf"], "big")
+    assert scheduler_client.site() == Site(TABLE["lsf"], "big")
 
 
 @pytest.mark.parametrize(
@@ -272,65 +275,70 @@ HERE = socket.gethostname().partition(".")[0]
     ],
 )
 def test_is_here(node: str, *, here: bool) -> None:
-    assert jobs.is_here(node) is here
+    assert scheduler_client.is_here(node) is here
 
 
 def test_times_asks_for_what_the_environment_does_not_tell(commands: Commands) -> None:
     commands.slurm(squeue("12"))
     env = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE}
-    found = jobs.detect(env)
+    found = scheduler_client.detect(env)
     assert (found.scheduler, found.job_id, found.node) == ("slurm", "12", HERE)
     assert commands.asked == []
-    assert jobs.times(found) == (1800000000, 1800007200)
+    assert scheduler_client.times(found) == (1800000000, 1800007200)
     assert commands.names == ["squeue"]
     ends = {"SLURM_JOB_START_TIME": "1799999999", "SLURM_JOB_END_TIME": "1800000001"}
-    assert jobs.times(jobs.detect({**env, **ends})) == (1799999999, 1800000001)
+    assert scheduler_client.times(scheduler_client.detect({**env, **ends})) == (
+        1799999999,
+        1800000001,
+    )
     assert commands.names == ["squeue"]
 
 
 def test_times_where_the_scheduler_does_not_answer(commands: Commands) -> None:
-    found = jobs.detect({"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE})
-    assert (found.job_id, *jobs.times(found)) == ("12", None, None)
+    found = scheduler_client.detect({"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE})
+    assert (found.job_id, *scheduler_client.times(found)) == ("12", None, None)
 
 
 def test_detect_outside_of_a_job(commands: Commands) -> None:
     """Also where the variables are inherited from one that runs elsewhere."""
     for env in ({}, {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": "192.0.2.1"}):
-        found = jobs.detect(env)
+        found = scheduler_client.detect(env)
         assert (found.scheduler, found.job_id) == ("local", str(os.getpid()))
-        assert jobs.times(found) == (None, None)
+        assert scheduler_client.times(found) == (None, None)
     assert commands.asked == []
 
 
 def test_detect_reads_the_list_of_nodes(commands: Commands, tmp_path: Path) -> None:
     (tmp_path / "nodes").write_text(f"192.0.2.1\n{HERE}\n{HERE}\n")
     commands.oar("7", state="Running", startTime=1800000000, walltime=3600)
-    found = jobs.detect({"OAR_JOB_ID": "7", "OAR_NODEFILE": str(tmp_path / "nodes")})
+    found = scheduler_client.detect({"OAR_JOB_ID": "7", "OAR_NODEFILE": str(tmp_path / "nodes")})
     assert (found.scheduler, found.node) == ("oar", HERE)
-    assert jobs.times(found) == (1800000000, 1800003600)
+    assert scheduler_client.times(found) == (1800000000, 1800003600)
 
 
 def test_look_asks_on_only_where_it_knows_too_little(commands: Commands) -> None:
     slurm = TABLE["slurm"]
     commands.slurm(squeue("12"))
     commands.prints("sacct", "12|TIMEOUT|1800000009")
-    assert jobs.look(slurm, "12") == slurm.parse_one("12", Answer(0, squeue("12") + "\n"))
+    assert scheduler_client.look(slurm, "12") == slurm.parse_one(
+        "12", Answer(0, squeue("12") + "\n")
+    )
     assert commands.names == ["squeue"]
     commands.put("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
-    status = jobs.look(slurm, "12")
+    status = scheduler_client.look(slurm, "12")
     assert status == Status(
         "12", State.ENDED, word="TIMEOUT", why="reached its time limit", ends_at=1800000009
     )
     assert commands.names == ["squeue", "squeue", "sacct"]
     commands.put("sacct", FAILS)
-    assert jobs.look(slurm, "12") == Status("12", State.ENDED, why="has ended")
+    assert scheduler_client.look(slurm, "12") == Status("12", State.ENDED, why="has ended")
     commands.put("squeue", FAILS)
-    assert jobs.look(slurm, "12") is None, "no answer is no end"
+    assert scheduler_client.look(slurm, "12") is None, "no answer is no end"
 
 
 def test_of_a_job_that_runs(commands: Commands) -> None:
     commands.slurm(squeue("12"))
-    status = jobs.of(RECORD)
+    status = scheduler_client.of(RECORD)
     assert status is not None
     assert status.state is State.RUNNING
 
@@ -346,8 +354,8 @@ def test_of_a_job_that_runs(commands: Commands) -> None:
 )
 def test_of_a_job_elsewhere_nobody_can_tell(commands: Commands, record: Record) -> None:
     commands.slurm(squeue("12", "COMPLETED"))
-    assert jobs.of(record) is None
-    assert not jobs.can_tell(record)
+    assert scheduler_client.of(record) is None
+    assert not scheduler_client.can_tell(record)
     assert "squeue" not in commands.names, "another's job of that number is none of its business"
 
 
@@ -364,7 +372,7 @@ def test_of_a_job_of_the_same_number(
     commands: Commands, nodes: list[str], state: State | None
 ) -> None:
     commands.oar("12", state="Running", assigned_network_address=nodes)
-    status = jobs.of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
+    status = scheduler_client.of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
     assert (status.state if status else None) is state
 
 
@@ -393,7 +401,7 @@ def test_of_a_job_that_is_another_clusters(
 ) -> None:
     """OAR numbers jobs from 1 on each, and has no name for itself."""
     commands.oar("12", **job)
-    status = jobs.of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
+    status = scheduler_client.of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
     assert (status is not None) is known
 
 
@@ -411,34 +419,37 @@ def test_of_a_job_that_is_another_clusters(
     ],
 )
 def test_is_anew(started: int | None, status: Status | None, *, anew: bool) -> None:
-    assert jobs.is_anew(replace(RECORD, started=started), status) is anew
+    assert scheduler_client.is_anew(replace(RECORD, started=started), status) is anew
 
 
 @pytest.mark.parametrize("skew", [-600, 0, 600, 100_000], ids="the node's clock is {} s off".format)
 def test_is_anew_is_told_by_the_schedulers_clock_alone(skew: int) -> None:
     record = replace(RECORD, job_started=50_000, started=50_030 + skew)
     for starts_at, anew in ((50_000, False), (50_005, False), (50_020, True)):
-        assert jobs.is_anew(record, Status("1", State.RUNNING, starts_at=starts_at)) is anew
+        assert (
+            scheduler_client.is_anew(record, Status("1", State.RUNNING, starts_at=starts_at))
+            is anew
+        )
 
 
 def test_of_a_local_session(session: subprocess.Popen[bytes]) -> None:
     record = replace(
         RECORD, scheduler="local", node=socket.gethostname(), job_id=str(session.pid), cluster=""
     )
-    status = jobs.of(record)
+    status = scheduler_client.of(record)
     assert status is not None
     assert status.state is State.RUNNING
     session.kill()
     session.wait()
-    assert jobs.has_ended(jobs.of(record))
+    assert scheduler_client.has_ended(scheduler_client.of(record))
 
 
 def test_living_asks_once_for_all(commands: Commands) -> None:
     commands.slurm(squeue("12"), squeue("14", "PENDING"), squeue("15", "COMPLETING"))
-    jobs.site()
+    scheduler_client.site()
     before = len(commands.asked)
     records = [replace(RECORD, job_id=str(number)) for number in range(11, 17)]
-    found = jobs.living(published(*records), "u1")
+    found = scheduler_client.living(published(*records), "u1")
     assert [each.record.job_id for each in found] == ["12", "14"]
     assert [line.split()[0] for line in commands.asked[before:]] == ["squeue"]
     assert "--user=u1" in commands.asked[-1]
@@ -448,7 +459,7 @@ def test_living_where_the_scheduler_does_not_answer(commands: Commands) -> None:
     commands.slurm()
     commands.put("squeue", FAILS)
     mine = published(RECORD)
-    assert jobs.living(mine, "u1") == mine
+    assert scheduler_client.living(mine, "u1") == mine
 
 
 def test_living_elsewhere(commands: Commands) -> None:
@@ -460,7 +471,7 @@ def test_living_elsewhere(commands: Commands) -> None:
         replace(RECORD, scheduler="flux"),
         replace(RECORD, scheduler="local", node="n1.invalid"),
     )
-    assert jobs.living(mine, "u1") == mine
+    assert scheduler_client.living(mine, "u1") == mine
     assert "squeue" not in commands.names
 
 
@@ -469,13 +480,13 @@ def test_living_on_a_plain_server(session: subprocess.Popen[bytes]) -> None:
     alive = replace(here, job_id=str(session.pid))
     dead = replace(here, job_id=str(os.getpid()), name="dead")  # no `jlab-node run`
     mine = published(alive, dead)
-    assert jobs.living(mine, home.user()) == mine[:1]
+    assert scheduler_client.living(mine, home.user()) == mine[:1]
 
 
 def test_cancel(commands: Commands) -> None:
     commands.slurm()
     commands.put("scancel", "exit 0")
-    jobs.cancel(RECORD)
+    scheduler_client.cancel(RECORD)
     assert commands.asked[-1] == "scancel 12"
 
 
@@ -526,7 +537,7 @@ def test_cancel_that_cannot(
         if scancel is not None:
             commands.put(name, scancel)
     with pytest.raises(JlabError) as caught:
-        jobs.cancel(record)
+        scheduler_client.cancel(record)
     assert str(caught.value) == text
     elsewhere = "cannot be cancelled" not in text
     assert not (elsewhere and {"scancel", "kill"} & set(commands.names)), "it ends no other job"
@@ -542,15 +553,15 @@ def test_cancel_that_cannot(
     ],
 )
 def test_has_ended(status: Status | None, *, ended: bool) -> None:
-    assert jobs.has_ended(status) is ended
+    assert scheduler_client.has_ended(status) is ended
 
 
 def test_read_text(tmp_path: Path) -> None:
     path = tmp_path / "script"
     path.write_bytes(b"a\xffb\n")
-    assert jobs.read_text(str(path)) == "a\ufffdb\n"
+    assert scheduler_client.read_text(str(path)) == "a\ufffdb\n"
     path.write_text("x" * (2 << 20))
-    assert len(jobs.read_text(str(path))) == 1 << 20
-    assert jobs.read_text(str(tmp_path)) == ""
-    assert jobs.read_text(str(tmp_path / "gone")) == ""
-    assert jobs.read_text("") == ""
+    assert len(scheduler_client.read_text(str(path))) == 1 << 20
+    assert scheduler_client.read_text(str(tmp_path)) == ""
+    assert scheduler_client.read_text(str(tmp_path / "gone")) == ""
+    assert scheduler_client.read_text("") == ""

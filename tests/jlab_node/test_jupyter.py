@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node import jupyter
 from jlab_node.errors import JlabError
-from jlab_node.ports import HOST
+from jlab_node.runtime.ports import HOST
+from jlab_node.session.jupyter import program as jupyter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from jlab_node import home, ladder, sessions
-from jlab_node.record import Record
+from jlab_node.connect import routes
+from jlab_node.registry import home, records
+from jlab_node.registry.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ def server() -> Iterator[Callable[[bytes | None], Record]]:
 
 
 def test_tcp(server: Callable[[bytes | None], Record]) -> None:
-    way = ladder.tcp(server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER + b"more"))
+    way = routes.tcp(server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER + b"more"))
     with way.connection as connection:
         assert way.first_line == BANNER
         connection.settimeout(5)
@@ -93,7 +94,7 @@ def test_tcp(server: Callable[[bytes | None], Record]) -> None:
 def test_tcp_to_a_session_of_this_machine(server: Callable[[bytes | None], Record]) -> None:
     """It listens on the loopback alone."""
     record = server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER)
-    way = ladder.tcp(replace(record, scheduler="local", node="no-such-host.invalid"))
+    way = routes.tcp(replace(record, scheduler="local", node="no-such-host.invalid"))
     with way.connection as connection:
         assert connection.getpeername() == ("127.0.0.1", record.ssh_port)
 
@@ -112,8 +113,8 @@ def test_tcp_to_a_session_of_this_machine(server: Callable[[bytes | None], Recor
 )
 def test_tcp_to_another_program(server: Callable[[bytes | None], Record], said: bytes) -> None:
     record = server(said)
-    with pytest.raises(ladder.Over) as caught:
-        ladder.tcp(record)
+    with pytest.raises(routes.Over) as caught:
+        routes.tcp(record)
     assert str(caught.value) == f"127.0.0.1:{record.ssh_port} belongs to another program now"
 
 
@@ -122,8 +123,8 @@ def test_tcp_to_another_program(server: Callable[[bytes | None], Record], said: 
 )
 def test_tcp_to_one_that_hangs_up(server: Callable[[bytes | None], Record], said: bytes) -> None:
     """A forwarder whose other end is gone, or a crowd: that tells nothing of the session."""
-    with pytest.raises(ladder.Closed, match=r"^it hangs up at once$"):
-        ladder.tcp(server(said))
+    with pytest.raises(routes.Closed, match=r"^it hangs up at once$"):
+        routes.tcp(server(said))
 
 
 def test_tcp_to_one_that_resets_the_connection() -> None:
@@ -139,14 +140,14 @@ def test_tcp_to_one_that_resets_the_connection() -> None:
         thread = threading.Thread(target=serve)
         thread.start()
         port = listener.getsockname()[1]
-        with pytest.raises(ladder.Closed, match=r"^it hangs up at once$"):
-            ladder.tcp(replace(RECORD, node="127.0.0.1", ssh_port=port))
+        with pytest.raises(routes.Closed, match=r"^it hangs up at once$"):
+            routes.tcp(replace(RECORD, node="127.0.0.1", ssh_port=port))
         thread.join()
 
 
 def test_tcp_to_one_that_accepts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its queue is full, and so it looks like a node behind a firewall."""
-    monkeypatch.setattr(ladder, "TCP_TIMEOUT", 0.3)
+    monkeypatch.setattr(routes, "TCP_TIMEOUT", 0.3)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(3):
@@ -154,8 +155,8 @@ def test_tcp_to_one_that_accepts_nobody(monkeypatch: pytest.MonkeyPatch) -> None
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         began = time.monotonic()
-        with pytest.raises(ladder.Closed, match=r"^timed out$"):
-            ladder.tcp(replace(RECORD, node="127.0.0.1", ssh_port=listener.getsockname()[1]))
+        with pytest.raises(routes.Closed, match=r"^timed out$"):
+            routes.tcp(replace(RECORD, node="127.0.0.1", ssh_port=listener.getsockname()[1]))
         assert time.monotonic() - began < 30
 
 
@@ -175,7 +176,7 @@ def test_tcp_to_one_that_hangs_up_at_first() -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        way = ladder.tcp(replace(record, ssh_port=listener.getsockname()[1]))
+        way = routes.tcp(replace(record, ssh_port=listener.getsockname()[1]))
         way.connection.close()
         thread.join()
     assert way.first_line == BANNER
@@ -185,10 +186,10 @@ def test_tcp_to_one_that_hangs_up_at_first() -> None:
 def test_tcp_to_one_that_is_silent(
     server: Callable[[bytes | None], Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "TCP_TIMEOUT", 0.3)
+    monkeypatch.setattr(routes, "TCP_TIMEOUT", 0.3)
     began = time.monotonic()
-    with pytest.raises(ladder.Closed, match=r"^timed out$"):
-        ladder.tcp(server(None))
+    with pytest.raises(routes.Closed, match=r"^timed out$"):
+        routes.tcp(server(None))
     assert 0.2 < time.monotonic() - began < 20
     gc.collect()  # what was left open would complain
 
@@ -196,13 +197,13 @@ def test_tcp_to_one_that_is_silent(
 def test_tcp_refused(server: Callable[[bytes | None], Record]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(ladder.Closed, match=r"^Connection refused$"):
-        ladder.tcp(replace(RECORD, node="127.0.0.1", ssh_port=port))
+    with pytest.raises(routes.Closed, match=r"^Connection refused$"):
+        routes.tcp(replace(RECORD, node="127.0.0.1", ssh_port=port))
 
 
 def test_tcp_to_a_name_that_is_none() -> None:
-    with pytest.raises(ladder.Closed) as caught:
-        ladder.tcp(replace(RECORD, node="a" * 64))
+    with pytest.raises(routes.Closed) as caught:
+        routes.tcp(replace(RECORD, node="a" * 64))
     assert str(caught.value)
 
 
@@ -222,12 +223,12 @@ SSH = [
 )
 def test_others(jlab: Path, scheduler: str, name: str, begin: list[str]) -> None:
     record = replace(RECORD, scheduler=scheduler)
-    step, ssh = ladder.others(record, jlab, silent=False)
+    step, ssh = routes.others(record, jlab, silent=False)
     assert step[0] == name
     assert step[1][: len(begin)] == begin
     assert " ".join(step[1]).endswith(f"bash ~/.jlab/connect --inside={record.id}")
     assert ssh[:2] == ("ssh", [*SSH[:-1], f"--inside={record.id}"])
-    hasty, _ = ladder.others(record, jlab, silent=True)
+    hasty, _ = routes.others(record, jlab, silent=True)
     assert hasty[:2] == step[:2]
     assert hasty[2] < step[2], "its node may be dead"
 
@@ -244,15 +245,15 @@ def test_others(jlab: Path, scheduler: str, name: str, begin: list[str]) -> None
 def test_a_silent_port_on_a_node_that_lives(jlab: Path, node: str, *, says: bool) -> None:
     """Then it is a firewall, and the step may take its time."""
     record = replace(RECORD, node=node)
-    (_, _, patient), _ = ladder.others(record, jlab, silent=False)
-    (_, _, timeout), _ = ladder.others(record, jlab, silent=True)
+    (_, _, patient), _ = routes.others(record, jlab, silent=False)
+    (_, _, timeout), _ = routes.others(record, jlab, silent=True)
     assert (timeout == patient) is says
     assert timeout <= patient
 
 
 @pytest.mark.parametrize("scheduler", ["pbs", "sge", "lsf"])
 def test_others_always_ends_with_ssh(jlab: Path, scheduler: str) -> None:
-    *steps, ssh = ladder.others(replace(RECORD, scheduler=scheduler), jlab, silent=False)
+    *steps, ssh = routes.others(replace(RECORD, scheduler=scheduler), jlab, silent=False)
     assert ssh[:2] == ("ssh", [*SSH[:-1], f"--inside={scheduler}-12-lab"])
     for name, command, _ in steps:
         assert name in command
@@ -260,7 +261,7 @@ def test_others_always_ends_with_ssh(jlab: Path, scheduler: str) -> None:
 
 def test_a_shell_takes_the_words_as_they_are(jlab: Path) -> None:
     """Also the number of a job that is one of an array."""
-    ((_, ssh, _),) = ladder.others(
+    ((_, ssh, _),) = routes.others(
         replace(RECORD, scheduler="pbs", job_id="12[3].s"), jlab, silent=False
     )
     done = subprocess.run(
@@ -275,17 +276,17 @@ def test_a_shell_takes_the_words_as_they_are(jlab: Path) -> None:
 @pytest.mark.parametrize("text", ["# older\n", ""])
 def test_others_need_the_script_of_this_version(jlab: Path, text: str) -> None:
     (jlab / "connect").write_text(text)
-    with pytest.raises(ladder.Closed, match=r"is of another version: type `jlab-node setup`"):
-        list(ladder.others(RECORD, jlab, silent=False))
+    with pytest.raises(routes.Closed, match=r"is of another version: type `jlab-node setup`"):
+        list(routes.others(RECORD, jlab, silent=False))
 
 
 @pytest.fixture
-def through(children: Children) -> Iterator[Callable[..., ladder.Way]]:
+def through(children: Children) -> Iterator[Callable[..., routes.Way]]:
     """Goes that way; afterwards the command is gone, since nobody holds its other end."""
     with contextlib.ExitStack() as stack:
 
-        def go(command: list[str], *, timeout: float = 10) -> ladder.Way:
-            way = ladder.through(command, timeout=timeout)
+        def go(command: list[str], *, timeout: float = 10) -> routes.Way:
+            way = routes.through(command, timeout=timeout)
             stack.callback(way.connection.close)
             return way
 
@@ -301,7 +302,7 @@ def sh(text: str) -> list[str]:
     return ["sh", "-c", text]
 
 
-def received(way: ladder.Way) -> bytes:
+def received(way: routes.Way) -> bytes:
     """All that still comes."""
     way.connection.settimeout(10)
     found = b""
@@ -323,7 +324,7 @@ def received(way: ladder.Way) -> bytes:
         pytest.param("printf '%0300d\\n' 7;", id="a long line"),
     ],
 )
-def test_noise_before_the_banner(through: Callable[..., ladder.Way], noise: str) -> None:
+def test_noise_before_the_banner(through: Callable[..., routes.Way], noise: str) -> None:
     way = through(sh(f"{noise} {GREET}; printf rest"))
     assert way.first_line == BANNER
     assert received(way) == b"rest"
@@ -331,7 +332,7 @@ def test_noise_before_the_banner(through: Callable[..., ladder.Way], noise: str)
 
 @still_running
 def test_bytes_after_the_banner_are_passed_on_as_they_are(
-    through: Callable[..., ladder.Way],
+    through: Callable[..., routes.Way],
 ) -> None:
     """In both directions, and stdin waits for a command that is slow to read it."""
     sent = bytes(range(256)) * 4096
@@ -342,7 +343,7 @@ def test_bytes_after_the_banner_are_passed_on_as_they_are(
     sender.join()
 
 
-def send(way: ladder.Way, what: bytes) -> None:
+def send(way: routes.Way, what: bytes) -> None:
     way.connection.settimeout(10)
     way.connection.sendall(what)
     way.connection.shutdown(socket.SHUT_WR)
@@ -350,7 +351,7 @@ def send(way: ladder.Way, what: bytes) -> None:
 
 @still_running
 def test_the_command_hears_when_its_other_end_is_gone(
-    through: Callable[..., ladder.Way], tmp_path: Path, children: Children
+    through: Callable[..., routes.Way], tmp_path: Path, children: Children
 ) -> None:
     way = through(sh(f"{GREET}; cat >/dev/null; echo over >'{tmp_path}/said'"))
     (child,) = children()
@@ -360,7 +361,7 @@ def test_the_command_hears_when_its_other_end_is_gone(
 
 
 @still_running
-def test_what_it_says_much_later_blocks_nobody(through: Callable[..., ladder.Way]) -> None:
+def test_what_it_says_much_later_blocks_nobody(through: Callable[..., routes.Way]) -> None:
     text = "import sys; print('SSH-2.0-x', flush=True); sys.stderr.write('x' * 10**6); print('y')"
     assert received(through([sys.executable, "-c", text])) == b"y\n"
 
@@ -385,18 +386,18 @@ def test_what_it_says_much_later_blocks_nobody(through: Callable[..., ladder.Way
     ],
 )
 def test_a_command_that_ends_at_once(children: Children, command: str, why: str) -> None:
-    with pytest.raises(ladder.Closed) as caught:
-        ladder.through(sh(command), timeout=10)
+    with pytest.raises(routes.Closed) as caught:
+        routes.through(sh(command), timeout=10)
     assert str(caught.value) == why
     assert children() == []
 
 
 def test_a_command_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ladder.Closed, match=r"^no-such-program: No such file or directory$"):
-        ladder.through(["no-such-program", "x"], timeout=10)
+    with pytest.raises(routes.Closed, match=r"^no-such-program: No such file or directory$"):
+        routes.through(["no-such-program", "x"], timeout=10)
     (tmp_path / "program").touch(mode=0o600)
-    with pytest.raises(ladder.Closed, match=r"/program: Permission denied$"):
-        ladder.through([str(tmp_path / "program")], timeout=10)
+    with pytest.raises(routes.Closed, match=r"/program: Permission denied$"):
+        routes.through([str(tmp_path / "program")], timeout=10)
 
 
 @pytest.mark.parametrize(
@@ -407,8 +408,8 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     ],
 )
 def test_a_session_that_is_over(command: str) -> None:
-    with pytest.raises(ladder.Over, match=r"^its jlab-node has ended$"):
-        ladder.through(sh(command), timeout=10)
+    with pytest.raises(routes.Over, match=r"^its jlab-node has ended$"):
+        routes.through(sh(command), timeout=10)
 
 
 @pytest.mark.parametrize(
@@ -420,34 +421,34 @@ def test_a_session_that_is_over(command: str) -> None:
     ],
 )
 def test_what_only_looks_like_it(said: str) -> None:
-    with pytest.raises(ladder.Closed, match=f"^{said}$"):
-        ladder.through(sh(f"echo '{said}' >&2; exit 1"), timeout=10)
+    with pytest.raises(routes.Closed, match=f"^{said}$"):
+        routes.through(sh(f"echo '{said}' >&2; exit 1"), timeout=10)
 
 
 def test_too_much_noise(children: Children) -> None:
-    with pytest.raises(ladder.Closed, match=r"^it printed too much$"):
-        ladder.through(sh("while :; do echo noise; done"), timeout=10)
+    with pytest.raises(routes.Closed, match=r"^it printed too much$"):
+        routes.through(sh("while :; do echo noise; done"), timeout=10)
     assert children() == []
 
 
 def test_a_command_that_says_nothing_in_time(tmp_path: Path) -> None:
     """It is ended, with all that it has started."""
     began = time.monotonic()
-    with pytest.raises(ladder.Closed, match=r"^timed out$"):
-        ladder.through(sh(f"{NAP} & echo noise; {NAP}; exit 1"), timeout=0.3)
+    with pytest.raises(routes.Closed, match=r"^timed out$"):
+        routes.through(sh(f"{NAP} & echo noise; {NAP}; exit 1"), timeout=0.3)
     assert 0.2 < time.monotonic() - began < 20
     assert sleeping() == []
 
 
 def test_a_reason_for_the_silence() -> None:
-    with pytest.raises(ladder.Closed, match=r"^srun: job 12 queued and waiting$"):
-        ladder.through(sh("echo 'srun: job 12 queued and waiting' >&2; sleep 60"), timeout=0.3)
+    with pytest.raises(routes.Closed, match=r"^srun: job 12 queued and waiting$"):
+        routes.through(sh("echo 'srun: job 12 queued and waiting' >&2; sleep 60"), timeout=0.3)
 
 
 def test_a_command_that_does_not_want_to_end(children: Children) -> None:
     began = time.monotonic()
-    with pytest.raises(ladder.Closed, match=r"^timed out$"):
-        ladder.through(sh(f"trap : TERM; while :; do {NAP}; done"), timeout=0.3)
+    with pytest.raises(routes.Closed, match=r"^timed out$"):
+        routes.through(sh(f"trap : TERM; while :; do {NAP}; done"), timeout=0.3)
     assert time.monotonic() - began < 20
     assert children() == []
     assert sleeping() == []
@@ -456,22 +457,22 @@ def test_a_command_that_does_not_want_to_end(children: Children) -> None:
 def test_one_that_chats_without_end_is_out_of_time_too() -> None:
     """The time is that of the whole way, not of each line."""
     began = time.monotonic()
-    with pytest.raises(ladder.Closed, match=r"^timed out$"):
-        ladder.through(sh("while :; do echo wait; sleep 0.1; done"), timeout=0.5)
+    with pytest.raises(routes.Closed, match=r"^timed out$"):
+        routes.through(sh("while :; do echo wait; sleep 0.1; done"), timeout=0.5)
     assert time.monotonic() - began < 20
 
 
 def test_what_outlives_its_command_is_ended_too() -> None:
     """It would hold our end of the connection."""
-    with pytest.raises(ladder.Closed, match=r"^timed out$"):
-        ladder.through(sh(f"{NAP} & exit 0"), timeout=0.3)
+    with pytest.raises(routes.Closed, match=r"^timed out$"):
+        routes.through(sh(f"{NAP} & exit 0"), timeout=0.3)
     assert sleeping() == []
 
 
 @still_running
 @pytest.mark.parametrize("scheduler", ["slurm", "oar", "pbs"])
 def test_every_way_ends_at_the_sessions_endpoint(
-    through: Callable[..., ladder.Way],
+    through: Callable[..., routes.Way],
     program: Callable[[str, str], Path],
     server: Callable[[bytes | None], Record],
     *,
@@ -485,8 +486,8 @@ def test_every_way_ends_at_the_sessions_endpoint(
         program(name, f'while [ "$1" != bash ]; do shift; done; echo {name}; eval "$*"')
     program("srun", 'while [ "$1" != sh ]; do shift; done; echo srun; "$@"')
     record = replace(server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER), scheduler=scheduler)
-    path = sessions.publish(jlab / "sessions", record).path
-    ways = list(ladder.others(record, jlab, silent=False))
+    path = records.publish(jlab / "sessions", record).path
+    ways = list(routes.others(record, jlab, silent=False))
     assert ways[-1][0] == "ssh"
 
     def fails(way: type[Exception], match: str) -> None:
@@ -497,24 +498,24 @@ def test_every_way_ends_at_the_sessions_endpoint(
     for _, command, timeout in ways:
         assert through(command, timeout=timeout).first_line.rstrip() == BANNER.rstrip()
     another = server(b"jlab " + b"1f" * 16 + b"\r\n" + BANNER)
-    sessions.publish(jlab / "sessions", replace(record, ssh_port=another.ssh_port))
-    fails(ladder.Over, "its jlab-node has ended")
-    sessions.publish(jlab / "sessions", replace(record, ssh_port=1))
-    fails(ladder.Over, "its jlab-node has ended")
+    records.publish(jlab / "sessions", replace(record, ssh_port=another.ssh_port))
+    fails(routes.Over, "its jlab-node has ended")
+    records.publish(jlab / "sessions", replace(record, ssh_port=1))
+    fails(routes.Over, "its jlab-node has ended")
     reason = b"jlab-node: /tmp/jlab-u1 belongs to user eve\r\n"
     refusing = server(b"jlab " + NONCE.encode() + b"\r\n" + reason)
-    sessions.publish(jlab / "sessions", replace(record, ssh_port=refusing.ssh_port))
-    fails(ladder.Closed, "^/tmp/jlab-u1 belongs to user eve$")
+    records.publish(jlab / "sessions", replace(record, ssh_port=refusing.ssh_port))
+    fails(routes.Closed, "^/tmp/jlab-u1 belongs to user eve$")
     path.unlink()
-    fails(ladder.Closed, "^the session's record cannot be read on")
+    fails(routes.Closed, "^the session's record cannot be read on")
 
 
 def test_tcp_to_one_that_says_why_not(server: Callable[[bytes | None], Record]) -> None:
     greeting = b"jlab " + NONCE.encode() + b"\r\n"
-    with pytest.raises(ladder.Closed, match=r"^no, since$"):
-        ladder.tcp(server(greeting + b"jlab-node: no, since\r\n"))
-    with pytest.raises(ladder.Closed, match=r"^it hangs up at once$"):
-        ladder.tcp(server(greeting + b"jlab-node: \x1b[2J\r\n"))
+    with pytest.raises(routes.Closed, match=r"^no, since$"):
+        routes.tcp(server(greeting + b"jlab-node: no, since\r\n"))
+    with pytest.raises(routes.Closed, match=r"^it hangs up at once$"):
+        routes.tcp(server(greeting + b"jlab-node: \x1b[2J\r\n"))
 
 
 def sleeping() -> list[int]:
@@ -537,6 +538,6 @@ def test_no_descriptor_is_left() -> None:
 
     before = open_files()
     for command in (sh("exit 1"), ["no-such-program"], sh("sleep 60")):
-        with pytest.raises(ladder.Closed):
-            ladder.through(command, timeout=0.2)
+        with pytest.raises(routes.Closed):
+            routes.through(command, timeout=0.2)
     assert open_files() == before

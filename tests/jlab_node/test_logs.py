@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from loopback import wait_until
 
-from jlab_node import logs
 from jlab_node.errors import UNAVAILABLE, JlabError
-from jlab_node.home import Home
+from jlab_node.registry import logs
+from jlab_node.registry.home import Home
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from loopback import wait_until
 
-from jlab_node import output
+from jlab_node.session import job_output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # Starts `sh -c argv[1]` by a budget of so many bytes at once, and a second, and waits for its end.
 PROGRAM = """
 import subprocess, sys
-from jlab_node import joblog
-from jlab_node.output import Output
+from jlab_node.session import job_log as joblog
+from jlab_node.session.job_output import Output
 budget = tuple(map(float, sys.argv[2:4]))
 with Output(budget) as output:
     code = subprocess.call(["sh", "-c", sys.argv[1]], stdout=output.stdout, stderr=output.stderr)
@@ -61,7 +61,7 @@ def test_the_streams_are_kept_apart_where_they_are_two(tmp_path: Path) -> None:
 def test_a_log_of_a_hundred_megabytes_is_taken_and_what_floods_it_is_not(tmp_path: Path) -> None:
     """By the budget that sessions have; jlab-node itself is always heard."""
     path = tmp_path / "job.log"
-    budget = str(output.AT_ONCE), str(output.PER_SECOND)
+    budget = str(job_output.AT_ONCE), str(job_output.PER_SECOND)
     flood = f"yes {'x' * 99} | head -c {{}}"
     lines = log_of(tmp_path, flood.format(100_000_000), budget)
     assert lines == ["x" * 99] * 1_000_000 + ["jlab-node: it ended with 0"]

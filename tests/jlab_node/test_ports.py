@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import NOBODY
 
-from jlab_node import ports
+from jlab_node.runtime import ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from loopback import wait_until
 
-from jlab_node import ladder
-from jlab_node.processes import _signal_group
+from jlab_node.connect import routes
+from jlab_node.session.child_processes import _signal_group
 
 if TYPE_CHECKING:
     from tests.jlab_node.conftest import Children, Unkillable
@@ -41,8 +41,8 @@ def test_a_group_of_our_own() -> None:
 def test_a_way_through_a_command_that_is_another_users(
     unkillable: Unkillable, children: Children
 ) -> None:
-    with pytest.raises(ladder.Closed, match=r"^timed out$"):
-        ladder.through(unkillable.command, timeout=2)
+    with pytest.raises(routes.Closed, match=r"^timed out$"):
+        routes.through(unkillable.command, timeout=2)
     (left,) = children()
     assert unkillable.is_it(left.pid)
     unkillable.end()
@@ -52,7 +52,7 @@ def test_a_way_through_a_command_that_is_another_users(
 # A child whose parent dies between fork and prctl: no signal would come any more.
 ORPHAN_AT_BIRTH = """
 import asyncio, os, signal, sys
-from jlab_node.processes import Children
+from jlab_node.session.child_processes import Children
 
 async def main():
     children = Children(grace=1)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from loopback import wait_until
 
-from jlab_node.queue import Queue
+from jlab_node.jobs.job_list_cache import Queue
 from jlab_node.schedulers import TABLE
-from jlab_node.schedulers.job import State
+from jlab_node.schedulers.base import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ JOB = "{}\x1f{}\x1fNone\x1f{}\x1fN/A\x1fn1\x1fjlab\x1f/home/u/jlab.sh\n"
 LOOK = """
 import sys
 from pathlib import Path
-from jlab_node.queue import Queue
+from jlab_node.jobs.job_list_cache import Queue
 from jlab_node.schedulers import TABLE
 queue = Queue(TABLE["slurm"], user="u1", directory=Path(sys.argv[1]))
 print("ready", flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jlab_node.record import Record, RecordError, is_id, is_name, parse, render, split_id
+from jlab_node.registry.record import Record, RecordError, is_id, is_name, parse, render, split_id
 
 SAMPLES = Path(__file__).with_name("samples")
 TOKEN = "ab" * 32

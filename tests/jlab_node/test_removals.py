@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from jlab_node.removals import Removals
+from jlab_node.session.removals import Removals
 
 if TYPE_CHECKING:
     from pathlib import Path

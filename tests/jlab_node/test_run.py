@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node import joblog, run
-from jlab_node.aside import Aside
-from jlab_node.processes import Children
-from jlab_node.record import parse
-from jlab_node.sessions import Publication
+from jlab_node.registry.record import parse
+from jlab_node.registry.records import Publication
+from jlab_node.session import job_log, supervisor
+from jlab_node.session.child_processes import Children
+from jlab_node.session.io_thread import Aside
 from tests.jlab_node.conftest import Job
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jlab_node.record import Record
+    from jlab_node.registry.record import Record
     from tests.jlab_node.conftest import Commands, Login
 
 
@@ -29,7 +29,7 @@ async def followed(directory: Path, record: Record) -> Record:
     async with Children(grace=1) as children:
         soon = int(time.time()) + 5 * 60 + 3
         publication = Publication(directory, replace(record, ends_at=soon))
-        with run._walltime(publication, children, Aside()):
+        with supervisor._walltime(publication, children, Aside()):
             while publication.record.ends_at == soon:
                 await asyncio.sleep(0.05)
     return publication.record
@@ -43,7 +43,7 @@ def test_a_new_end_of_the_job_is_published(
     found = asyncio.run(asyncio.wait_for(followed(tmp_path, record), 60))
     assert parse((tmp_path / record.id).read_text()) == found
     assert commands.names == ["squeue"]
-    joblog._log.settle(timeout=30)
+    job_log._log.settle(timeout=30)
     assert "Slurm ends this job in 4 minutes, at " in capfd.readouterr().err
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from jlab_node.screen import Screen, printable
+from jlab_node.terminal import Screen, printable
 
 BACK = "\r\x1b[K"
 
@@ -132,7 +132,7 @@ def test_nothing_that_a_terminal_obeys(
 
 
 def test_what_the_locale_lacks_is_no_traceback() -> None:
-    said = "from jlab_node.screen import *; take_any_text(); print(ascii(sys.stdin.read()), 'é')"
+    said = "from jlab_node.terminal import *; take_any_text(); print(ascii(sys.stdin.read()), 'é')"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; {said}"],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jlab_node import expected, schedulers, script
+from jlab_node import schedulers
 from jlab_node.errors import JlabError
-from jlab_node.schedulers.job import Request, Scheduler, State, Status
+from jlab_node.jobs import matching
+from jlab_node.schedulers import job_script
+from jlab_node.schedulers.base import Request, Scheduler, State, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,13 +52,13 @@ END
     ],
 )
 def test_memory(text: str, megabytes: int) -> None:
-    assert script.memory(text) == megabytes
+    assert job_script.memory(text) == megabytes
 
 
 @pytest.mark.parametrize("text", ["", "16", "G", "0G", "1K", "-1G", "16 G", "16G\n#", "1e3G", "²G"])
 def test_no_memory(text: str) -> None:
     with pytest.raises(JlabError, match="is not an amount of memory: write it as 16G"):
-        script.memory(text)
+        job_script.memory(text)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_no_memory(text: str) -> None:
     ],
 )
 def test_walltime(text: str, seconds: int) -> None:
-    assert script.walltime(text) == seconds
+    assert job_script.walltime(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -83,13 +85,13 @@ def test_walltime(text: str, seconds: int) -> None:
 )
 def test_no_walltime(text: str) -> None:
     with pytest.raises(JlabError, match="is not a time: write it as 4:00:00"):
-        script.walltime(text)
+        job_script.walltime(text)
 
 
 def render(scheduler: Scheduler = BATCH[0], environment: str = "", **changes: object) -> str:
     directory = str(changes.pop("notebook_dir", ""))
     request = replace(REQUEST, **changes)  # type: ignore[arg-type]
-    return script.render(scheduler, request, environment=environment, notebook_dir=directory)
+    return job_script.render(scheduler, request, environment=environment, notebook_dir=directory)
 
 
 @each
@@ -110,10 +112,12 @@ def test_bash_can_read_it(scheduler: Scheduler, environment: str) -> None:
 @each
 def test_connect_knows_the_job(scheduler: Scheduler) -> None:
     for name in ("lab", "gpu", "a.b-c_d"):
-        text = render(scheduler, "dl", name=script.job_name(name))
-        status = Status("1", State.QUEUED, name=script.job_name(name), command="/home/u/jlab.sh")
-        assert expected.session_names(status, text) == [name]
-        assert expected.session_names(status, "") is None
+        text = render(scheduler, "dl", name=job_script.job_name(name))
+        status = Status(
+            "1", State.QUEUED, name=job_script.job_name(name), command="/home/u/jlab.sh"
+        )
+        assert matching.session_names(status, text) == [name]
+        assert matching.session_names(status, "") is None
 
 
 HOSTILE = ["a b", "a#b", "a\n#SBATCH --uid=0", "a;b", '"', "'", "$(x)", "`x`", "-x", "a\x1b", "é"]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node import process_id, session_lookup, user_directory
+from jlab_node import process_id
 from jlab_node.errors import JlabError
-from jlab_node.session_directory import SessionDirectory
+from jlab_node.runtime import session_lookup, user_directory
+from jlab_node.runtime.session_directory import SessionDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path

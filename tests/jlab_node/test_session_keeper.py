@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import NOBODY
 
-from jlab_node import relay, session_lookup, user_directory
 from jlab_node.errors import JlabError
-from jlab_node.removals import Removals
-from jlab_node.session_directory import SessionDirectory
-from jlab_node.session_keeper import Keeper
+from jlab_node.runtime import session_lookup, socket_relay, user_directory
+from jlab_node.runtime.session_directory import SessionDirectory
+from jlab_node.session.directory_keeper import Keeper
+from jlab_node.session.removals import Removals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
     from pathlib import Path
     from typing import Callable
 
-    from jlab_node.relay import Kept
+    from jlab_node.runtime.socket_relay import Kept
 
 SAID = b"hello"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
@@ -71,11 +71,11 @@ async def serving(base: Path) -> AsyncIterator[Session]:
     async with contextlib.AsyncExitStack() as stack:
         place = stack.enter_context(SessionDirectory(base, "gpu", "local-1-gpu"))
         kept: set[Kept] = set()
-        await stack.enter_async_context(relay.serving(place.direct, serve, kept=kept))
+        await stack.enter_async_context(socket_relay.serving(place.direct, serve, kept=kept))
         await stack.enter_async_context(place.relay(kept.pop()))
         kept = place.listeners
-        await stack.enter_async_context(relay.serving(place.control, serve, kept=kept))
-        dask = relay.serving(place.socket("dask"), serve, kept=kept)
+        await stack.enter_async_context(socket_relay.serving(place.control, serve, kept=kept))
+        dask = socket_relay.serving(place.socket("dask"), serve, kept=kept)
         await stack.enter_async_context(dask)
         place.take_links()
         yield Session(place, gate)

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node import home as homes
-from jlab_node import jobs, sessions, status
-from jlab_node.home import Home
-from jlab_node.session_directory import SessionDirectory
-from jlab_node.status import Standing
-from jlab_node.upcoming import Upcoming
+from jlab_node.commands import status
+from jlab_node.commands.status import Standing
+from jlab_node.jobs import scheduler_client
+from jlab_node.jobs.pending import Upcoming
+from jlab_node.registry import home as homes
+from jlab_node.registry import records
+from jlab_node.registry.home import Home
+from jlab_node.runtime.session_directory import SessionDirectory
 from tests.jlab_node.conftest import FAILS, Job
 
 if TYPE_CHECKING:
-    from jlab_node.record import Record
+    from jlab_node.registry.record import Record
     from tests.jlab_node.conftest import Commands
 
 USER = homes.user()
@@ -34,7 +36,7 @@ def home() -> Home:
 
 
 def upcoming(home: Home, wanted: str | None = None) -> Upcoming:
-    return Upcoming(home, jobs.site(), user=USER, wanted=wanted)
+    return Upcoming(home, scheduler_client.site(), user=USER, wanted=wanted)
 
 
 def look(
@@ -62,8 +64,8 @@ def test_running(
     home: Home, commands: Commands, record: Record, wanted: str | None, job_id: str
 ) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200), Job("13", "RUNNING", start=-200))
-    sessions.publish(home.sessions, record, as_of=time.time() - 10)
-    sessions.publish(home.sessions, replace(record, name="gpu", job_id="13"))
+    records.publish(home.sessions, record, as_of=time.time() - 10)
+    records.publish(home.sessions, replace(record, name="gpu", job_id="13"))
     found = look(home, wanted)
     assert (found.state, found.job_id) == ("running", None)
     assert found.record is not None
@@ -75,7 +77,7 @@ def test_a_session_whose_job_has_ended_does_not_run(
     home: Home, commands: Commands, record: Record
 ) -> None:
     commands.slurm()
-    path = sessions.publish(home.sessions, record).path
+    path = records.publish(home.sessions, record).path
     assert look(home).state == "none"
     assert path.exists(), "connect tells how it ended"
 
@@ -84,9 +86,9 @@ def test_one_of_this_cluster_comes_before_a_newer_one_of_another(
     home: Home, commands: Commands, record: Record
 ) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200))
-    sessions.publish(home.sessions, record, as_of=time.time() - 10)
+    records.publish(home.sessions, record, as_of=time.time() - 10)
     other = replace(record, name="far", cluster="cal2")
-    sessions.publish(home.sessions, other)
+    records.publish(home.sessions, other)
     found = look(home)
     assert found.record == record
     assert look(home, "far").record == other
@@ -135,7 +137,7 @@ def test_unknown(home: Home, commands: Commands, after: str | None) -> None:
 
 def test_none(home: Home, commands: Commands, record: Record) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200), Job("13", "PENDING", name="other"))
-    sessions.publish(home.sessions, record)
+    records.publish(home.sessions, record)
     found = look(home, "gpu")
     assert found.state == "none"
     assert found.text.startswith(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from jlab_node import submit
 from jlab_node.errors import FAILED, UNAVAILABLE, JlabError
-from jlab_node.home import Home
+from jlab_node.jobs import submission
+from jlab_node.registry.home import Home
 from jlab_node.schedulers import TABLE
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ NAP = f"sleep 60.{os.getpid()}"  # no other process takes the same
 CONNECTION = """
 import sys
 from pathlib import Path
-from jlab_node import submit
+from jlab_node.jobs import submission as submit
 from jlab_node.errors import JlabError
-from jlab_node.home import Home
+from jlab_node.registry.home import Home
 from jlab_node.schedulers import TABLE
 home = Home(Path(sys.argv[1]))
 def is_needed():
@@ -75,8 +75,8 @@ def runs(home: Home) -> int:
 
 def connect(home: Home, wanted: str | None = None, *, by_a_person: bool = True) -> str:
     """One connection, with no job in sight."""
-    text = submit.command(home, wanted)
-    return submit.submit(home, text, SLURM, by_a_person=by_a_person, is_needed=lambda: True)
+    text = submission.command(home, wanted)
+    return submission.submit(home, text, SLURM, by_a_person=by_a_person, is_needed=lambda: True)
 
 
 def refused(home: Home, *, by_a_person: bool) -> str:
@@ -90,43 +90,43 @@ def refused(home: Home, *, by_a_person: bool) -> str:
 
 
 def test_nobody_opted_in(home: Home) -> None:
-    assert submit.command(home, None) == ""
-    assert submit.command(home, "gpu") == ""
-    assert submit.last_job(home) == ""
+    assert submission.command(home, None) == ""
+    assert submission.command(home, "gpu") == ""
+    assert submission.last_job(home) == ""
 
 
 def test_a_command_for_each_session(home: Home) -> None:
-    submit.set_command(home, None, "sbatch jlab.sh")
-    submit.set_command(home, "gpu", "sbatch --gpus=1 'my jobs/gpu.sh'")
-    assert submit.command(home, None) == "sbatch jlab.sh"
-    assert submit.command(home, "gpu") == "sbatch --gpus=1 'my jobs/gpu.sh'"
-    assert submit.command(home, "cpu") == "", "that of another is not taken instead"
-    assert submit.command_file(home, "gpu").stat().st_mode & 0o7777 == 0o600
-    submit.set_command(home, None, "")
-    assert submit.command(home, None) == ""
-    assert submit.command(home, "gpu") != ""
-    submit.set_command(home, None, "")
+    submission.set_command(home, None, "sbatch jlab.sh")
+    submission.set_command(home, "gpu", "sbatch --gpus=1 'my jobs/gpu.sh'")
+    assert submission.command(home, None) == "sbatch jlab.sh"
+    assert submission.command(home, "gpu") == "sbatch --gpus=1 'my jobs/gpu.sh'"
+    assert submission.command(home, "cpu") == "", "that of another is not taken instead"
+    assert submission.command_file(home, "gpu").stat().st_mode & 0o7777 == 0o600
+    submission.set_command(home, None, "")
+    assert submission.command(home, None) == ""
+    assert submission.command(home, "gpu") != ""
+    submission.set_command(home, None, "")
     assert [path.name for path in home.path.iterdir()] == ["submit-gpu"]
 
 
 @pytest.mark.parametrize("text", ["a\nb", "\n", "x" * 4097], ids=["two lines", "end", "too long"])
 def test_what_is_no_command_line(home: Home, text: str) -> None:
     with pytest.raises(JlabError, match=r"^--submit takes one command line$"):
-        submit.set_command(home, None, text)
+        submission.set_command(home, None, text)
     assert list(home.path.iterdir()) == []
 
 
 def test_command_that_cannot_be_kept(home: Home) -> None:
     home.path.rmdir()
     with pytest.raises(JlabError, match=r"^cannot write .*/\.jlab/submit: No such file"):
-        submit.set_command(home, None, "sbatch jlab.sh")
+        submission.set_command(home, None, "sbatch jlab.sh")
 
 
 @pytest.mark.parametrize("found", [0o620, 0o602, 0o666], ids=oct)
 def test_command_that_others_can_write_is_ignored(home: Home, found: int) -> None:
-    submit.set_command(home, None, COMMAND)
-    submit.command_file(home, None).chmod(found)
-    assert submit.command(home, None) == ""
+    submission.set_command(home, None, COMMAND)
+    submission.command_file(home, None).chmod(found)
+    assert submission.command(home, None) == ""
 
 
 @pytest.mark.parametrize(
@@ -138,29 +138,29 @@ def test_command_that_others_can_write_is_ignored(home: Home, found: int) -> Non
     ],
 )
 def test_command_as_somebody_wrote_it(home: Home, content: bytes, text: str) -> None:
-    submit.command_file(home, None).write_bytes(content)
-    assert submit.command(home, None) == text
+    submission.command_file(home, None).write_bytes(content)
+    assert submission.command(home, None) == text
 
 
 def test_command_in_a_directory_of_that_name(home: Home) -> None:
-    submit.command_file(home, None).mkdir(mode=0o700)
-    assert submit.command(home, None) == ""
+    submission.command_file(home, None).mkdir(mode=0o700)
+    assert submission.command(home, None) == ""
 
 
 @pytest.mark.parametrize("by_a_person", [True, False], ids=["terminal", "none"])
 def test_the_first_job_is_submitted_for_everybody(home: Home, *, by_a_person: bool) -> None:
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     said = connect(home, by_a_person=by_a_person)
     assert said == f"submitted Slurm job 12 by `{COMMAND}`"
     assert runs(home) == 1, "in the user's home"
-    assert submit.last_job(home) == "12"
+    assert submission.last_job(home) == "12"
     assert age(home) < 5
     assert mark(home).stat().st_mode & 0o7777 == 0o600
 
 
 def test_the_command_is_the_sessions(home: Home) -> None:
-    submit.set_command(home, None, "false")
-    submit.set_command(home, "gpu", COMMAND)
+    submission.set_command(home, None, "false")
+    submission.set_command(home, "gpu", COMMAND)
     assert connect(home, "gpu") == f"submitted Slurm job 12 by `{COMMAND}`"
 
 
@@ -168,14 +168,14 @@ def test_the_command_is_the_sessions(home: Home) -> None:
 def test_the_command_is_a_shells_and_reads_nothing(home: Home) -> None:
     """What is on stdin is ssh's."""
     command = "X='a  b' && cat >said && echo \"$X\" >>said"
-    submit.set_command(home, None, command)
+    submission.set_command(home, None, command)
     connect(home)
     assert (home.path.parent / "said").read_text() == "a  b\n"
 
 
 def test_it_is_not_needed_any_more(home: Home) -> None:
-    submit.set_command(home, None, COMMAND)
-    said = submit.submit(home, COMMAND, SLURM, is_needed=lambda: False)
+    submission.set_command(home, None, COMMAND)
+    said = submission.submit(home, COMMAND, SLURM, is_needed=lambda: False)
     assert said == "another connection of yours has submitted a job just now"
     assert runs(home) == 0
     assert not mark(home).exists(), "nothing has happened"
@@ -185,14 +185,14 @@ def test_it_is_not_needed_any_more(home: Home) -> None:
     ("seconds", "submits"),
     [
         pytest.param(0, False, id="now"),
-        pytest.param(submit.COOL_DOWN - 5, False, id="just too soon"),
-        pytest.param(submit.COOL_DOWN + 1, True, id="later"),
+        pytest.param(submission.COOL_DOWN - 5, False, id="just too soon"),
+        pytest.param(submission.COOL_DOWN + 1, True, id="later"),
         pytest.param(30 * 86400, True, id="a month later"),
         pytest.param(-3600, True, id="in the future, by a clock that was wrong"),
     ],
 )
 def test_a_person_waits_for_ten_minutes(home: Home, seconds: float, *, submits: bool) -> None:
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     aged(home, seconds)
     if submits:
         assert connect(home).startswith("submitted Slurm job 12")
@@ -206,7 +206,7 @@ def test_a_person_waits_for_ten_minutes(home: Home, seconds: float, *, submits: 
 
 @pytest.mark.parametrize("seconds", [0, 601, 30 * 86400, -3600])
 def test_without_a_terminal_a_lost_job_is_never_replaced(home: Home, seconds: float) -> None:
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     aged(home, seconds)
     assert refused(home, by_a_person=False) == (
         "there is no session, and a job is not submitted by itself without a terminal once a "
@@ -217,8 +217,8 @@ def test_without_a_terminal_a_lost_job_is_never_replaced(home: Home, seconds: fl
 @pytest.mark.parametrize("by_a_person", [True, False], ids=["terminal", "none"])
 def test_every_attempt_begins_the_ten_minutes_anew(home: Home, *, by_a_person: bool) -> None:
     """So a client that tries every minute never gets a job, however long it tries."""
-    submit.set_command(home, None, COMMAND)
-    aged(home, submit.COOL_DOWN - 60)
+    submission.set_command(home, None, COMMAND)
+    aged(home, submission.COOL_DOWN - 60)
     refused(home, by_a_person=by_a_person)
     assert age(home) < 5
     refused(home, by_a_person=True)
@@ -226,26 +226,26 @@ def test_every_attempt_begins_the_ten_minutes_anew(home: Home, *, by_a_person: b
 
 def test_a_job_that_was_submitted_counts_like_an_end(home: Home) -> None:
     """It may have failed at once, and would at once again."""
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     connect(home)
     refused(home, by_a_person=True)
-    assert submit.last_job(home) == "12", "an attempt leaves it"
+    assert submission.last_job(home) == "12", "an attempt leaves it"
 
 
 def test_a_new_command_is_a_new_beginning(home: Home) -> None:
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     connect(home)
-    submit.set_command(home, None, COMMAND)
-    assert submit.last_job(home) == ""
+    submission.set_command(home, None, COMMAND)
+    assert submission.last_job(home) == ""
     assert connect(home, by_a_person=False).startswith("submitted")
 
 
 def test_note_end_now(home: Home) -> None:
-    submit.note_end(home)
+    submission.note_end(home)
     assert age(home) < 5
     assert mark(home).stat().st_mode & 0o7777 == 0o600
     aged(home, 5000)
-    submit.note_end(home)
+    submission.note_end(home)
     assert age(home) < 5
 
 
@@ -261,32 +261,32 @@ def test_note_end_now(home: Home) -> None:
 def test_note_end_at(home: Home, before: int | None, ended: int, after: int) -> None:
     if before is not None:
         aged(home, before)
-    submit.note_end(home, at=time.time() - ended)
+    submission.note_end(home, at=time.time() - ended)
     assert age(home) == pytest.approx(after, abs=5)
 
 
 def test_an_end_keeps_the_last_job(home: Home) -> None:
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     connect(home)
-    submit.note_end(home)
-    submit.note_end(home, at=time.time() + 1)
-    assert submit.last_job(home) == "12"
+    submission.note_end(home)
+    submission.note_end(home, at=time.time() + 1)
+    assert submission.last_job(home) == "12"
 
 
 def test_an_end_on_purpose_is_forgotten(home: Home) -> None:
-    submit.set_command(home, None, COMMAND)
-    submit.note_end(home)
-    submit.forget_end(home)
-    submit.forget_end(home)
+    submission.set_command(home, None, COMMAND)
+    submission.note_end(home)
+    submission.forget_end(home)
+    submission.forget_end(home)
     assert connect(home, by_a_person=False).startswith("submitted")
 
 
 def test_no_end_can_be_noted_in_a_home_that_is_gone(home: Home) -> None:
     home.path.rmdir()
-    submit.note_end(home)
-    submit.note_end(home, at=1.0)
-    submit.forget_end(home)
-    assert submit.last_job(home) == ""
+    submission.note_end(home)
+    submission.note_end(home, at=1.0)
+    submission.forget_end(home)
+    assert submission.last_job(home) == ""
     assert not home.path.exists()
 
 
@@ -301,12 +301,12 @@ def test_no_end_can_be_noted_in_a_home_that_is_gone(home: Home) -> None:
     ],
 )
 def test_command_that_fails(home: Home, command: str, says: str) -> None:
-    submit.set_command(home, None, command)
+    submission.set_command(home, None, command)
     with pytest.raises(JlabError) as caught:
         connect(home)
     assert (str(caught.value), caught.value.code) == (f"`{command}` failed: {says}", FAILED)
     assert not mark(home).exists(), "nothing was submitted"
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     assert connect(home).startswith("submitted"), "the lock is free again"
 
 
@@ -320,37 +320,37 @@ def test_command_that_fails(home: Home, command: str, says: str) -> None:
 )
 def test_command_that_prints_no_id(home: Home, printed: str) -> None:
     command = f"echo {printed}"
-    submit.set_command(home, None, command)
+    submission.set_command(home, None, command)
     assert connect(home) == f"`{command}` was run"
-    assert submit.last_job(home) == ""
+    assert submission.last_job(home) == ""
     refused(home, by_a_person=True)
 
 
 def test_an_id_among_other_lines(home: Home) -> None:
-    submit.set_command(
+    submission.set_command(
         home, None, "echo 'Welcome to cal1'; echo Submitted batch job 345 on cluster cal1"
     )
     assert connect(home).startswith("submitted Slurm job 345 by")
-    assert submit.last_job(home) == "345"
+    assert submission.last_job(home) == "345"
 
 
 def test_an_id_that_cannot_be_kept(home: Home) -> None:
     """The job is submitted all the same."""
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     mark(home).mkdir()
     os.utime(mark(home), (1, 1))
     assert connect(home) == f"submitted Slurm job 12 by `{COMMAND}`"
 
 
 def test_command_that_hangs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(submission, "_TIMEOUT", 0.3)
     command = f"exec {NAP}"
-    submit.set_command(home, None, command)
+    submission.set_command(home, None, command)
     with pytest.raises(JlabError, match=f"^`{command}` has not ended for") as caught:
         connect(home)
     assert caught.value.code == FAILED
     assert not [each for each in psutil.process_iter(["cmdline"]) if is_sleep(each)]
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     assert connect(home).startswith("submitted")
 
 
@@ -359,7 +359,7 @@ def is_sleep(process: psutil.Process) -> bool:
 
 
 def test_no_shell_to_run_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     monkeypatch.setenv("PATH", str(home.path))
     with pytest.raises(JlabError, match=f"^`{re.escape(COMMAND)}` could not be run: .*No such"):
         connect(home)
@@ -401,7 +401,7 @@ def test_of_several_at_once_one_submits(
     home: Home, connections: list[subprocess.Popen[str]]
 ) -> None:
     slow = f"sleep 0.3; {COMMAND}"
-    submit.set_command(home, None, slow)
+    submission.set_command(home, None, slow)
     assert at_once(home, 5, "until it ran", connections) == [
         *["another connection of yours has submitted a job just now\n"] * 4,
         f"submitted Slurm job 12 by `{slow}`\n",
@@ -412,7 +412,7 @@ def test_of_several_at_once_one_submits(
 def test_of_several_at_once_one_submits_even_if_the_queue_does_not_show_it(
     home: Home, connections: list[subprocess.Popen[str]]
 ) -> None:
-    submit.set_command(home, None, COMMAND)
+    submission.set_command(home, None, COMMAND)
     said = at_once(home, 4, "always", connections)
     assert [each.startswith("submitted ") for each in said] == [True, False, False, False]
     assert all("so soon after the last one" in each for each in said[1:])
@@ -422,7 +422,7 @@ def test_of_several_at_once_one_submits_even_if_the_queue_does_not_show_it(
 def test_one_that_submits_for_too_long(
     home: Home, connections: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit.set_command(home, None, "touch started; sleep 60")
+    submission.set_command(home, None, "touch started; sleep 60")
     process: subprocess.Popen[str] = subprocess.Popen(
         [sys.executable, "-c", CONNECTION, str(home.path), "always"],
         stdin=subprocess.PIPE,
@@ -437,7 +437,7 @@ def test_one_that_submits_for_too_long(
     deadline = time.monotonic() + 10
     while not (home.path.parent / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    monkeypatch.setattr(submit, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(submission, "_TIMEOUT", 0.2)
     try:
         with pytest.raises(JlabError, match=r"^another connection of yours has been submitting"):
             connect(home)

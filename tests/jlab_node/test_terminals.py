@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from loopback import NOBODY
 
-from jlab_node import terminals
+from jlab_node.session.ssh import pseudo_terminals
 
 HERE = Path(__file__).parents[2]
 _AS_NOBODY = f"setpriv --reuid={NOBODY} --regid={NOBODY}"
-_PRINT = "from jlab_node import terminals; print(terminals.can_be_given())"
+_PRINT = "from jlab_node.session.ssh.pseudo_terminals import can_be_given; print(can_be_given())"
 
 
 def on(options: str, groups: str) -> str:
@@ -54,4 +54,4 @@ def test_can_be_given_to_an_ordinary_user_where_terminals_are_the_group_ttys() -
 
 @pytest.mark.root("it is root that always can")
 def test_can_be_given_by_root_everywhere() -> None:
-    assert terminals.can_be_given()
+    assert pseudo_terminals.can_be_given()

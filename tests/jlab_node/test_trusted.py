@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import NOBODY
 
-from jlab_node import home, session_sshd, sshd, trusted
 from jlab_node.errors import JlabError
-from jlab_node.sealed import Sealed
-from jlab_node.session_sshd import SessionSshd
+from jlab_node.registry import home
+from jlab_node.session.ssh import session_sshd, sshd, trusted_keys
+from jlab_node.session.ssh.memory_file import Sealed
+from jlab_node.session.ssh.session_sshd import SessionSshd
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jlab_node.home import Home
+    from jlab_node.registry.home import Home
 
 
 @pytest.fixture
@@ -31,11 +32,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_file_that_the_user_alone_writes_is_read(path: Path) -> None:
-    assert trusted.read(path) == b"said"
+    assert trusted_keys.read(path) == b"said"
     with pytest.raises(JlabError, match="is open to other users: `chmod go-rwx"):
-        trusted.read(path, closed=True)
+        trusted_keys.read(path, closed=True)
     path.chmod(0o600)
-    assert trusted.read(path, closed=True) == b"said"
+    assert trusted_keys.read(path, closed=True) == b"said"
 
 
 @pytest.mark.parametrize("which", ["file", "directory"])
@@ -43,7 +44,7 @@ def test_a_file_that_the_user_alone_writes_is_read(path: Path) -> None:
 def test_what_others_can_write_is_not_read(path: Path, which: str, mode: int) -> None:
     (path if which == "file" else path.parent).chmod(mode)
     with pytest.raises(JlabError, match="is open to other users"):
-        trusted.read(path)
+        trusted_keys.read(path)
 
 
 @pytest.mark.parametrize("which", ["file", "directory"])
@@ -51,7 +52,7 @@ def test_what_others_can_write_is_not_read(path: Path, which: str, mode: int) ->
 def test_what_is_another_users_is_not_read(path: Path, which: str) -> None:
     os.chown(path if which == "file" else path.parent, NOBODY, -1)
     with pytest.raises(JlabError, match="is another user's"):
-        trusted.read(path)
+        trusted_keys.read(path)
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
@@ -65,13 +66,13 @@ def test_what_is_no_file_is_not_read(path: Path, tmp_path: Path, kind: str) -> N
     else:
         path.mkdir()
     with pytest.raises((JlabError, OSError)):
-        trusted.read(path)
+        trusted_keys.read(path)
 
 
 def test_a_directory_may_be_a_link(path: Path, tmp_path: Path) -> None:
     """As ~/.jlab may be."""
     (tmp_path / "link").symlink_to(path.parent)
-    assert trusted.read(tmp_path / "link" / "file") == b"said"
+    assert trusted_keys.read(tmp_path / "link" / "file") == b"said"
 
 
 def test_sealed_text_is_read_by_children_and_by_nobody_else() -> None:
@@ -106,7 +107,7 @@ def test_the_last_good_keys_serve_while_the_home_hangs(
     monkeypatch.setattr(session_sshd, "_HOME_TIMEOUT", 0.2)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    monkeypatch.setattr(trusted, "read", lambda *_, **__: fifo.read_bytes())
+    monkeypatch.setattr(trusted_keys, "read", lambda *_, **__: fifo.read_bytes())
 
     async def twice() -> None:
         await asyncio.wait_for(served._look_at_keys(), 10)

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node import home as homes
-from jlab_node import jobs, sessions, submit
-from jlab_node.home import Home
-from jlab_node.upcoming import Upcoming
+from jlab_node.jobs import scheduler_client, submission
+from jlab_node.jobs.pending import Upcoming
+from jlab_node.registry import home as homes
+from jlab_node.registry import records
+from jlab_node.registry.home import Home
 from tests.jlab_node.conftest import Job
 
 if TYPE_CHECKING:
     import subprocess
 
-    from jlab_node.record import Record
+    from jlab_node.registry.record import Record
     from tests.jlab_node.conftest import Commands
 
 USER = homes.user()
@@ -34,7 +35,7 @@ def home() -> Home:
 
 
 def upcoming(home: Home, wanted: str | None = None) -> Upcoming:
-    return Upcoming(home, jobs.site(), user=USER, wanted=wanted)
+    return Upcoming(home, scheduler_client.site(), user=USER, wanted=wanted)
 
 
 def test_the_jobs_that_are_ahead(home: Home, commands: Commands, record: Record) -> None:
@@ -49,8 +50,8 @@ def test_the_jobs_that_are_ahead(home: Home, commands: Commands, record: Record)
         Job("17", "COMPLETING", start=-200),
         Job("18", "RUNNING", start=-6000),
     )
-    sessions.publish(home.sessions, record)
-    sessions.bury(sessions.publish(home.sessions, replace(record, job_id="13")))
+    records.publish(home.sessions, record)
+    records.bury(records.publish(home.sessions, replace(record, job_id="13")))
     (home.sessions / "slurm-14-lab").write_text("no record")
     os.mkfifo(home.sessions / "slurm-19-lab")  # whoever opened that would wait for ever
     ahead = upcoming(home)
@@ -58,7 +59,7 @@ def test_the_jobs_that_are_ahead(home: Home, commands: Commands, record: Record)
     ahead.forget("14")
     assert [each.job_id for each in ahead.jobs(max_age=60)] == ["15", "11"]
     (home.path / "submitted").write_text("16")
-    assert submit.last_job(home) == "16"
+    assert submission.last_job(home) == "16"
     assert [each.job_id for each in ahead.jobs(max_age=0)] == ["14", "15", "11", "16"]
 
 
@@ -88,28 +89,28 @@ def test_a_job_that_was_waited_for_has_or_had_a_session(
     commands.slurm(*(Job(job_id, "RUNNING", start=-200) for job_id in ("11", "12", "13")))
     ahead = upcoming(home)
     found = ahead.jobs(max_age=0)
-    sessions.publish(home.sessions, replace(record, job_id="12"))
-    sessions.bury(sessions.publish(home.sessions, replace(record, job_id="13")))
+    records.publish(home.sessions, replace(record, job_id="12"))
+    records.bury(records.publish(home.sessions, replace(record, job_id="13")))
     assert [each.job_id for each in found if ahead.has_session(each)] == ["12", "13"]
 
 
 def test_no_answer_leaves_the_graves(home: Home, commands: Commands, record: Record) -> None:
     commands.slurm()
     commands.put("squeue", "echo down >&2; exit 1")
-    sessions.bury(sessions.publish(home.sessions, record))
+    records.bury(records.publish(home.sessions, record))
     ahead = upcoming(home)
     assert (ahead.jobs(max_age=0), ahead.problem) == ([], "Slurm does not answer (down)")
-    assert sessions.is_buried(home.sessions, "slurm", "12")
+    assert records.is_buried(home.sessions, "slurm", "12")
     commands.slurm()
     assert (ahead.jobs(max_age=0), ahead.problem) == ([], "")
-    assert not sessions.is_buried(home.sessions, "slurm", "12")
+    assert not records.is_buried(home.sessions, "slurm", "12")
 
 
 def test_a_dead_session_hides_its_job_whenever_that_was_started(
     home: Home, commands: Commands, record: Record
 ) -> None:
     commands.slurm(Job("12", "RUNNING"))
-    sessions.bury(sessions.publish(home.sessions, record))
+    records.bury(records.publish(home.sessions, record))
     assert upcoming(home).jobs(max_age=0) == []
 
 
@@ -137,7 +138,7 @@ def test_a_dead_session_hides_its_job(
     home: Home, commands: Commands, record: Record, age: int, *, hidden: bool
 ) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200))
-    sessions.bury(sessions.publish(home.sessions, record, as_of=time.time() - age))
+    records.bury(records.publish(home.sessions, record, as_of=time.time() - age))
     assert (upcoming(home).jobs(max_age=0) == []) is hidden
 
 

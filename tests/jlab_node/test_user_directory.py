@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from jlab_node.errors import JlabError
-from jlab_node.jupyter import _KERNEL_SOCKET, _SOCKET_PATH
-from jlab_node.leftovers import new_path
-from jlab_node.user_directory import base_path
+from jlab_node.runtime.leftovers import new_path
+from jlab_node.runtime.user_directory import base_path
+from jlab_node.session.jupyter.program import _KERNEL_SOCKET, _SOCKET_PATH
 
 LONG = "u1.van-der-berg@lab.example-university.edu"
 

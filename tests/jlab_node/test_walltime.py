@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from jlab_node import walltime
-from jlab_node.record import Record
-from jlab_node.schedulers.job import Answer
+from jlab_node.registry.record import Record
+from jlab_node.schedulers.base import Answer
+from jlab_node.session import walltime
 
 NOW = 1_800_000_000  # 2027-01-15 08:00:00 UTC
 MINUTE = 60

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jlab_node.within import within
+from jlab_node.session.time_limit import within
 
 
 def test_a_cancellation_that_comes_with_the_result_is_not_forgotten() -> None:

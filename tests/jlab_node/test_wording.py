@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from jlab_node import wording
-from jlab_node.jobs import Site
-from jlab_node.record import Record
+from jlab_node.jobs import messages
+from jlab_node.jobs.scheduler_client import Site
+from jlab_node.registry.record import Record
 from jlab_node.schedulers import TABLE
-from jlab_node.schedulers.job import State, Status
+from jlab_node.schedulers.base import State, Status
 
 NOW = 1_800_000_000  # 2027-01-15 08:00:00 UTC
 RECORD = Record(
@@ -37,13 +37,13 @@ pytestmark = pytest.mark.usefixtures("utc")
     ],
 )
 def test_clock(later: int, text: str) -> None:
-    assert wording.clock(NOW + later, now=NOW) == text
+    assert messages.clock(NOW + later, now=NOW) == text
 
 
 def test_clock_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
-    assert wording.clock(NOW, now=NOW) == "17:00"
+    assert messages.clock(NOW, now=NOW) == "17:00"
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_clock_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_end(scheduler: str, status: Status, text: str) -> None:
-    assert wording.end(scheduler, RECORD.job_id, status) == text
+    assert messages.end(scheduler, RECORD.job_id, status) == text
 
 
 def test_death() -> None:
     text = "its jlab-node has ended, although OAR job 12 still runs"
-    assert wording.death("oar", RECORD.job_id) == text
+    assert messages.death("oar", RECORD.job_id) == text
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_death() -> None:
     ],
 )
 def test_elsewhere(record: Record, text: str) -> None:
-    assert wording.elsewhere(record) == text
+    assert messages.elsewhere(record) == text
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_elsewhere(record: Record, text: str) -> None:
     ],
 )
 def test_waiting(ahead: list[Status], text: str) -> None:
-    assert wording.waiting(ahead, now=NOW) == text
+    assert messages.waiting(ahead, now=NOW) == text
 
 
 @pytest.mark.parametrize(
@@ -185,11 +185,11 @@ def test_waiting(ahead: list[Status], text: str) -> None:
     ],
 )
 def test_in_vain(job: Status, text: str) -> None:
-    assert wording.in_vain(job) == text
+    assert messages.in_vain(job) == text
 
 
 def test_no_way() -> None:
-    said = wording.no_way(["TCP to port 1: refused", "srun: down", "ssh: down"])
+    said = messages.no_way(["TCP to port 1: refused", "srun: down", "ssh: down"])
     assert said.splitlines()[0] == (
         "no way leads there: TCP to port 1: refused; srun: down; ssh: down"
     )
@@ -261,7 +261,7 @@ def test_no_way() -> None:
 def test_nothing(
     site: Site | None, wanted: str | None, names: list[str], jobs: int, text: str
 ) -> None:
-    said = wording.nothing(site, host="box", wanted=wanted, names=names, jobs=jobs)
+    said = messages.nothing(site, host="box", wanted=wanted, names=names, jobs=jobs)
     assert said == text
 
 
@@ -286,7 +286,7 @@ def test_nothing(
     ],
 )
 def test_nothing_although_there_are_jobs(how: dict[str, list[Status]], text: str) -> None:
-    said = wording.nothing(SLURM, host="box", wanted="gpu", names=[], jobs=3, **how)
+    said = messages.nothing(SLURM, host="box", wanted="gpu", names=[], jobs=3, **how)
     assert said == (
         f"no session called gpu to connect to, and {text}: log in and submit one with `sbatch "
         "jlab.sh` (`jlab-node script slurm --name gpu > jlab.sh` writes it)"
@@ -316,7 +316,7 @@ def test_nothing_although_there_are_jobs(how: dict[str, list[Status]], text: str
     ],
 )
 def test_fate(session_id: str, status: Status | None, text: str) -> None:
-    assert wording.fate(session_id, status) == f"session gpu is over{text}"
+    assert messages.fate(session_id, status) == f"session gpu is over{text}"
 
 
 @pytest.mark.parametrize(
@@ -336,16 +336,16 @@ def test_fate(session_id: str, status: Status | None, text: str) -> None:
     ],
 )
 def test_running(record: Record, text: str) -> None:
-    assert wording.running(record, now=NOW) == text
+    assert messages.running(record, now=NOW) == text
 
 
 def test_restart() -> None:
-    assert wording.restart("slurm", "12") == "Slurm job 12 was started again"
+    assert messages.restart("slurm", "12") == "Slurm job 12 was started again"
 
 
 @pytest.mark.parametrize("scheduler", ["slurm", "oar", "pbs", "sge", "lsf"])
 def test_what_it_tells_to_type_is_the_schedulers(scheduler: str) -> None:
     site = Site(TABLE[scheduler], "")
-    said = wording.nothing(site, host="box", wanted=None, names=[], jobs=0)
+    said = messages.nothing(site, host="box", wanted=None, names=[], jobs=0)
     assert f"`{site.scheduler.SUBMIT.format('jlab.sh')}`" in said
     assert f"`jlab-node script {scheduler} > jlab.sh`" in said

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jlab_proxy import answers
-from jlab_proxy.answers import Queued, Session, Standing
+from jlab_proxy.cluster import responses
+from jlab_proxy.cluster.responses import Queued, Session, Standing
 from jlab_proxy.errors import JlabError
 
 SESSION = {
@@ -25,7 +25,7 @@ TOKEN = "f" * 64
 
 
 def test_a_session() -> None:
-    assert answers.parse_session(SESSION) == PARSED
+    assert responses.parse_session(SESSION) == PARSED
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_session() -> None:
     ],
 )
 def test_a_session_with_odd_values(change: dict[str, Any], expected: dict[str, Any]) -> None:
-    found = answers.parse_session({**SESSION, **change})
+    found = responses.parse_session({**SESSION, **change})
     assert {key: getattr(found, key) for key in expected} == expected
 
 
@@ -60,13 +60,13 @@ def test_a_session_with_odd_values(change: dict[str, Any], expected: dict[str, A
 )
 def test_what_is_no_session(raw: object) -> None:
     with pytest.raises(JlabError, match="not one that jlab-node gives: log in there and type"):
-        answers.parse_session(raw)
+        responses.parse_session(raw)
 
 
 def test_sessions_and_jobs() -> None:
     answer = {"sessions": [SESSION], "jobs": [{"job_id": "13", "text": "job 13 is\nqueued"}, 5]}
-    assert answers.parse_sessions(answer) == ([PARSED], [Queued("13", "job 13 is?queued")])
-    assert answers.parse_sessions({"sessions": []}) == ([], []), "an older cluster"
+    assert responses.parse_sessions(answer) == ([PARSED], [Queued("13", "job 13 is?queued")])
+    assert responses.parse_sessions({"sessions": []}) == ([], []), "an older cluster"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_sessions_and_jobs() -> None:
 )
 def test_what_is_no_list(answer: dict[str, Any]) -> None:
     with pytest.raises(JlabError, match="not one that jlab-node gives"):
-        answers.parse_sessions(answer)
+        responses.parse_sessions(answer)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_what_is_no_list(answer: dict[str, Any]) -> None:
     ids=str,
 )  # fmt: skip
 def test_standing(answer: dict[str, Any], standing: Standing, *, is_alive: bool) -> None:
-    found = answers.parse_standing(answer)
+    found = responses.parse_standing(answer)
     assert found == standing
     assert found.is_alive is is_alive
 
@@ -113,7 +113,7 @@ def test_standing(answer: dict[str, Any], standing: Standing, *, is_alive: bool)
 )
 def test_an_address_is_by_number_whatever_the_cluster_calls_it(address: str) -> None:
     by_number = address.replace("localhost", "127.0.0.1")
-    assert answers.parse_url({"url": address}, 8888) == by_number
+    assert responses.parse_url({"url": address}, 8888) == by_number
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_an_address_is_by_number_whatever_the_cluster_calls_it(address: str) -> 
 )
 def test_what_is_no_address(address: object) -> None:
     with pytest.raises(JlabError, match="the cluster's answer is not an address"):
-        answers.parse_url({"url": address}, 8888)
+        responses.parse_url({"url": address}, 8888)
 
 
 @pytest.mark.parametrize(

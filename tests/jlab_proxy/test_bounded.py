@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_proxy import bounded, doctor_there, login
+from jlab_proxy.cluster import bounded_output, client
+from jlab_proxy.cluster.client import Login, NoConnectionError
+from jlab_proxy.doctor import login_node
 from jlab_proxy.errors import JlabError
-from jlab_proxy.forward import Forward
-from jlab_proxy.login import Login, NoConnectionError
+from jlab_proxy.forwarding.ssh_forward import Forward
 from jlab_proxy.paths import Paths
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # The most memory since the program began: that of the process before it does not count.
 SHOW = """\
 import re, subprocess, sys
-from jlab_proxy import screen
+from jlab_proxy.ui import terminal as screen
 process = subprocess.Popen(["head", "-c", "300000000", "/dev/zero"], stdout=subprocess.PIPE)
 screen.copy(process.stdout)
 most = re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())
@@ -66,7 +67,7 @@ def test_endless_messages_are_cut(cluster: Path) -> None:
     there = says(cluster, "head -c 200000000 /dev/zero >&2; echo last words >&2; exit 255")
     with pytest.raises(NoConnectionError) as caught:
         there.ask("ls", batch=True)
-    assert len(str(caught.value)) < 2 * bounded.MOST_SAID
+    assert len(str(caught.value)) < 2 * bounded_output.MOST_SAID
     assert grown(before) < 60_000
 
 
@@ -75,7 +76,7 @@ def test_an_answer_that_never_comes_is_not_waited_for(
     cluster: Path, script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nobody sits at a terminal, whatever is asked."""
-    monkeypatch.setattr(login, "_LONGEST", 1.0)
+    monkeypatch.setattr(client, "_LONGEST", 1.0)
     began = time.monotonic()
     with pytest.raises(NoConnectionError, match="demo has not answered for 1 s"):
         says(cluster, script).ask("ls")
@@ -92,7 +93,7 @@ def test_an_answer_of_a_program_that_leaves_its_pipes_open(cluster: Path) -> Non
 
 def test_doctor_reads_no_more_than_others(cluster: Path) -> None:
     there = says(cluster, "exec yes")
-    check, answer = doctor_there.ask(there)
+    check, answer = login_node.ask(there)
     assert (check.state, answer) == ("failure", {})
 
 

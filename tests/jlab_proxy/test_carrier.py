@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import NOBODY, free_port, wait_until
 
-from jlab_proxy import carrier
-from jlab_proxy.carrier import Carrier, listen
+from jlab_proxy.forwarding import carrier
+from jlab_proxy.forwarding.carrier import Carrier, listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

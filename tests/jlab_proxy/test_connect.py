@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import jlab_proxy
-from jlab_proxy import connect, local_port, paths, ssh
+from jlab_proxy import connect, paths, port_check, ssh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,5 +227,5 @@ def test_is_port(text: str, *, expected: bool) -> None:
 def test_is_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = int(listener.getsockname()[1])
-        assert not local_port.is_free(port)
-    assert local_port.is_free(port)
+        assert not port_check.is_free(port)
+    assert port_check.is_free(port)

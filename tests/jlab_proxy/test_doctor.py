@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from loopback import NOBODY
 
-from jlab_proxy import doctor_here, doctor_there, doctor_tunnel, identity, sshconfig, target
-from jlab_proxy.check import Check, parse, render
-from jlab_proxy.doctor_there import Said
+from jlab_proxy import target
+from jlab_proxy.cluster.client import Login
+from jlab_proxy.doctor import laptop, login_node, session
+from jlab_proxy.doctor.check import Check, parse, render
+from jlab_proxy.doctor.login_node import Said
 from jlab_proxy.errors import JlabError
-from jlab_proxy.login import Login
 from jlab_proxy.paths import Paths
+from jlab_proxy.ssh_config import document, keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +42,7 @@ def said(stderr: str = "", *, stdout: str = "", code: int | None = 255) -> Said:
     ],
 )
 def test_versions_of_ssh(text: str, state: str) -> None:
-    check = doctor_here.parse_version(text)
+    check = laptop.parse_version(text)
     assert check.state == state
     assert "\x1b" not in check.found
 
@@ -48,7 +50,7 @@ def test_versions_of_ssh(text: str, state: str) -> None:
 def test_a_config_that_cannot_be_looked_at(bound_by_modes: Path) -> None:
     closed = bound_by_modes / "closed"
     closed.mkdir(mode=0)
-    check = doctor_here.permissions(Paths(f"{closed}/.ssh/config", is_default=False))
+    check = laptop.permissions(Paths(f"{closed}/.ssh/config", is_default=False))
     assert (check.state, check.found) == ("failure", f"{closed}/.ssh: Permission denied")
     assert check.remedy == f"chmod u+rwx {closed}"
 
@@ -58,7 +60,7 @@ def test_a_config_of_another_user(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.touch()
     os.chown(config, NOBODY, NOBODY)
-    check = doctor_here.permissions(Paths(str(config), is_default=False))
+    check = laptop.permissions(Paths(str(config), is_default=False))
     assert (check.state, check.found) == ("failure", f"{config} belongs to another user")
 
 
@@ -75,19 +77,19 @@ def test_a_config_of_another_user(tmp_path: Path) -> None:
     ],
 )
 def test_why_there_is_no_connection(stderr: str, found: str, remedy: str) -> None:
-    check = doctor_there.explain(said(stderr), LOGIN)
+    check = login_node.explain(said(stderr), LOGIN)
     assert check.state == "failure"
     assert found in check.found
     assert remedy in check.remedy
 
 
 def test_no_answer_in_time() -> None:
-    assert "no answer in time" in doctor_there.explain(said(code=None), LOGIN).found
+    assert "no answer in time" in login_node.explain(said(code=None), LOGIN).found
 
 
 def test_a_second_factor_where_the_alias_shares_its_connection() -> None:
     alias = Login(LOGIN.paths, "gricad", share=False)
-    check = doctor_there.explain(said("Permission denied (keyboard-interactive)."), alias)
+    check = login_node.explain(said("Permission denied (keyboard-interactive)."), alias)
     assert "`ssh gricad`" in check.remedy
 
 
@@ -103,7 +105,7 @@ def test_a_second_factor_where_the_alias_shares_its_connection() -> None:
     ],
 )
 def test_login_shells(stdout: str, state: str, found: str) -> None:
-    check = doctor_there.shell(said(stdout=stdout, code=0), "gricad")
+    check = login_node.shell(said(stdout=stdout, code=0), "gricad")
     assert check.state == state
     assert found in check.found
 
@@ -117,7 +119,7 @@ def test_login_shells(stdout: str, state: str, found: str) -> None:
     ],
 )
 def test_why_ssh_is_not_in(stderr: str, found: str) -> None:
-    check = doctor_tunnel.way_in(said(stderr), target.Target("gricad"))
+    check = session.way_in(said(stderr), target.Target("gricad"))
     assert check.state == "failure"
     assert found in check.found
     assert check.remedy
@@ -191,17 +193,17 @@ A, A_GPU, B = block("jlab+a"), block("jlab+a+gpu"), block("jlab+b")
     ],
 )
 def test_at_the_top(text: str, is_at_top: bool) -> None:
-    assert sshconfig.is_at_top(text, "jlab+a") is is_at_top
+    assert document.is_at_top(text, "jlab+a") is is_at_top
 
 
 def test_the_text_of_a_block() -> None:
-    assert sshconfig.block_of("Host x\n" + A + B, "jlab+a") == A
-    assert sshconfig.block_of(A + B, "jlab+c") == ""
+    assert document.block_of("Host x\n" + A + B, "jlab+a") == A
+    assert document.block_of(A + B, "jlab+c") == ""
 
 
 def test_the_pinned_key() -> None:
     gricad, other = target.Target("gricad"), target.Target("cal1")
-    text = identity.pin(identity.pin("", gricad, "ssh-ed25519 A"), other, "ssh-ed25519 B")
-    assert identity.pinned(text, gricad) == "ssh-ed25519 A"
-    assert identity.pinned(text, other) == "ssh-ed25519 B"
-    assert identity.pinned(text, target.Target("gri")) is None
+    text = keys.pin(keys.pin("", gricad, "ssh-ed25519 A"), other, "ssh-ed25519 B")
+    assert keys.pinned(text, gricad) == "ssh-ed25519 A"
+    assert keys.pinned(text, other) == "ssh-ed25519 B"
+    assert keys.pinned(text, target.Target("gri")) is None

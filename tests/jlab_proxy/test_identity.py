@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jlab_proxy import identity, target
+from jlab_proxy import target
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
+from jlab_proxy.ssh_config import keys
 from tests import acl
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "Ab3/" * 10 + "x+Q"
@@ -20,7 +21,8 @@ GRICAD = target.parse("gricad")
 # Waits for a line, so that several start at the same moment.
 PUBLIC_KEY = """
 import sys
-from jlab_proxy import identity, paths
+from jlab_proxy import paths
+from jlab_proxy.ssh_config import keys as identity
 sys.stdin.readline()
 print(identity.public_key(paths.Paths(sys.argv[1], is_default=False)))
 """
@@ -39,7 +41,7 @@ sys.addaudithook(refuse)
 def paths(tmp_path: Path) -> Paths:
     """A laptop with an empty ~/.ssh/jlab."""
     made = Paths(str(tmp_path / "ssh/config"), is_default=False)
-    identity.make_directory(made)
+    keys.make_directory(made)
     return made
 
 
@@ -56,17 +58,17 @@ def files(paths: Paths) -> list[str]:
 def test_directories_are_private_and_made_once(paths: Paths) -> None:
     assert mode(paths.directory) == 0o700
     assert mode(str(Path(paths.config).parent)) == 0o700
-    identity.make_directory(paths)
+    keys.make_directory(paths)
 
 
 def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(JlabError, match=r"^cannot make .*/file/ssh: Not a directory$"):
-        identity.make_directory(Paths(str(tmp_path / "file/ssh/config"), is_default=False))
+        keys.make_directory(Paths(str(tmp_path / "file/ssh/config"), is_default=False))
 
 
 def test_key_is_ecdsa_in_pem_form_and_has_no_public_half_beside_it(paths: Paths) -> None:
-    public = identity.public_key(paths)
+    public = keys.public_key(paths)
     assert public.split()[0] == "ecdsa-sha2-nistp256"
     assert len(public.split()) == 2
     assert Path(paths.key).read_text().startswith("-----BEGIN EC PRIVATE KEY-----\n")
@@ -75,9 +77,9 @@ def test_key_is_ecdsa_in_pem_form_and_has_no_public_half_beside_it(paths: Paths)
 
 
 def test_key_is_made_once(paths: Paths) -> None:
-    first = identity.public_key(paths)
+    first = keys.public_key(paths)
     private = Path(paths.key).read_bytes()
-    assert identity.public_key(paths) == first
+    assert keys.public_key(paths) == first
     assert Path(paths.key).read_bytes() == private
 
 
@@ -98,7 +100,7 @@ def test_several_at_once_make_one_key(paths: Paths) -> None:
         process.stdin.flush()
     ended = [(*process.communicate(), process.returncode) for process in started]
     assert [(stderr, code) for _, stderr, code in ended] == [("", 0)] * 4
-    assert {stdout for stdout, _, _ in ended} == {f"{identity.public_key(paths)}\n"}
+    assert {stdout for stdout, _, _ in ended} == {f"{keys.public_key(paths)}\n"}
     assert files(paths) == ["id"]
 
 
@@ -110,7 +112,7 @@ def test_key_where_there_are_no_hard_links(paths: Paths) -> None:
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == (f"{identity.public_key(paths)}\n", "")
+    assert (done.stdout, done.stderr) == (f"{keys.public_key(paths)}\n", "")
     assert mode(paths.key) == 0o600
     assert files(paths) == ["id"]
 
@@ -118,11 +120,11 @@ def test_key_where_there_are_no_hard_links(paths: Paths) -> None:
 def test_key_in_a_home_with_a_default_acl_is_closed(tmp_path: Path) -> None:
     acl.share(tmp_path, "default")
     made = Paths(str(tmp_path / "ssh/config"), is_default=False)
-    identity.make_directory(made)
-    assert identity.public_key(made).startswith("ecdsa-sha2-nistp256 ")
+    keys.make_directory(made)
+    assert keys.public_key(made).startswith("ecdsa-sha2-nistp256 ")
     assert mode(made.key) == 0o600
     Path(made.key).chmod(0o644)  # as an older version left it
-    identity.public_key(made)
+    keys.public_key(made)
     assert mode(made.key) == 0o600
 
 
@@ -132,21 +134,21 @@ def test_key_with_a_passphrase_is_told_and_not_asked_for(paths: Paths) -> None:
         check=True,
     )
     with pytest.raises(JlabError, match=r"^ssh-keygen failed: .*passphrase"):
-        identity.public_key(paths)
+        keys.public_key(paths)
 
 
 def test_file_that_is_no_key_is_told_and_left(paths: Paths) -> None:
     Path(paths.key).write_text("hello\n")
     Path(paths.key).chmod(0o600)
     with pytest.raises(JlabError, match=r"^ssh-keygen failed: \S"):
-        identity.public_key(paths)
+        keys.public_key(paths)
     assert Path(paths.key).read_text() == "hello\n"
 
 
 def test_no_ssh_keygen(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", paths.directory)
     with pytest.raises(JlabError, match=r"^cannot start ssh-keygen: No such file"):
-        identity.public_key(paths)
+        keys.public_key(paths)
     assert files(paths) == []
 
 
@@ -172,11 +174,11 @@ THEIRS = f"jlab+gricad2,jlab+gricad2+* {OTHER_KEY}\n"
     ],
 )
 def test_pin(before: str, key: str | None, after: str) -> None:
-    assert identity.pin(before, GRICAD, key) == after
+    assert keys.pin(before, GRICAD, key) == after
 
 
 def test_sessions_of_an_alias_have_one_key() -> None:
-    assert identity.pin(OLD, target.parse("gricad+gpu"), KEY) == OURS
+    assert keys.pin(OLD, target.parse("gricad+gpu"), KEY) == OURS
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_sessions_of_an_alias_have_one_key() -> None:
     ids=["nothing", "another cluster's", "ours", "an old one"],
 )
 def test_pinned(known_hosts: str, found: str | None) -> None:
-    assert identity.pinned(known_hosts, GRICAD) == found
+    assert keys.pinned(known_hosts, GRICAD) == found
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_pinned(known_hosts: str, found: str | None) -> None:
     ],
 )
 def test_real_ssh_keygen_finds_the_pinned_key(paths: Paths, host: str, *, found: bool) -> None:
-    identity.save_pin(paths, GRICAD, KEY)
+    keys.save_pin(paths, GRICAD, KEY)
     done = subprocess.run(
         ["ssh-keygen", "-F", host, "-f", paths.known_hosts],
         capture_output=True,
@@ -211,11 +213,11 @@ def test_real_ssh_keygen_finds_the_pinned_key(paths: Paths, host: str, *, found:
 
 def test_save_pin_writes_a_private_file_and_keeps_other_bytes(paths: Paths) -> None:
     known_hosts = Path(paths.known_hosts)
-    identity.save_pin(paths, GRICAD, KEY)
+    keys.save_pin(paths, GRICAD, KEY)
     assert known_hosts.read_text() == OURS
     assert mode(paths.known_hosts) == 0o600
     known_hosts.write_bytes(b"# caf\xe9\n" + OLD.encode())
-    identity.save_pin(paths, GRICAD, KEY)
+    keys.save_pin(paths, GRICAD, KEY)
     assert known_hosts.read_bytes() == b"# caf\xe9\n" + OURS.encode()
 
 
@@ -229,7 +231,7 @@ def test_a_host_key_that_is_another_than_before(
 ) -> None:
     """It is what somebody in between would have, too."""
     Path(paths.known_hosts).write_text(before)
-    assert identity.changed(paths, GRICAD, KEY) == found
+    assert keys.changed(paths, GRICAD, KEY) == found
 
 
 def test_fingerprint_is_the_one_that_ssh_keygen_prints(tmp_path: Path) -> None:
@@ -239,20 +241,20 @@ def test_fingerprint_is_the_one_that_ssh_keygen_prints(tmp_path: Path) -> None:
         ["ssh-keygen", "-lf", str(key)], capture_output=True, text=True, check=True
     )
     public = key.with_suffix(".pub").read_text()
-    assert identity.fingerprint(public) == printed.stdout.split()[1]
-    assert identity.fingerprint("no\x1bkey") == "no?key"
+    assert keys.fingerprint(public) == printed.stdout.split()[1]
+    assert keys.fingerprint("no\x1bkey") == "no?key"
 
 
 def test_save_pin_leaves_a_file_alone_that_says_so_already(paths: Paths) -> None:
-    identity.save_pin(paths, GRICAD, KEY)
+    keys.save_pin(paths, GRICAD, KEY)
     before = Path(paths.known_hosts).stat().st_ino
-    identity.save_pin(paths, GRICAD, KEY)
+    keys.save_pin(paths, GRICAD, KEY)
     assert Path(paths.known_hosts).stat().st_ino == before
     assert files(paths) == ["known_hosts"]
 
 
 def test_forgetting_where_nothing_is_pinned_makes_no_file(paths: Paths) -> None:
-    identity.save_pin(paths, GRICAD, None)
+    keys.save_pin(paths, GRICAD, None)
     assert files(paths) == []
 
 
@@ -274,10 +276,10 @@ def test_forgetting_where_nothing_is_pinned_makes_no_file(paths: Paths) -> None:
     ids=ascii,
 )
 def test_is_host_key(text: object, *, expected: bool) -> None:
-    assert identity.is_host_key(text) is expected
+    assert keys.is_host_key(text) is expected
 
 
 def test_key_that_ssh_keygen_makes_is_a_host_key(tmp_path: Path) -> None:
     key = tmp_path / "host_key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    assert identity.is_host_key(" ".join(Path(f"{key}.pub").read_text().split()[:2]))
+    assert keys.is_host_key(" ".join(Path(f"{key}.pub").read_text().split()[:2]))

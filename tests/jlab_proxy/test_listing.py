@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_proxy import listing, names
-from jlab_proxy.answers import Queued, Session
-from jlab_proxy.listing import Cluster
+from jlab_proxy.cluster.responses import Queued, Session
+from jlab_proxy.commands import completion, ls
+from jlab_proxy.commands.ls import Cluster
 from jlab_proxy.paths import Paths
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def test_the_table() -> None:
         Cluster("gricad"),
         Cluster("gone", problem="no connection to gone: timed out"),
     ]
-    assert listing.table(found) == [
+    assert ls.table(found) == [
         "CLUSTER   SESSION  NODE         JOB       LEFT",
         "cal1      lab      n1           slurm 12  0 h 0 min",
         "myserver  gpu      a-long-name  -         -",
@@ -37,11 +37,11 @@ def test_the_table() -> None:
 
 
 def test_a_table_without_sessions_has_no_head() -> None:
-    assert listing.table([Cluster("cal1", jobs=[WAITS])]) == [f"cal1: {WAITS.text}"]
+    assert ls.table([Cluster("cal1", jobs=[WAITS])]) == [f"cal1: {WAITS.text}"]
 
 
 def test_json() -> None:
-    found = listing.as_json([Cluster("cal1", [GPU], [WAITS])])
+    found = ls.as_json([Cluster("cal1", [GPU], [WAITS])])
     assert json.loads(json.dumps(found)) == {
         "format": 1,
         "clusters": [
@@ -73,26 +73,26 @@ def paths_of(directory: Path) -> Paths:
 
 def test_sessions_that_were_seen(tmp_path: Path) -> None:
     paths = paths_of(tmp_path)
-    assert names.seen(paths) == {}
-    names.remember(paths, "cal1", ["lab", "gpu", "lab"])
-    names.remember(paths, "gricad", [])
-    assert names.seen(paths) == {"cal1": ["gpu", "lab"], "gricad": []}
-    names.remember(paths, "cal1", ["lab"])
-    assert names.seen(paths)["cal1"] == ["lab"]
+    assert completion.seen(paths) == {}
+    completion.remember(paths, "cal1", ["lab", "gpu", "lab"])
+    completion.remember(paths, "gricad", [])
+    assert completion.seen(paths) == {"cal1": ["gpu", "lab"], "gricad": []}
+    completion.remember(paths, "cal1", ["lab"])
+    assert completion.seen(paths)["cal1"] == ["lab"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"cal1": 5}', "\x00"])
 def test_what_was_seen_is_no_use(tmp_path: Path, text: str) -> None:
     paths = paths_of(tmp_path)
     (tmp_path / "jlab" / "seen").write_text(text)
-    assert names.seen(paths) == {}
-    names.remember(paths, "cal1", ["lab"])
-    assert names.seen(paths) == {"cal1": ["lab"]}
+    assert completion.seen(paths) == {}
+    completion.remember(paths, "cal1", ["lab"])
+    assert completion.seen(paths) == {"cal1": ["lab"]}
 
 
 def test_nothing_can_be_remembered(tmp_path: Path) -> None:
     """It is a convenience: `ls` goes on."""
-    names.remember(Paths(str(tmp_path / "config"), is_default=False), "cal1", ["lab"])
+    completion.remember(Paths(str(tmp_path / "config"), is_default=False), "cal1", ["lab"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,4 +100,4 @@ def test_clusters_of_the_config_file(tmp_path: Path) -> None:
     paths = paths_of(tmp_path)
     blocks = [f"# >>> jlab+{name} >>>\n# <<< jlab+{name} <<<\n" for name in ("b+gpu", "b", "a")]
     (tmp_path / "config").write_text("".join(blocks) + "Host c\n")
-    assert names.aliases(paths) == ["a", "b"]
+    assert completion.aliases(paths) == ["a", "b"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_proxy import login
+from jlab_proxy.cluster import client
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
 
@@ -33,12 +33,12 @@ LINE = json.dumps(ANSWER)
     ],
 )
 def test_answer_is_found(output: str) -> None:
-    assert login.parse(output, alias="gricad") == ANSWER
+    assert client.parse(output, alias="gricad") == ANSWER
 
 
 def test_unknown_keys_are_no_error() -> None:
     answer = {**ANSWER, "gpus": {"count": [4]}}
-    assert login.parse(json.dumps(answer), alias="gricad") == answer
+    assert client.parse(json.dumps(answer), alias="gricad") == answer
 
 
 @pytest.mark.parametrize(
@@ -55,23 +55,23 @@ def test_unknown_keys_are_no_error() -> None:
 )
 def test_what_is_no_answer(output: str) -> None:
     with pytest.raises(JlabError, match=r"^gricad did not answer as jlab-node does: `ssh gricad"):
-        login.parse(output, alias="gricad")
+        client.parse(output, alias="gricad")
 
 
 @pytest.mark.parametrize("version", [2, 3, 10**9])
 def test_newer_cluster_says_to_upgrade_here(version: int) -> None:
     with pytest.raises(JlabError, match="cluster side is newer: upgrade jlab-remote on this comp"):
-        login.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")
+        client.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")
 
 
 @pytest.mark.parametrize("version", [0, -1, 1.0, "1", None, [], True])
 def test_format_that_never_was_says_to_upgrade_there(version: object) -> None:
     with pytest.raises(JlabError, match="jlab-remote on gricad is older than here: log in there"):
-        login.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")
+        client.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")
 
 
 def test_a_host_needs_no_entry_where_its_name_is_known(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.touch()
-    found = login.find(Paths(str(config), is_default=False), "localhost")
+    found = client.find(Paths(str(config), is_default=False), "localhost")
     assert (found.alias, found.share) == ("localhost", True)

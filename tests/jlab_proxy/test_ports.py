@@ -12,8 +12,9 @@ import psutil
 import pytest
 from loopback import NOBODY
 
-from jlab_proxy import doctor_here, holders, ports, ways
+from jlab_proxy.doctor import laptop
 from jlab_proxy.errors import JlabError
+from jlab_proxy.forwarding import local_ports, port_owners, ways
 from jlab_proxy.paths import Paths
 from jlab_proxy.target import Target
 
@@ -48,11 +49,13 @@ def paths_with(directory: Path, **blocks: int) -> Paths:
 
 def test_a_block_of_its_own(tmp_path: Path, free: int) -> None:
     made = paths_with(tmp_path, cal1=free)
-    assert ports.lead(made, Target("cal1")) == ports.Lead(free, "lab", "/tmp/jlab-alice")
+    assert local_ports.lead(made, Target("cal1")) == local_ports.Lead(
+        free, "lab", "/tmp/jlab-alice"
+    )
 
 
 def test_a_session_borrows_from_its_cluster(tmp_path: Path, free: int) -> None:
-    lead = ports.lead(paths_with(tmp_path, cal1=free), Target("cal1", "gpu"))
+    lead = local_ports.lead(paths_with(tmp_path, cal1=free), Target("cal1", "gpu"))
     assert lead.port != free
     assert (lead.name, lead.directory) == ("gpu", "/tmp/jlab-alice")
 
@@ -60,12 +63,12 @@ def test_a_session_borrows_from_its_cluster(tmp_path: Path, free: int) -> None:
 @pytest.mark.parametrize("target", [Target("other"), Target("other", "gpu")], ids=["one", "two"])
 def test_a_cluster_that_is_not_set_up(tmp_path: Path, free: int, target: Target) -> None:
     with pytest.raises(JlabError, match=r"no port of this computer leads to other.*setup other$"):
-        ports.lead(paths_with(tmp_path, cal1=free), target)
+        local_ports.lead(paths_with(tmp_path, cal1=free), target)
 
 
 def test_what_is_exposed(tmp_path: Path, free: int) -> None:
     made = paths_with(tmp_path, cal1=free)
-    lead = ports.lead(made, Target("cal1", "gpu"), ["dask", "tb"])
+    lead = local_ports.lead(made, Target("cal1", "gpu"), ["dask", "tb"])
     assert list(lead.exposed) == ["dask", "tb"]
     assert len({free, lead.port, *lead.exposed.values()}) == 4
 
@@ -74,10 +77,12 @@ def test_a_port_that_another_program_of_ours_has(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         made = paths_with(tmp_path, cal1=port)
-        with pytest.raises(ports.TakenError, match=rf":{port} is taken by process {os.getpid()} "):
-            ways.choose(made, Target("cal1"), ports.lead(made, Target("cal1")))
-        assert [each.pid for each in holders.look(port).processes] == [os.getpid()]
-    assert holders.look(port).by_nobody
+        with pytest.raises(
+            local_ports.TakenError, match=rf":{port} is taken by process {os.getpid()} "
+        ):
+            ways.choose(made, Target("cal1"), local_ports.lead(made, Target("cal1")))
+        assert [each.pid for each in port_owners.look(port).processes] == [os.getpid()]
+    assert port_owners.look(port).by_nobody
 
 
 OTHERS = """\
@@ -101,8 +106,8 @@ def test_a_port_that_another_user_has(tmp_path: Path) -> None:
         port = int(process.stdout.readline())
         made = paths_with(tmp_path, cal1=port)
         with pytest.raises(JlabError, match=rf":{port} is taken by a program of another user: "):
-            ways.choose(made, Target("cal1"), ports.lead(made, Target("cal1")))
-        check = doctor_here.local_port(made, Target("cal1"))
+            ways.choose(made, Target("cal1"), local_ports.lead(made, Target("cal1")))
+        check = laptop.local_port(made, Target("cal1"))
         assert check.found == f"{port} is taken by a program of another user"
         process.communicate()
 
@@ -121,10 +126,12 @@ def test_tunnels_are_told_from_shells() -> None:
         assert child.stdout.readline() == b"there\n"
         started.append(child)
     try:
-        found = [bool(holders.tunnel_words(psutil.Process(child.pid))) for child in started]
+        found = [bool(port_owners.tunnel_words(psutil.Process(child.pid))) for child in started]
         assert found == [True, True, False, False]
-        assert {child.pid for child in started} <= {each.pid for each in holders.own_processes()}
+        assert {child.pid for child in started} <= {
+            each.pid for each in port_owners.own_processes()
+        }
     finally:
         for child in started:
             child.communicate()
-    assert holders.tunnel_words(psutil.Process()) == []
+    assert port_owners.tunnel_words(psutil.Process()) == []

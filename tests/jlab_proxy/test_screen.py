@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_proxy import browser, screen
-from jlab_proxy.screen import Screen
+from jlab_proxy.ui import browser
+from jlab_proxy.ui import terminal as screen
+from jlab_proxy.ui.terminal import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_proxy import setup
+from jlab_proxy.commands import setup
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_proxy import sshconfig, target
+from jlab_proxy import target
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
-from jlab_proxy.sshconfig import Forward
+from jlab_proxy.ssh_config import document
+from jlab_proxy.ssh_config.document import Forward
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +76,8 @@ each_file = pytest.mark.parametrize("content", FILES.values(), ids=FILES.keys())
 
 WRITE_ON_A_FULL_DISK = """
 import resource, sys
-from jlab_proxy import errors, sshconfig
+from jlab_proxy import errors
+from jlab_proxy.ssh_config import document as sshconfig
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
 try:
@@ -101,9 +103,9 @@ def block(
     proxy: str = "/opt/jlab/bin/jlab-proxy",
     share: bool = True,
     mux: bool = False,
-) -> sshconfig.Block:
+) -> document.Block:
     """A block for a config file in that directory."""
-    return sshconfig.Block(
+    return document.Block(
         target=target.parse(where),
         user="alice",
         port=port,
@@ -123,9 +125,9 @@ def config_file(directory: Path, content: bytes) -> Path:
     return path
 
 
-def merged_into(path: Path, new: sshconfig.Block) -> None:
+def merged_into(path: Path, new: document.Block) -> None:
     """What `setup` does to the file."""
-    sshconfig.write(str(path), sshconfig.merge(sshconfig.read(str(path)), new))
+    document.write(str(path), document.merge(document.read(str(path)), new))
 
 
 def as_ssh_reads(path: Path, host: str, shell: str = "/bin/sh") -> dict[str, list[str]]:
@@ -169,7 +171,7 @@ def test_merge_and_remove_give_the_same_bytes(
     merged_into(path, block(tmp_path))
     assert real.read_bytes() == merged
 
-    sshconfig.write(str(path), sshconfig.remove(sshconfig.read(str(path)), "jlab+demo"))
+    document.write(str(path), document.remove(document.read(str(path)), "jlab+demo"))
     assert real.read_bytes() == original
     assert real.stat().st_mode & 0o7777 == mode
     assert path.is_symlink() is linked
@@ -207,7 +209,7 @@ def test_block_has_the_line_ends_of_the_file(tmp_path: Path) -> None:
         path = config_file(tmp_path, content)
         merged_into(path, block(tmp_path))
         assert path.read_bytes().count(b"\n") == path.read_bytes().count(b"\r\n")
-    assert "\r" not in sshconfig.merge("Host a\n", block(tmp_path))
+    assert "\r" not in document.merge("Host a\n", block(tmp_path))
 
 
 @each_file
@@ -223,21 +225,21 @@ def test_older_block_is_replaced(tmp_path: Path, content: bytes, place: str) -> 
     )
     path.write_bytes(older + rest if place == "top" else rest + older)
     merged_into(path, block(tmp_path))
-    new = sshconfig.merge(sshconfig.read(str(path)), block(tmp_path))
+    new = document.merge(document.read(str(path)), block(tmp_path))
     assert new.encode("utf-8", "surrogateescape") == path.read_bytes()
     assert path.read_bytes().startswith(b"# >>> jlab+demo >>>")
     assert b"User bob\n    LocalForward" not in path.read_bytes()
-    assert sshconfig.remove(new, "jlab+demo").encode("utf-8", "surrogateescape") == rest
+    assert document.remove(new, "jlab+demo").encode("utf-8", "surrogateescape") == rest
 
 
 def test_block_keeps_its_place_among_ours_at_the_top(tmp_path: Path) -> None:
     text = ""
     for where in ("c", "b", "a"):
-        text = sshconfig.merge(text, block(tmp_path, where))
+        text = document.merge(text, block(tmp_path, where))
     text += "Host gricad\n"
-    again = sshconfig.merge(text, block(tmp_path, "b", port=9000))
+    again = document.merge(text, block(tmp_path, "b", port=9000))
     assert again == text.replace(
-        sshconfig.render(block(tmp_path, "b")), sshconfig.render(block(tmp_path, "b", port=9000))
+        document.render(block(tmp_path, "b")), document.render(block(tmp_path, "b", port=9000))
     )
     assert again != text
 
@@ -247,20 +249,20 @@ def test_two_blocks_go_one_by_one_in_any_order(tmp_path: Path, first: str) -> No
     original = "Host gricad\n    User alice"
     text = original
     for where in ("a", "b"):
-        text = sshconfig.merge(text, block(tmp_path, where))
-    assert sshconfig.hosts(text) == {"jlab+a", "jlab+b"}
-    text = sshconfig.remove(text, f"jlab+{first}")
-    assert sshconfig.hosts(text) == {"jlab+a", "jlab+b"} - {f"jlab+{first}"}
+        text = document.merge(text, block(tmp_path, where))
+    assert document.hosts(text) == {"jlab+a", "jlab+b"}
+    text = document.remove(text, f"jlab+{first}")
+    assert document.hosts(text) == {"jlab+a", "jlab+b"} - {f"jlab+{first}"}
     for where in ("a", "b"):
-        text = sshconfig.remove(text, f"jlab+{where}")
+        text = document.remove(text, f"jlab+{where}")
     assert text == original
 
 
 def test_remove_takes_every_block_of_the_host_and_no_other(tmp_path: Path) -> None:
-    mine, other = sshconfig.render(block(tmp_path)), sshconfig.render(block(tmp_path, "demo+gpu"))
+    mine, other = document.render(block(tmp_path)), document.render(block(tmp_path, "demo+gpu"))
     text = f"{mine}\nHost x\n{mine}{other}\n{mine}Host y\n"
-    assert sshconfig.remove(text, "jlab+demo") == f"Host x\n{other}\nHost y\n"
-    assert sshconfig.remove(text, "jlab+none") == text
+    assert document.remove(text, "jlab+demo") == f"Host x\n{other}\nHost y\n"
+    assert document.remove(text, "jlab+none") == text
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,7 @@ def test_block_of_a_session_comes_before_the_one_of_its_alias(
     text = "Host gricad\n"
     port_of = {f"jlab+{where}": 20001 + number for number, where in enumerate(sorted(set(steps)))}
     for where in steps:
-        text = sshconfig.merge(text, block(tmp_path, where, port=port_of[f"jlab+{where}"]))
+        text = document.merge(text, block(tmp_path, where, port=port_of[f"jlab+{where}"]))
     assert sorted(re.findall(r"(?m)^# >>> (\S+)", text)) == sorted(port_of), "each once"
     assert re.findall(r"(?m)^Host gric.*", text) == ["Host gricad"]
     path = config_file(tmp_path, text.encode())
@@ -294,11 +296,11 @@ def test_block_of_a_session_comes_before_the_one_of_its_alias(
 
 def test_block_of_a_session_whose_last_newline_is_gone(tmp_path: Path) -> None:
     """As some editors leave a file."""
-    gpu = sshconfig.merge("", block(tmp_path, "demo+gpu", port=8889)).rstrip("\n")
-    text = sshconfig.merge(gpu, block(tmp_path))
+    gpu = document.merge("", block(tmp_path, "demo+gpu", port=8889)).rstrip("\n")
+    text = document.merge(gpu, block(tmp_path))
     assert text.startswith(f"{gpu}\n")
-    assert sshconfig.ports(text) == {"jlab+demo": 8888, "jlab+demo+gpu": 8889}
-    assert sshconfig.remove(text, "jlab+demo") == f"{gpu}\n"
+    assert document.ports(text) == {"jlab+demo": 8888, "jlab+demo+gpu": 8889}
+    assert document.remove(text, "jlab+demo") == f"{gpu}\n"
 
 
 @pytest.mark.parametrize(
@@ -326,13 +328,13 @@ def test_where_a_block_goes(tmp_path: Path, before: list[str], after: list[str])
 
     def text_of(parts: list[str]) -> str:
         return "".join(
-            f"{each}\n" if " " in each else sshconfig.render(block(tmp_path, each)) + "\n"
+            f"{each}\n" if " " in each else document.render(block(tmp_path, each)) + "\n"
             for each in parts
         )
 
-    merged = sshconfig.merge(text_of(before), block(tmp_path))
+    merged = document.merge(text_of(before), block(tmp_path))
     assert merged == text_of(after)
-    assert sshconfig.merge(merged, block(tmp_path)) == merged
+    assert document.merge(merged, block(tmp_path)) == merged
 
 
 @pytest.mark.parametrize(
@@ -350,10 +352,10 @@ def test_where_a_block_goes(tmp_path: Path, before: list[str], after: list[str])
     ],
 )
 def test_is_at_top(tmp_path: Path, parts: list[str], *, at_top: bool) -> None:
-    blocks = {each: sshconfig.render(block(tmp_path, each)) for each in parts if " " not in each}
+    blocks = {each: document.render(block(tmp_path, each)) for each in parts if " " not in each}
     text = "".join(blocks.get(each, f"{each}\n") for each in parts)
-    assert sshconfig.is_at_top(text, "jlab+demo") is at_top
-    assert sshconfig.block_of(text, "jlab+demo") == blocks.get("demo", "")
+    assert document.is_at_top(text, "jlab+demo") is at_top
+    assert document.block_of(text, "jlab+demo") == blocks.get("demo", "")
 
 
 def test_block_of_a_session_is_for_that_host_alone(tmp_path: Path) -> None:
@@ -376,12 +378,12 @@ def test_mux(tmp_path: Path, *, mux: bool) -> None:
 
 
 def test_users_own_sharing_is_passed_on_to_connect(tmp_path: Path) -> None:
-    assert " --no-share\n" in sshconfig.render(block(tmp_path, share=False))
-    assert "--no-share" not in sshconfig.render(block(tmp_path))
+    assert " --no-share\n" in document.render(block(tmp_path, share=False))
+    assert "--no-share" not in document.render(block(tmp_path))
 
 
 def test_default_config_file_is_named_nowhere() -> None:
-    made = sshconfig.Block(
+    made = document.Block(
         target=DEMO,
         user="alice",
         port=8888,
@@ -391,7 +393,7 @@ def test_default_config_file_is_named_nowhere() -> None:
         share=True,
         mux=True,
     )
-    text = sshconfig.render(made)
+    text = document.render(made)
     assert "/home/alice" not in text
     assert "-F" not in text
     assert "    IdentityFile ~/.ssh/jlab/id\n" in text
@@ -460,10 +462,10 @@ def test_real_ssh_finds_our_files_in_an_odd_place(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize("name", ["it's", 'a"b', "a\nb", "a\x1bb"], ids=repr)
 def test_path_that_the_file_cannot_hold_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(JlabError, match="ssh's config file cannot hold this path: ") as caught:
-        sshconfig.render(block(tmp_path, proxy=f"/opt/{name}/jlab-proxy"))
+        document.render(block(tmp_path, proxy=f"/opt/{name}/jlab-proxy"))
     assert str(caught.value).isprintable()
     with pytest.raises(JlabError, match="ssh's config file cannot hold this path: "):
-        sshconfig.render(block(tmp_path / name))
+        document.render(block(tmp_path / name))
 
 
 OPEN, CLOSE = "# >>> jlab+demo >>> written by jlab-proxy", "# <<< jlab+demo <<<"
@@ -494,10 +496,10 @@ def test_markers_that_do_not_pair_are_refused_by_line(
 ) -> None:
     for text in ("\n".join(lines), "\n".join(lines) + "\n"):
         for edit in (
-            lambda text: sshconfig.merge(text, block(tmp_path)),
-            lambda text: sshconfig.remove(text, "jlab+demo"),
-            sshconfig.hosts,
-            sshconfig.ports,
+            lambda text: document.merge(text, block(tmp_path)),
+            lambda text: document.remove(text, "jlab+demo"),
+            document.hosts,
+            document.ports,
         ):
             with pytest.raises(JlabError, match=rf"^line {number} of the ssh config is half of"):
                 edit(text)
@@ -510,10 +512,10 @@ def test_hand_edited_block_is_replaced_and_removed_as_a_whole(tmp_path: Path) ->
         "# >>> a note of mine >>>\n    # >>> jlab+demo >>> indented, so a note as well\n"
         "# <<< jlab+demo <<<  \nHost b\n"
     )
-    assert sshconfig.ports(text) == {"jlab+demo": 9000}
-    assert sshconfig.remove(text, "jlab+demo") == "Host a\nHost b\n"
-    assert sshconfig.merge(text, block(tmp_path)) == (
-        sshconfig.render(block(tmp_path)) + "\nHost a\nHost b\n"
+    assert document.ports(text) == {"jlab+demo": 9000}
+    assert document.remove(text, "jlab+demo") == "Host a\nHost b\n"
+    assert document.merge(text, block(tmp_path)) == (
+        document.render(block(tmp_path)) + "\nHost a\nHost b\n"
     )
 
 
@@ -521,22 +523,22 @@ def test_lines_are_what_ssh_takes_for_lines() -> None:
     """A form feed or a Unicode line separator begins no line, so no marker follows it."""
     for separator in "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029":
         text = f"# a note:{separator}{OPEN}\nHost x\n# the other:{separator}{CLOSE}\n"
-        assert sshconfig.hosts(text) == set(), ascii(separator)
+        assert document.hosts(text) == set(), ascii(separator)
 
 
 def test_ports(tmp_path: Path) -> None:
-    assert sshconfig.ports("Host x\n    LocalForward 8888 /x\n") == {}
+    assert document.ports("Host x\n    LocalForward 8888 /x\n") == {}
     text = "Host x\n    LocalForward 8888 /x\n"
     for where, port in (("a", 8888), ("a+gpu", 9000), ("b", 65535)):
-        text = sshconfig.merge(text, block(tmp_path, where, port=port))
+        text = document.merge(text, block(tmp_path, where, port=port))
     text += f"{OPEN}\nHost jlab+demo\n{CLOSE}\n"
-    assert sshconfig.ports(text) == {"jlab+a": 8888, "jlab+a+gpu": 9000, "jlab+b": 65535}
-    assert sshconfig.forwards(text)["jlab+a+gpu"] == Forward(9000, "/tmp/jlab-alice/lab.sock")
+    assert document.ports(text) == {"jlab+a": 8888, "jlab+a+gpu": 9000, "jlab+b": 65535}
+    assert document.forwards(text)["jlab+a+gpu"] == Forward(9000, "/tmp/jlab-alice/lab.sock")
     without = text.replace("LocalForward 127.0.0.1:9000", "# 9000")
-    assert sshconfig.ports(without) == {"jlab+a": 8888, "jlab+b": 65535}
-    assert sshconfig.ports(text.replace("\n", "\r\n")) == sshconfig.ports(text)
+    assert document.ports(without) == {"jlab+a": 8888, "jlab+b": 65535}
+    assert document.ports(text.replace("\n", "\r\n")) == document.ports(text)
     as_before = text.replace("LocalForward 127.0.0.1:", "LocalForward ")
-    assert sshconfig.ports(as_before) == sshconfig.ports(text), "blocks of 0.1.0"
+    assert document.ports(as_before) == document.ports(text), "blocks of 0.1.0"
 
 
 @pytest.mark.parametrize(
@@ -555,23 +557,23 @@ def test_ports(tmp_path: Path) -> None:
 def test_unused_port(tmp_path: Path, taken: dict[str, int], host: str, expected: int) -> None:
     text = "Host gricad\n    LocalForward 8888 localhost:8888\n"
     for where, port in taken.items():
-        text = sshconfig.merge(text, block(tmp_path, where, port=port))
-    assert sshconfig.unused_port(text, host, is_free=lambda _: True) == expected
+        text = document.merge(text, block(tmp_path, where, port=port))
+    assert document.unused_port(text, host, is_free=lambda _: True) == expected
 
 
 def test_unused_port_is_free_on_this_computer(tmp_path: Path) -> None:
-    text = sshconfig.merge("", block(tmp_path, "b", port=8889))
+    text = document.merge("", block(tmp_path, "b", port=8889))
     taken = {8888, 8890}
-    found = sshconfig.unused_port(text, "jlab+a", is_free=lambda port: port not in taken)
+    found = document.unused_port(text, "jlab+a", is_free=lambda port: port not in taken)
     assert found == 8891
 
 
 def test_file_that_is_not_there_is_empty_and_made_private(tmp_path: Path) -> None:
     path = tmp_path / "config"
-    assert sshconfig.read(str(path)) == ""
+    assert document.read(str(path)) == ""
     before = os.umask(0)
     try:
-        sshconfig.write(str(path), "Host a\n")
+        document.write(str(path), "Host a\n")
     finally:
         os.umask(before)
     assert path.read_text() == "Host a\n"
@@ -583,7 +585,7 @@ def test_write_keeps_the_mode(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "config"
     path.write_text("old")
     path.chmod(mode)
-    sshconfig.write(str(path), "new")
+    document.write(str(path), "new")
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o7777 == mode
 
@@ -592,7 +594,7 @@ def test_write_through_links_to_a_file_still_to_be_made(tmp_path: Path) -> None:
     (tmp_path / "dotfiles").mkdir()
     (tmp_path / "link").symlink_to("dotfiles/config")
     (tmp_path / "config").symlink_to("link")
-    sshconfig.write(str(tmp_path / "config"), "new")
+    document.write(str(tmp_path / "config"), "new")
     assert (tmp_path / "dotfiles/config").read_text() == "new"
     assert (tmp_path / "config").is_symlink()
     assert (tmp_path / "link").is_symlink()
@@ -604,7 +606,7 @@ def test_read_only_file_is_refused(tmp_path: Path, mode: int) -> None:
     path.write_text("old")
     path.chmod(mode)
     with pytest.raises(JlabError, match=rf"^{path} is read-only: `chmod u\+w {path}`, then try"):
-        sshconfig.write(str(path), "new")
+        document.write(str(path), "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -613,15 +615,15 @@ def test_any_bytes_survive_read_and_write(tmp_path: Path) -> None:
     path = tmp_path / "config"
     content = bytes(range(256)) * 2 + "é\u2028\x85".encode()
     path.write_bytes(content)
-    sshconfig.write(str(path), sshconfig.read(str(path)))
+    document.write(str(path), document.read(str(path)))
     assert path.read_bytes() == content
 
 
 def test_file_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(JlabError, match=rf"^cannot read {tmp_path}: Is a directory$"):
-        sshconfig.read(str(tmp_path))
+        document.read(str(tmp_path))
     with pytest.raises(JlabError, match=r"^cannot write .*/gone/config: No such file or directory"):
-        sshconfig.write(str(tmp_path / "gone/config"), "new")
+        document.write(str(tmp_path / "gone/config"), "new")
 
 
 def by_rename(path: Path, text: str) -> None:
@@ -650,7 +652,7 @@ def test_edit_loses_nothing_that_is_saved_meanwhile(
                 save(path, unsaved.pop(0))
             return text + "# ours\n"
 
-        sshconfig.edit(str(path), change)
+        document.edit(str(path), change)
         assert path.read_text() == f"# {turn} and more\n# ours\n"
 
 
@@ -660,7 +662,7 @@ def test_edit_of_a_file_that_an_editor_has_emptied_and_not_written_yet(tmp_path:
         path.write_text("")
         editor = threading.Thread(target=write_once_something_is_beside, args=(path, f"# {turn}\n"))
         editor.start()
-        sshconfig.edit(str(path), lambda text: text + "# ours\n")
+        document.edit(str(path), lambda text: text + "# ours\n")
         editor.join()
         assert path.read_text() == f"# {turn}\n# ours\n"
 
@@ -676,7 +678,7 @@ def test_edit_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text("as it was\n")
     before = path.stat().st_ino
-    sshconfig.edit(str(path), lambda text: text)
+    document.edit(str(path), lambda text: text)
     assert path.stat().st_ino == before
 
 
@@ -690,7 +692,7 @@ def test_edit_of_a_file_that_never_rests(tmp_path: Path) -> None:
         return text + "# ours\n"
 
     with pytest.raises(JlabError, match=rf"^another program keeps changing {path}: try again"):
-        sshconfig.edit(str(path), change)
+        document.edit(str(path), change)
     assert path.read_text() == "".join(lines)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -701,7 +703,7 @@ def test_file_in_a_read_only_directory(bound_by_modes: Path) -> None:
     bound_by_modes.chmod(0o500)
     try:
         with pytest.raises(JlabError, match=rf"^cannot write {path}: Permission denied$"):
-            sshconfig.write(str(path), "new")
+            document.write(str(path), "new")
     finally:
         bound_by_modes.chmod(0o700)
     assert path.read_text() == "old"
@@ -770,7 +772,7 @@ def test_names_with_shell_characters_run_nothing(tmp_path: Path, shell: str) -> 
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"{shell} is not installed")
-    text = sshconfig.render(block(tmp_path, proxy="/bin/true"))
+    text = document.render(block(tmp_path, proxy="/bin/true"))
     for payload in PAYLOADS:
         for name in (f"jlab+demo+{payload}", f"jlab+demo+a{payload}b"):
             command = proxy_command(text, name)

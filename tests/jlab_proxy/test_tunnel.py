@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from jlab_proxy import tunnel
-from jlab_proxy.answers import Standing, parse_session
-from jlab_proxy.ports import Lead
-from jlab_proxy.screen import Screen
+from jlab_proxy.cluster.responses import Standing, parse_session
+from jlab_proxy.commands import open_tunnel
+from jlab_proxy.forwarding.local_ports import Lead
 from jlab_proxy.target import Target
+from jlab_proxy.ui.terminal import Screen
 
 if TYPE_CHECKING:
-    from jlab_proxy.login import Login
-    from jlab_proxy.ways import Way
+    from jlab_proxy.cluster.client import Login
+    from jlab_proxy.forwarding.ways import Way
 
 PORT = 8888
 
@@ -63,11 +63,11 @@ class Recorder:
 def test_an_ssh_is_led_to_no_session_but_the_one_it_was_started_for() -> None:
     """On its node the path of another session's sockets may be a stranger's."""
     cluster, recorder = Cluster(), Recorder()
-    wish = tunnel.Wish(Target("cal1"), Lead(PORT, "lab", "/tmp/jlab-alice"), browser=False)
-    made, way = tunnel.Tunnel(cast("Login", cluster), wish, Screen()), cast("Way", recorder)
+    wish = open_tunnel.Wish(Target("cal1"), Lead(PORT, "lab", "/tmp/jlab-alice"), browser=False)
+    made, way = open_tunnel.Tunnel(cast("Login", cluster), wish, Screen()), cast("Way", recorder)
     made._expect(Standing("running", "", parse_session(described(1))))
     cluster.newest = 2
-    with pytest.raises(tunnel._Another):
+    with pytest.raises(open_tunnel._Another):
         made._behind(way)
     assert recorder.told == []
     session, _ = made._behind(way)  # of the ssh that was started since

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import free_port, wait_until
 
-from jlab_proxy import local_port, ways
+from jlab_proxy import port_check
 from jlab_proxy.errors import JlabError
+from jlab_proxy.forwarding import ways
+from jlab_proxy.forwarding.local_ports import Lead
 from jlab_proxy.paths import Paths
-from jlab_proxy.ports import Lead
 from jlab_proxy.target import Target
 
 if TYPE_CHECKING:
@@ -63,14 +64,14 @@ def test_the_port_is_free_only_after_all_else(
     was_free, clear = [], ways._clear
 
     def look(directory: str) -> None:
-        was_free.append(local_port.is_free(way.port))
+        was_free.append(port_check.is_free(way.port))
         clear(directory)
 
     monkeypatch.setattr(ways, "_clear", look)
     with way:
         pass
     assert was_free == [False, False]
-    assert local_port.is_free(way.port)
+    assert port_check.is_free(way.port)
 
 
 def test_a_carrier_that_fails_is_the_end_and_says_so(

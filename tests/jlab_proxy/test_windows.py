@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import MEASURED
 
-from jlab_proxy import launcher, login, setup, sshconfig, target
+from jlab_proxy import target
+from jlab_proxy.cluster import client
+from jlab_proxy.commands import setup
 from jlab_proxy.errors import USAGE, JlabError
 from jlab_proxy.paths import Paths
+from jlab_proxy.ssh_config import document, launcher
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BLOCK = sshconfig.Block(
+BLOCK = document.Block(
     target=target.parse("gricad"),
     user="alice",
     port=8889,
@@ -39,23 +42,23 @@ connect.main(["jlab+gricad", "--no-share"], platform="nt")
 
 
 def test_the_block() -> None:
-    text = sshconfig.render(BLOCK)
+    text = document.render(BLOCK)
     assert text.splitlines()[1:6] == [
         "Host jlab+gricad",
         f"    ProxyCommand {COMMAND} --port 8889 --no-share",
         "    LocalForward 127.0.0.1:8889 /tmp/jlab-alice/lab.sock",
-        f"Host jlab+gricad jlab+gricad+* {sshconfig._NO_NAMES}",
+        f"Host jlab+gricad jlab+gricad+* {document._NO_NAMES}",
         f"    ProxyCommand {COMMAND} --no-share",
     ]
     assert "bash" not in text
     assert "Control" not in text
-    assert sshconfig.ports(text) == {"jlab+gricad": 8889}
-    assert sshconfig.remove(text + "Host x\n", "jlab+gricad") == "Host x\n"
+    assert document.ports(text) == {"jlab+gricad": 8889}
+    assert document.remove(text + "Host x\n", "jlab+gricad") == "Host x\n"
 
 
 def test_real_ssh_reads_the_block(tmp_path: Path) -> None:
     config = tmp_path / "config"
-    config.write_text(sshconfig.render(BLOCK))
+    config.write_text(document.render(BLOCK))
 
     def settings(host: str) -> list[str]:
         command = ["ssh", "-G", "-F", str(config), host]
@@ -72,15 +75,15 @@ def test_real_ssh_reads_the_block(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_quoted(directory: str) -> None:
     block = replace(BLOCK, proxy=[rf"{directory}\python.exe", "-m", "jlab_proxy"])
     with pytest.raises(JlabError, match=r"cannot use the path .*: install jlab-remote where"):
-        sshconfig.render(block)
+        document.render(block)
 
 
 def test_no_shared_connections() -> None:
-    assert login.may_share({}, platform="posix")
-    assert not login.may_share({}, platform="nt")
-    assert not login.may_share({"controlpath": "~/.ssh/%C"}, platform="posix")
+    assert client.may_share({}, platform="posix")
+    assert not client.may_share({}, platform="nt")
+    assert not client.may_share({"controlpath": "~/.ssh/%C"}, platform="posix")
     with pytest.raises(JlabError, match="leave out --mux") as caught:
-        sshconfig.render(replace(BLOCK, mux=True))
+        document.render(replace(BLOCK, mux=True))
     assert caught.value.code == USAGE
 
 

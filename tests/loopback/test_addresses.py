@@ -13,8 +13,10 @@ import psutil
 import pytest
 from loopback import NOBODY, Loopback, accepts, finished, free_port, stop, wait_until
 
-from jlab_proxy import holders, local_port, ports, sshconfig, ways
+from jlab_proxy import port_check
+from jlab_proxy.forwarding import local_ports, port_owners, ways
 from jlab_proxy.paths import Paths
+from jlab_proxy.ssh_config import document
 from jlab_proxy.target import Target
 from tests.loopback.light import light
 
@@ -68,15 +70,15 @@ class Listener:
 @pytest.mark.parametrize("host", ADDRESSES)
 def test_a_port_that_anybody_has_is_not_free(host: str) -> None:
     port = free_port()
-    assert holders.look(port).by_nobody
+    assert port_owners.look(port).by_nobody
     with Listener(host, port) as listener:
-        assert not local_port.is_free(port)
-        free = sshconfig._FREE.format(port=port).replace('"', "")
+        assert not port_check.is_free(port)
+        free = document._FREE.format(port=port).replace('"', "")
         assert subprocess.run(free, shell=True, check=False).returncode == 1
-        held = holders.look(port)
+        held = port_owners.look(port)
         assert [each.pid for each in held.processes] == [listener.pid]
         assert not held.by_others
-    assert local_port.is_free(port)
+    assert port_check.is_free(port)
     assert subprocess.run(free, shell=True, check=False).returncode == 0
 
 
@@ -85,10 +87,10 @@ def test_a_port_that_anybody_has_is_not_free(host: str) -> None:
 def test_who_has_a_port_another_user_alone_or_beside_us(host: str) -> None:
     port = free_port()
     with Listener(host, port, user=NOBODY, only6=host == "::"):
-        assert holders.look(port).by_others
+        assert port_owners.look(port).by_others
         ours = "::1" if "." in host else "127.0.0.1"
         with Listener(ours, port, only6=True) as own:
-            held = holders.look(port)
+            held = port_owners.look(port)
             assert [each.pid for each in held.processes] == [own.pid]
             assert held.by_others
 
@@ -179,7 +181,7 @@ def _asks(process: psutil.Process) -> bool:
 def test_who_has_the_port_after_an_ssh_is_told_nothing(site: Loopback, port: int) -> None:
     paths, target = Paths(str(site.config), is_default=False), Target("demo")
     with forwarding(site, port) as ssh:
-        way = ways.choose(paths, target, ports.lead(paths, target))
+        way = ways.choose(paths, target, local_ports.lead(paths, target))
         assert isinstance(way, ways.SharedWay)
         address = url(site).stdout.strip()
         assert way.answers(address) == 200
@@ -196,7 +198,7 @@ def test_who_has_the_port_after_an_ssh_is_told_nothing(site: Loopback, port: int
 def test_where_ssh_itself_listens_nobody_else_is_told_the_token(site: Loopback, port: int) -> None:
     """As on Windows."""
     paths, target = Paths(str(site.config), is_default=False), Target("demo")
-    way = ways.SshWay(paths, target, ports.lead(paths, target))
+    way = ways.SshWay(paths, target, local_ports.lead(paths, target))
     with way.starting() as ssh:
         wait_until(lambda: way.is_in(ssh), "it listens")
         address = url(site).stdout.strip()

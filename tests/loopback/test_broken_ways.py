@@ -12,7 +12,7 @@ import psutil
 import pytest
 from loopback import Loopback, accepts, finished, free_port, name_of, wait_until
 
-from jlab_proxy import forward
+from jlab_proxy.forwarding import ssh_forward
 from tests.loopback.light import all_end, family, has_ended, without_monitors
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def test_open(site: Loopback) -> None:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
-            assert forward.answers(url) == 200
+            assert ssh_forward.answers(url) == 200
             assert all(map(has_ended, left))
             left = psutil.Process(process.pid).children(recursive=True)
         finally:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from loopback import Loopback, free_port, stop, wait_until
 
-from jlab_proxy import forward
+from jlab_proxy.forwarding import ssh_forward
 from tests.loopback.browser import MISSING, PATIENCE, Page, chromium
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ class Tunnel:
         """The same local port, over a new connection."""
         if self._end is not None:
             self._end.join()
-        wait_until(lambda: forward.answers(self.url) == 200, "the tunnel is back", seconds=PATIENCE)
+        wait_until(
+            lambda: ssh_forward.answers(self.url) == 200, "the tunnel is back", seconds=PATIENCE
+        )
 
     def close(self) -> None:
         """It has to be open still; else that is why the page failed."""

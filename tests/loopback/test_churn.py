@@ -20,7 +20,8 @@ CHURN = """
 import os, random, sys, time
 from dataclasses import replace
 from pathlib import Path
-from jlab_node import record, sessions
+from jlab_node.registry import record
+from jlab_node.registry import records as sessions
 directory = Path(sys.argv[1])
 live = record.parse(next(directory.glob("[a-z]*")).read_text())
 ended = replace(live, ssh_port=1, scheduler="future", node="nowhere")

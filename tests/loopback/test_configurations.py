@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import NOBODY, Loopback, stop
 
-from jlab_node.record import parse
+from jlab_node.registry.record import parse
 from tests.loopback.conftest import answers
 from tests.loopback.test_environment import make_venv
 

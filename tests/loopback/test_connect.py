@@ -17,7 +17,7 @@ import psutil
 import pytest
 from loopback import ANCESTORS, Loopback, finished, free_port, wait_until
 
-from jlab_node.record import Record, render
+from jlab_node.registry.record import Record, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import Loopback, wait_until
 
-from jlab_node.record import Record, parse
+from jlab_node.registry.record import Record, parse
 from tests.loopback.conftest import answers
 from tests.loopback.light import light, ours
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from loopback import Loopback, accepts, finished, free_port, stop, wait_until
 
-from jlab_node.record import Record, render
+from jlab_node.registry.record import Record, render
 from tests.terminal import Terminal
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ import yaml
 from loopback import Loopback
 from notebook import evaluate
 
-from jlab_node import record, templates
+from jlab_node.commands import templates
+from jlab_node.registry import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ import pytest
 from loopback import NOBODY, finished, wait_until
 from notebook import evaluate
 
-from jlab_node.record import parse
+from jlab_node.registry.record import parse
 from tests.loopback.light import light
 
 if TYPE_CHECKING:

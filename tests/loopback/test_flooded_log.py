@@ -13,8 +13,8 @@ import psutil
 import pytest
 from loopback import jupyterlab_of, wait_until
 
-from jlab_node import output
-from jlab_node.record import parse
+from jlab_node.registry.record import parse
+from jlab_node.session import job_output
 from tests.loopback.light import words
 
 if TYPE_CHECKING:
@@ -53,12 +53,14 @@ def test_the_log_in_the_home_stays_bounded(site: Loopback) -> None:
     wait_until(lambda: kernels_port(server.pid), "the kernel listens")
     log = site.root / "job.log"
     with subprocess.Popen([sys.executable, "-c", FLOOD, str(kernels_port(server.pid))]) as flood:
-        wait_until(lambda: log.stat().st_size > output.AT_ONCE, "it is at its bound", seconds=100)
+        wait_until(
+            lambda: log.stat().st_size > job_output.AT_ONCE, "it is at its bound", seconds=100
+        )
         time.sleep(5)
         flood.kill()
     session.terminate()
     assert session.wait(timeout=60) == 143
-    assert log.stat().st_size < output.AT_ONCE + (2 << 20)
+    assert log.stat().st_size < job_output.AT_ONCE + (2 << 20)
     with log.open("rb") as file:
         file.seek(-3000, 2)
         end = file.read()

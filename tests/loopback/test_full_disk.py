@@ -197,9 +197,9 @@ def test_expose_and_connect(site: Loopback, disk: SmallDisk, limit: str) -> None
 
 IN_A_FULL_TMP = """
 import asyncio, tempfile
-from jlab_node import ladder
+from jlab_node.connect import routes as ladder
 from jlab_node.errors import JlabError
-from jlab_node.processes import Children
+from jlab_node.session.child_processes import Children
 
 async def ask():
     async with Children(grace=1) as children:

@@ -18,7 +18,7 @@ import pytest
 from loopback import accepts, finished, free_port, wait_until
 from notebook import evaluate
 
-from jlab_node.record import Record, parse
+from jlab_node.registry.record import Record, parse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ import websocket
 from loopback import Loopback, stop, wait_until
 from notebook import evaluate
 
-from jlab_node import record
+from jlab_node.registry import record
 from tests.loopback.conftest import answers
 from tests.loopback.light import all_end, family, light, words
 
@@ -279,7 +279,7 @@ def test_a_program_that_listens_where_it_likes(site: Loopback, monkeypatch: Any)
     script.write_text(VOILA)
     patient = site.root / "patient.py"
     patient.write_text(
-        "import runpy\nfrom jlab_node import start_up\nstart_up._PATIENCE = 2.0\n"
+        "import runpy\nfrom jlab_node.session.jupyter import launch\nlaunch._PATIENCE = 2.0\n"
         "runpy.run_module('jlab_node', run_name='__main__')\n"
     )
     process = subprocess.Popen(

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from loopback import finished, name_of, wait_until
 
-from jlab_node import files
+from jlab_node.files import private
 from tests.loopback.light import all_end, family, light, mortal, ours, without_monitors, words
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def the_next_one_lives(site: Loopback) -> None:
     process.terminate()
     assert process.wait(timeout=30) == 143
     assert [path.name for path in site.tmp.iterdir()] == ["lock"]
-    files.sweep(site.home / ".jlab", now=time.time() + _LATER)
-    assert list((site.home / ".jlab").rglob(f"{files.NEW}*")) == []
+    private.sweep(site.home / ".jlab", now=time.time() + _LATER)
+    assert list((site.home / ".jlab").rglob(f"{private.NEW}*")) == []
 
 
 @pytest.mark.timeout(900)

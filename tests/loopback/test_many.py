@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import ANCESTORS, Loopback, finished, free_port, wait_until
 
-from jlab_node.record import Record, render
+from jlab_node.registry.record import Record, render
 
 from .light import light
 

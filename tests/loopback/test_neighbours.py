@@ -213,7 +213,7 @@ SESSIONS = r"""
 import os, shutil, sys
 from pathlib import Path
 from jlab_node.errors import JlabError
-from jlab_node.session_directory import SessionDirectory
+from jlab_node.runtime.session_directory import SessionDirectory
 base, rounds, refused, made = Path(sys.argv[1]), int(sys.argv[2]), 0, 0
 for _ in range(rounds):
     try:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import finished, wait_until
 
-from jlab_node import sessions
-from jlab_node.record import Record, is_id, parse
+from jlab_node.registry import records as sessions
+from jlab_node.registry.record import Record, is_id, parse
 from tests.loopback.light import light
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from loopback import Loopback, accepts, free_port, stop, wait_until
 
-from jlab_proxy import forward
+from jlab_proxy.forwarding import ssh_forward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ class Opened:
         return self.urls[-1]
 
     def answers(self) -> bool:
-        return accepts(self.port) and forward.answers(self.urls[-1]) == 200
+        return accepts(self.port) and ssh_forward.answers(self.urls[-1]) == 200
 
     def ssh(self) -> psutil.Process:
         """The ssh that it holds."""
@@ -228,7 +228,7 @@ def test_a_named_session_without_a_port_of_its_own(opened: Opened) -> None:
         token = re.search("token=([0-9a-f]+)", record.read_text())
         assert token
         assert url.endswith(token[1])
-        assert forward.answers(url) == 200
+        assert ssh_forward.answers(url) == 200
     finally:
         done.terminate()
         done.communicate(timeout=30)

@@ -17,7 +17,8 @@ import psutil
 import pytest
 from loopback import NOBODY, Loopback, accepts, finished, free_port, wait_until
 
-from jlab_proxy import forward, opened
+from jlab_proxy import open_state
+from jlab_proxy.forwarding import ssh_forward
 from jlab_proxy.paths import Paths
 from tests.loopback.light import light
 from tests.loopback.test_addresses import Listener
@@ -103,7 +104,7 @@ def test_the_port_is_never_free_while_the_way_breaks(held: Opened) -> None:
             wait_until(held.answers, "JupyterLab answers again")
     assert not thief.had
     assert len(held.urls) == 1
-    assert forward.answers(held.urls[0]) == 200
+    assert ssh_forward.answers(held.urls[0]) == 200
     by_name = held.urls[0].replace("127.0.0.1", "localhost")
     assert get(held.port, "/api/status", token_of(by_name), host="::1")[0] == 200
 
@@ -226,7 +227,7 @@ def test_an_ssh_that_has_the_port_is_a_way_and_then_it_is_ours(
         process = made.start()
         url = made.wait_for_url()
         assert not psutil.Process(process.pid).children(), "it needs no ssh of its own"
-        assert opened.ask(Paths(str(site.config), is_default=False), made.port) == {}
+        assert open_state.ask(Paths(str(site.config), is_default=False), made.port) == {}
         assert shell.stdin
         shell.stdin.close()
     wait_until(made.answers, "it has the port now")
@@ -272,7 +273,7 @@ def test_a_stranger_on_the_port_is_told_nothing_and_another_port_is_taken(
         assert port
         assert re.fullmatch(URL.format(port[1]), url)
         assert int(port[1]) > made.port
-        assert forward.answers(url) == 200
+        assert ssh_forward.answers(url) == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
     who = "a program of another user" if user else f"process {listener.pid} ("

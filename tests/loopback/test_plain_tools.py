@@ -17,7 +17,7 @@ import pytest
 from loopback import ANCESTORS, accepts, free_port, wait_until
 from notebook import evaluate
 
-from jlab_node.record import parse
+from jlab_node.registry.record import parse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from loopback import Loopback, free_port, wait_until
 
-from jlab_proxy import sshconfig
+from jlab_proxy.ssh_config import document
 from tests.loopback.test_open import Opened
 
 pytestmark = pytest.mark.full
@@ -158,7 +158,7 @@ def test_an_upgrade_of_the_laptop_and_back(site: Loopback, previous: str) -> Non
         run(site.proxy("setup", "demo", "--yes", "--port", port))
         assert run(site.ssh("jlab+demo", "echo here")).stdout == "here\n"
         run(site.proxy("ls"))
-        assert sshconfig.ports(site.config.read_text()) == {"jlab+demo": int(port)}
+        assert document.ports(site.config.read_text()) == {"jlab+demo": int(port)}
     keys = site.home.joinpath(".jlab/authorized_keys").read_text().splitlines()
     assert len(keys) == 1
     site.proxy_python = sys.executable

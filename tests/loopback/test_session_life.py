@@ -20,7 +20,7 @@ import psutil
 import pytest
 from loopback import finished, jupyterlab_of, wait_until
 
-from jlab_node.record import Record, parse
+from jlab_node.registry.record import Record, parse
 from tests.loopback.conftest import answers
 from tests.loopback.light import light
 

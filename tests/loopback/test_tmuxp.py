@@ -12,7 +12,7 @@ import pytest
 import yaml
 from loopback import accepts, wait_until
 
-from jlab_node import templates
+from jlab_node.commands import templates
 from jlab_node.errors import JlabError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import Loopback, finished, stop, wait_until
 
-from jlab_proxy import sshconfig
+from jlab_proxy.ssh_config import document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,9 @@ pytestmark = pytest.mark.full
 # What a setup does at its end, again and again: the block comes, goes and comes back.
 WRITER = """
 import random, sys, time
-from jlab_proxy import setup, sshconfig, target
+from jlab_proxy import target
+from jlab_proxy.commands import setup
+from jlab_proxy.ssh_config import document as sshconfig
 from jlab_proxy.paths import Paths
 config, alias, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
 paths, where = Paths(config, is_default=False), target.parse(alias)
@@ -95,7 +97,7 @@ def test_from_nothing_at_once(ready: Loopback) -> None:
     for _ in range(3):
         succeed(*(start(ready, alias) for alias in ("demo", "other", "other")))
         text = ready.config.read_text()
-        ports = sshconfig.ports(text)
+        ports = document.ports(text)
         assert sorted(ports) == ["jlab+demo", "jlab+other"]
         assert len(set(ports.values())) == 2
         assert text.encode().endswith(before)
@@ -109,7 +111,7 @@ def test_from_nothing_at_once(ready: Loopback) -> None:
 def test_many_times_at_once(config: Path) -> None:
     writers = [writer(config, alias, rounds=25) for alias in ("abc", "def", "def", "ghi")]
     assert [each.wait(timeout=250) for each in writers] == [0] * 4
-    ports = sshconfig.ports(config.read_text())
+    ports = document.ports(config.read_text())
     assert sorted(ports) == ["jlab+abc", "jlab+def", "jlab+ghi"]
     assert len(set(ports.values())) == 3
     assert config.read_text().endswith(USERS)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import accepts, finished, free_port, wait_until
 
-from jlab_proxy import sshconfig, target
+from jlab_proxy import target
 from jlab_proxy.paths import Paths
+from jlab_proxy.ssh_config import document
 
 if TYPE_CHECKING:
     from tests.loopback.conftest import Lab
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.mark.skipif(" " in sys.executable, reason="ssh on Windows takes no path with a blank")
 def test_the_block_leads_into_the_job(lab: Lab) -> None:
     config = lab.site.laptop / "config-windows"  # keys and pins beside it are those of `setup`
-    block = sshconfig.Block(
+    block = document.Block(
         target=target.parse("demo"),
         user=lab.site.user,
         port=free_port(),
@@ -30,8 +31,8 @@ def test_the_block_leads_into_the_job(lab: Lab) -> None:
         mux=False,
         platform="nt",
     )
-    before = sshconfig.remove(lab.site.config.read_text(), "jlab+demo")
-    config.write_text(sshconfig.merge(before, block))
+    before = document.remove(lab.site.config.read_text(), "jlab+demo")
+    config.write_text(document.merge(before, block))
     ssh = ["ssh", "-F", str(config)]
     tunnel = subprocess.Popen([*ssh, "-N", "jlab+demo"], stdin=subprocess.DEVNULL)
     try:

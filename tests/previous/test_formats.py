@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import Loopback, finished
 
-from jlab_node import home
-from jlab_node.home import Home
-from jlab_node.queue import Queue
+from jlab_node.jobs.job_list_cache import Queue
+from jlab_node.registry import home
+from jlab_node.registry.home import Home
 from jlab_node.schedulers import slurm
-from jlab_node.schedulers.job import State
-from jlab_proxy import answers, check, identity, login, names, setup, sshconfig, target
+from jlab_node.schedulers.base import State
+from jlab_proxy import target
+from jlab_proxy.cluster import client, responses
+from jlab_proxy.commands import completion, setup
+from jlab_proxy.doctor import check
 from jlab_proxy.paths import Paths
+from jlab_proxy.ssh_config import document, keys
 from tests.jlab_proxy.test_sshconfig import block
 
 if TYPE_CHECKING:
@@ -29,22 +33,22 @@ SESSION = "local-10931-gpu"
 
 
 def answer(verb: str) -> dict[str, Any]:
-    return login.parse(SAMPLES.joinpath(f"{verb}.json").read_text("utf-8"), alias="cal1")
+    return client.parse(SAMPLES.joinpath(f"{verb}.json").read_text("utf-8"), alias="cal1")
 
 
 def test_every_answer() -> None:
     about = setup._checked(answer("setup"))
     assert (about["user"], about["socket_dir"]) == ("alice", "/tmp/jlab-alice")
-    (session,), (queued,) = answers.parse_sessions(answer("ls"))
+    (session,), (queued,) = responses.parse_sessions(answer("ls"))
     assert (session.id, session.name, session.node) == (SESSION, "gpu", "n1")
     assert session.exposed == ("dask",)
     assert (queued.job_id, "is queued" in queued.text) == ("12", True)
-    running = answers.parse_standing(answer("status"))
+    running = responses.parse_standing(answer("status"))
     assert (running.state, running.session and running.session.id) == ("running", SESSION)
-    over = answers.parse_standing(answer("status-over"))
+    over = responses.parse_standing(answer("status-over"))
     assert (over.is_alive, over.session) == (False, None)
-    assert answers.parse_url(answer("url"), 8888).startswith("http://127.0.0.1:8888/lab?token=")
-    assert answers.parse_session(answer("url")["session"]).id == SESSION
+    assert responses.parse_url(answer("url"), 8888).startswith("http://127.0.0.1:8888/lab?token=")
+    assert responses.parse_session(answer("url")["session"]).id == SESSION
     assert len(check.parse(answer("doctor"), alias="cal1")) == 10
     assert answer("stop")["stopped"] == SESSION
     assert "nothing is submitted" in answer("submit")["text"]
@@ -52,13 +56,13 @@ def test_every_answer() -> None:
 
 def test_the_blocks_in_ssh_config(tmp_path: Path) -> None:
     text = SAMPLES.joinpath("config").read_text("utf-8")
-    assert sshconfig.ports(text) == {"jlab+cal1": 8888, "jlab+cal1+gpu": 8889}
-    assert sshconfig.is_at_top(text, "jlab+cal1")
-    assert sshconfig.is_at_top(text, "jlab+cal1+gpu")
-    new = sshconfig.merge(text, block(tmp_path, "cal1"))
-    assert sshconfig.block_of(new, "jlab+cal1") == sshconfig.render(block(tmp_path, "cal1")) + "\n"
+    assert document.ports(text) == {"jlab+cal1": 8888, "jlab+cal1+gpu": 8889}
+    assert document.is_at_top(text, "jlab+cal1")
+    assert document.is_at_top(text, "jlab+cal1+gpu")
+    new = document.merge(text, block(tmp_path, "cal1"))
+    assert document.block_of(new, "jlab+cal1") == document.render(block(tmp_path, "cal1")) + "\n"
     for each in (text, new):
-        left = sshconfig.remove(sshconfig.remove(each, "jlab+cal1+gpu"), "jlab+cal1")
+        left = document.remove(document.remove(each, "jlab+cal1+gpu"), "jlab+cal1")
         assert left == text[text.index("Host cal1\n") :]
 
 
@@ -67,8 +71,8 @@ def test_what_the_laptop_keeps(tmp_path: Path) -> None:
     Path(paths.directory).mkdir()
     for name in ("seen", "known_hosts"):
         Path(paths.directory, name).write_bytes(SAMPLES.joinpath(name).read_bytes())
-    assert names.seen(paths) == {"cal1": ["gpu"]}
-    pinned = identity.pinned(Path(paths.known_hosts).read_text(), target.parse("cal1+gpu"))
+    assert completion.seen(paths) == {"cal1": ["gpu"]}
+    pinned = keys.pinned(Path(paths.known_hosts).read_text(), target.parse("cal1+gpu"))
     assert pinned == answer("setup")["host_key"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from jlab_node import process_id
-from jlab_node.record import Record, is_id
+from jlab_node.registry.record import Record, is_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

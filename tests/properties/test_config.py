@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jlab_proxy import sshconfig
 from jlab_proxy.errors import JlabError
+from jlab_proxy.ssh_config import document
 from tests.jlab_proxy.test_sshconfig import FILES, as_ssh_reads, block, proxy_command
 
 from .strategies import fewer, hostile_bytes, hostile_text, is_shown_safely
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TARGETS = ["demo", "demo+gpu", "other", "other+a.b"]
 HERE = Path("/home/alice/.ssh")
-BLOCKS = {where: sshconfig.render(block(HERE, where)) for where in TARGETS}
+BLOCKS = {where: document.render(block(HERE, where)) for where in TARGETS}
 
 text_of = st.sampled_from(
     [content.decode("utf-8", "surrogateescape") for content in FILES.values()]
@@ -57,7 +57,7 @@ def configs(draw: st.DrawFn) -> str:
     return text[: len(text) - draw(st.integers(0, 2))]
 
 
-blocks: SearchStrategy[sshconfig.Block] = st.builds(
+blocks: SearchStrategy[document.Block] = st.builds(
     lambda where, port, mux: block(HERE, where, port=port, mux=mux),
     st.sampled_from(TARGETS),
     st.integers(1, 65535),
@@ -67,41 +67,41 @@ blocks: SearchStrategy[sshconfig.Block] = st.builds(
 
 def without_blocks_of(text: str, host: str) -> str:
     """Without those of its sessions as well, which may be moved."""
-    sessions = [each for each in sshconfig.hosts(text) if each.startswith(f"{host}+")]
-    return sshconfig.remove(text, host, *sessions)
+    sessions = [each for each in document.hosts(text) if each.startswith(f"{host}+")]
+    return document.remove(text, host, *sessions)
 
 
 @given(configs(), blocks)
 @example(BLOCKS["demo+gpu"][:-1], block(HERE, "demo"))
 @example("\n" + BLOCKS["demo+gpu"], block(HERE, "demo"))
 @example(2 * BLOCKS["demo"], block(HERE, "demo", port=1))
-def test_merge_and_remove(text: str, new: sshconfig.Block) -> None:
+def test_merge_and_remove(text: str, new: document.Block) -> None:
     host = new.target.host
     try:
-        merged = sshconfig.merge(text, new)
+        merged = document.merge(text, new)
     except JlabError as error:
         assert is_shown_safely(str(error))
         with pytest.raises(JlabError, match="half of a pair"):
-            sshconfig.hosts(text)
+            document.hosts(text)
         return
-    assert sshconfig.merge(merged, new) == merged
-    assert sshconfig.is_at_top(merged, host)
-    assert sshconfig.hosts(merged) == sshconfig.hosts(text) | {host}
-    assert sshconfig.ports(merged)[host] == new.port
+    assert document.merge(merged, new) == merged
+    assert document.is_at_top(merged, host)
+    assert document.hosts(merged) == document.hosts(text) | {host}
+    assert document.ports(merged)[host] == new.port
     before, after = without_blocks_of(text, host), without_blocks_of(merged, host)
     # What ends a file without a newline gets one where our block comes to stand below it.
     assert after in (before, before + "\n", before + "\r\n")
     if after != before:
-        assert sshconfig.hosts(before)
+        assert document.hosts(before)
         assert not before.endswith("\n")
-    if host not in sshconfig.hosts(text):
-        assert sshconfig.remove(text, host) == text
+    if host not in document.hosts(text):
+        assert document.remove(text, host) == text
 
 
 @given(configs(), st.sampled_from(TARGETS))
 def test_no_other_line_is_changed(text: str, where: str) -> None:
     try:
-        merged = sshconfig.merge(text, block(HERE, where))
+        merged = document.merge(text, block(HERE, where))
         removed = without_blocks_of(text, f"jlab+{where}")
     except JlabError:
         return
@@ -116,17 +116,17 @@ def test_any_bytes_survive_the_disk(
 ) -> None:
     path = str(tmp_path_factory.getbasetemp() / "bytes")
     Path(path).write_bytes(content)
-    sshconfig.write(path, sshconfig.read(path))
+    document.write(path, document.read(path))
     assert Path(path).read_bytes() == content
 
 
 @given(configs())
 def test_whatever_stands_in_it_is_looked_at_without_harm(text: str) -> None:
     try:
-        for host in sshconfig.hosts(text):
-            assert sshconfig.block_of(text, host)
-            sshconfig.is_at_top(text, host)
-        assert all(1 <= port <= 65535 for port in sshconfig.ports(text).values())
+        for host in document.hosts(text):
+            assert document.block_of(text, host)
+            document.is_at_top(text, host)
+        assert all(1 <= port <= 65535 for port in document.ports(text).values())
     except JlabError as error:
         assert is_shown_safely(str(error))
 
@@ -139,14 +139,14 @@ whole = st.lists(text_of | st.sampled_from(list(BLOCKS.values())), max_size=4).m
     st.lists(text_of | st.sampled_from(list(BLOCKS.values())), max_size=4).map("\n".join), blocks
 )
 def test_real_ssh_reads_the_same_for_other_hosts(
-    tmp_path_factory: pytest.TempPathFactory, text: str, new: sshconfig.Block
+    tmp_path_factory: pytest.TempPathFactory, text: str, new: document.Block
 ) -> None:
     directory = tmp_path_factory.getbasetemp()
     (directory / "included").write_bytes(b"Host gricad\n    User included\n")
     path = directory / "config"
     text = text.replace("@DIR@", str(directory))
     found = []
-    for version in (text, sshconfig.merge(text, new)):
+    for version in (text, document.merge(text, new)):
         path.write_text(version, "utf-8", "surrogateescape", newline="")
         found.append({host: as_ssh_reads(path, host) for host in ("gricad", "x.example.org")})
     assert found[0] == found[1]

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jlab_proxy import answers, check, doctor_there, identity, listing, login, names, setup, target
+from jlab_proxy import target
+from jlab_proxy.cluster import client, responses
+from jlab_proxy.commands import completion, ls, setup
+from jlab_proxy.doctor import check, login_node
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
-from jlab_proxy.screen import printable
+from jlab_proxy.ssh_config import keys
+from jlab_proxy.ui.terminal import printable
 from tests.jlab_proxy.test_answers import SESSION, TOKEN
 from tests.jlab_proxy.test_doctor import GOOD
 
@@ -69,7 +73,7 @@ def show(texts: list[str]) -> None:
 def test_any_answer_is_used_safely_or_refused(printed: str) -> None:
     """Every command's reader gets every answer: a cluster may answer what it likes."""
     try:
-        answer = login.parse(printed, alias="gricad")
+        answer = client.parse(printed, alias="gricad")
     except JlabError as error:
         assert refused(error)
         return
@@ -81,15 +85,15 @@ def test_any_answer_is_used_safely_or_refused(printed: str) -> None:
 
 
 def sessions_of(answer: dict[str, Any]) -> None:
-    sessions, jobs = answers.parse_sessions(answer)
-    cluster = listing.Cluster("gricad", sessions, jobs)
-    show(listing.table([cluster]))
-    json.dumps(listing.as_json([cluster]))
+    sessions, jobs = responses.parse_sessions(answer)
+    cluster = ls.Cluster("gricad", sessions, jobs)
+    show(ls.table([cluster]))
+    json.dumps(ls.as_json([cluster]))
     for each in sessions:
         words_of(each)
 
 
-def words_of(session: answers.Session) -> None:
+def words_of(session: responses.Session) -> None:
     """They become arguments of ssh and of jlab-node."""
     show([session.describe(time.time())])
     for word in (session.name, *session.exposed):
@@ -98,7 +102,7 @@ def words_of(session: answers.Session) -> None:
 
 
 def standing_of(answer: dict[str, Any]) -> None:
-    standing = answers.parse_standing(answer)
+    standing = responses.parse_standing(answer)
     show([standing.text])
     if standing.session:
         words_of(standing.session)
@@ -106,14 +110,14 @@ def standing_of(answer: dict[str, Any]) -> None:
 
 
 def address_of(answer: dict[str, Any]) -> None:
-    address = answers.parse_url(answer, 8888)
+    address = responses.parse_url(answer, 8888)
     show([address])
     assert address.startswith(("http://127.0.0.1:8888/", "https://127.0.0.1:8888/"))
     assert not set(address) & set(" '\"<>\\$`;&|")
 
 
 def checks_of(answer: dict[str, Any]) -> None:
-    show([doctor_there.versions(answer, "gricad").found])
+    show([login_node.versions(answer, "gricad").found])
     checks = check.parse(answer, alias="gricad")
     show([re.sub(r"\x1b\[[0-9]{1,2}m", "", check.render(each)) for each in checks])
     json.dumps([asdict(each) for each in checks])
@@ -125,9 +129,9 @@ def set_up(answer: dict[str, Any]) -> None:
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._@$-]*", about["user"])
     assert re.fullmatch(r"/[A-Za-z0-9._/-]+", about["socket_dir"])
     demo = target.parse("demo")
-    pinned = identity.pin("", demo, about["host_key"])
+    pinned = keys.pin("", demo, about["host_key"])
     assert pinned.count("\n") == 1
-    assert identity.pinned(pinned, demo) == about["host_key"]
+    assert keys.pinned(pinned, demo) == about["host_key"]
 
 
 @given(
@@ -136,10 +140,10 @@ def set_up(answer: dict[str, Any]) -> None:
 )
 def test_nobody_elses_line_of_known_hosts_is_changed(key: str, known: str) -> None:
     demo = target.parse("demo")
-    assert identity.is_host_key(key) == bool(re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/]{68}", key))
-    forgotten = identity.pin(known, demo, None)
-    assert identity.pinned(forgotten, demo) is None
-    assert identity.pin(identity.pin(known, demo, HOST_KEY), demo, None) == forgotten
+    assert keys.is_host_key(key) == bool(re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/]{68}", key))
+    forgotten = keys.pin(known, demo, None)
+    assert keys.pinned(forgotten, demo) is None
+    assert keys.pin(keys.pin(known, demo, HOST_KEY), demo, None) == forgotten
     ours = [line for line in known.split("\n") if line.startswith("jlab+demo,jlab+demo+* ")]
     kept = [line for line in known.split("\n") if line and line not in ours]
     assert [line for line in forgotten.split("\n") if line] == kept
@@ -147,10 +151,10 @@ def test_nobody_elses_line_of_known_hosts_is_changed(key: str, known: str) -> No
 
 @given(st.sampled_from([1, 2, 69, 255]), hostile_text | mutated(["jlab-node: no\nssh: no route\n"]))
 def test_what_ssh_said_is_shown_safely(code: int, said: str) -> None:
-    show([str(login._failure(code, "gricad", said))])
-    told = doctor_there.Said(code, said, said, 1)
-    there = login.Login(Paths("/home/me/.ssh/config", is_default=True), "gricad", share=True)
-    for found in (doctor_there.explain(told, there), doctor_there.shell(told, "gricad")):
+    show([str(client._failure(code, "gricad", said))])
+    told = login_node.Said(code, said, said, 1)
+    there = client.Login(Paths("/home/me/.ssh/config", is_default=True), "gricad", share=True)
+    for found in (login_node.explain(told, there), login_node.shell(told, "gricad")):
         show([found.found, found.remedy])
 
 
@@ -171,7 +175,7 @@ def test_what_is_remembered_may_be_anything(
     (directory / "jlab").mkdir(parents=True, exist_ok=True)
     paths = Paths(str(directory / "config"), is_default=True)
     Path(paths.directory, "seen").write_bytes(content)
-    names.seen(paths)
-    names.remember(paths, "demo", ["lab", "gpu"])
-    assert names.seen(paths)["demo"] == ["gpu", "lab"]
+    completion.seen(paths)
+    completion.remember(paths, "demo", ["lab", "gpu"])
+    assert completion.seen(paths)["demo"] == ["gpu", "lab"]
     assert [path.name for path in directory.rglob("*")] == ["jlab", "seen"]

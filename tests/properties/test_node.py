@@ -13,9 +13,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jlab_node import cli, expose, home, jobs, ladder
+from jlab_node import cli
+from jlab_node.connect import routes
 from jlab_node.errors import JlabError
-from jlab_node.screen import printable
+from jlab_node.jobs import scheduler_client
+from jlab_node.registry import home
+from jlab_node.runtime import control_protocol
+from jlab_node.terminal import printable
 
 from .strategies import (
     as_bytes,
@@ -53,10 +57,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PATH", str(made / "bin"))
         patch.setenv("JLAB_TMPDIR", str(made / "tmp"))
         patch.chdir(made)
-        jobs.site.cache_clear()
+        scheduler_client.site.cache_clear()
         home.prepare()
         yield made
-    jobs.site.cache_clear()
+    scheduler_client.site.cache_clear()
 
 
 class Ran:
@@ -150,25 +154,25 @@ def test_any_words_for_connect(place: Path, words: list[str], relay: list[str]) 
 @given(hostile_bytes | (mutated(ANSWERED) | mutated_json(ANSWERED)).map(as_bytes))
 @example(b"[" * 100_000)
 def test_what_sessions_say_to_each_other(line: bytes) -> None:
-    for parse in (expose.parse_request, expose.parse_answer):
+    for parse in (control_protocol.parse_request, control_protocol.parse_answer):
         try:
             found = parse(line)
         except JlabError as error:
             assert is_shown_safely(str(error))
         else:
-            assert parse(expose.render(found)) == found
+            assert parse(control_protocol.render(found)) == found
 
 
 @given(hostile_text | mutated(["ssh: no route to host\nsrun: error: /x/enter: No such file\n"]))
 def test_why_a_way_is_closed(said: str) -> None:
-    with pytest.raises((ladder.Closed, ladder.Over)) as caught:
-        ladder._explain(1, said, "it was no ssh server")
+    with pytest.raises((routes.Closed, routes.Over)) as caught:
+        routes._explain(1, said, "it was no ssh server")
     assert is_shown_safely(printable(str(caught.value)))
 
 
 @given(hostile_json)
 def test_json_of_any_text_is_one_line(value: object) -> None:
     """By which a laptop tells it from what a .bashrc says."""
-    text = expose.render(JlabError(str(value)))
+    text = control_protocol.render(JlabError(str(value)))
     assert text.count(b"\n") == 1
     assert text.isascii()

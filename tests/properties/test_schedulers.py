@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jlab_node import expected, jobs, wording
-from jlab_node.queue import Queue
-from jlab_node.record import is_id
+from jlab_node.jobs import matching, messages, scheduler_client
+from jlab_node.jobs.job_list_cache import Queue
+from jlab_node.registry.record import is_id
 from jlab_node.schedulers import TABLE
-from jlab_node.schedulers.job import Answer, Machine, State, Status
-from jlab_node.screen import printable
+from jlab_node.schedulers.base import Answer, Machine, State, Status
+from jlab_node.terminal import printable
 from tests.jlab_node.schedulers import (
     test_local,
     test_lsf,
@@ -31,7 +31,7 @@ from .strategies import hostile_json, hostile_text, is_shown_safely, mutated, mu
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-    from jlab_node.schedulers.job import Scheduler
+    from jlab_node.schedulers.base import Scheduler
 
 MODULES = {
     "local": test_local,
@@ -70,18 +70,18 @@ def check(status: Status) -> None:
     assert isinstance(status.state, State)
     now = time.time()
     texts = [
-        wording.waiting([status], now=now),
-        wording.in_vain(status),
-        wording.end("slurm", status.job_id, status),
-        wording.fate("slurm-12-lab", status),
+        messages.waiting([status], now=now),
+        messages.in_vain(status),
+        messages.end("slurm", status.job_id, status),
+        messages.fate("slurm-12-lab", status),
     ]
     for text in texts:
         assert is_shown_safely(printable(text))
         printable(text).encode("utf-8")
-    expected.is_expected(status, status.command, "lab", now=now)
-    path = expected.script_path(status)
+    matching.is_expected(status, status.command, "lab", now=now)
+    path = matching.script_path(status)
     if path and not os.path.exists(path.partition("\0")[0]):  # noqa: PTH110 - whatever it is
-        assert jobs.read_text(path) == ""
+        assert scheduler_client.read_text(path) == ""
 
 
 @each
@@ -98,7 +98,7 @@ def test_what_it_prints_is_read_or_is_no_answer(scheduler: Scheduler, data: st.D
     one = scheduler.parse_one("12", answer)
     assert one is None or one.job_id == "12"
     assert isinstance(scheduler.parse_cluster(answer), str)
-    assert is_shown_safely(printable(jobs.said(answer)))
+    assert is_shown_safely(printable(scheduler_client.said(answer)))
 
 
 @each_batch

@@ -18,7 +18,7 @@ from loopback import NOBODY
 
 from jlab_node import process_id
 from jlab_node.errors import JlabError
-from jlab_node.session_directory import SessionDirectory
+from jlab_node.runtime.session_directory import SessionDirectory
 
 from .strategies import fewer
 

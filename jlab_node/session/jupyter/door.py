@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from . import relay
-from .errors import JlabError
-from .within import within
+from ...errors import JlabError
+from ...runtime import socket_relay
+from ..time_limit import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from .session_directory import SessionDirectory
+    from ...runtime.session_directory import SessionDirectory
 
 _LISTENS = "jupyter"  # the socket in the session's directory
 _CONFIG = "jupyter_server_config.py"
@@ -126,5 +126,5 @@ async def opened(
     path = place.settings / _CONFIG
     place.write(path, f"{text}\n\nbegin({settings!r})\n")
     door = Door(path, place.direct)
-    async with relay.serving(place.path / _LISTENS, door.serve, kept=set()):
+    async with socket_relay.serving(place.path / _LISTENS, door.serve, kept=set()):
         yield door

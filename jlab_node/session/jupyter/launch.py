@@ -8,16 +8,17 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import jupyter, ports, why_silent
-from .errors import FAILED, JlabError
-from .joblog import say
-from .record import NO_PORT, RecordError, check
+from ...errors import FAILED, JlabError
+from ...registry.record import NO_PORT, RecordError, check
+from ...runtime import ports
+from ..job_log import say
+from . import program, why_silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..child_processes import Child, Children
     from .door import Door, Hello
-    from .processes import Child, Children
 
 _POLL = 0.05  # seconds between two looks whether it answers
 _PATIENCE = 30.0  # seconds between two lines that say it does not yet
@@ -43,7 +44,7 @@ class Started:
         """
         where = self._door.sock if self.port == NO_PORT else self.port
         while not await asyncio.to_thread(
-            jupyter.refuses, where, base_url=self.hello.base_url, tls=self.hello.secure
+            program.refuses, where, base_url=self.hello.base_url, tls=self.hello.secure
         ):
             if self.process.ended.done():
                 return
@@ -82,7 +83,7 @@ async def start(
 ) -> Started:
     """Start JupyterLab and wait until it answers, however long it takes; raises JlabError."""
     began = time.monotonic()
-    ours = jupyter.arguments(door.arguments(), extra, is_root=os.geteuid() == 0)
+    ours = program.arguments(door.arguments(), extra, is_root=os.geteuid() == 0)
     server = children.start([*command, *ours], env=env)
     hello = await _hello(server, door, began)
     await _answers(server, door, hello, token)
@@ -119,7 +120,7 @@ async def _hello(server: Child, door: Door, began: float) -> Hello:
 async def _answers(server: Child, door: Door, hello: Hello, token: str) -> None:
     """It is asked on its private socket: whatever it says to others, none of them can hear it."""
     while not await asyncio.to_thread(
-        jupyter.answers, door.sock, token=token, base_url=hello.base_url, tls=hello.secure
+        program.answers, door.sock, token=token, base_url=hello.base_url, tls=hello.secure
     ):
         _refuse_ended(server)
         await asyncio.sleep(_POLL)

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import JlabError
-from .ports import HOST
+from ...errors import JlabError
+from ...runtime.ports import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,16 +11,17 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from . import descriptors, sshd
-from .errors import JlabError
-from .rate import Rate
-from .within import within
+from ...errors import JlabError
+from .. import descriptors
+from ..rate_limit import Rate
+from ..time_limit import within
+from . import sshd
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from typing import Callable
 
-    from .processes import Child
+    from ..child_processes import Child
 
 _BACKLOG = 128
 _LONGEST_LINE = 256  # RFC 4253: a version line has at most 255

@@ -12,19 +12,20 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import files, sshd, trusted
-from .aside import Aside
-from .errors import JlabError
-from .joblog import say
-from .sealed import Sealed
+from ...errors import JlabError
+from ...files import private
+from ..io_thread import Aside
+from ..job_log import say
+from . import sshd, trusted_keys
+from .memory_file import Sealed
 
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Mapping
     from pathlib import Path
 
-    from .home import Home
-    from .processes import Child, Children
+    from ...registry.home import Home
+    from ..child_processes import Child, Children
 
 _HOME_TIMEOUT = 2.0  # seconds for the keys to be read
 _STILL_READ = 2 * sshd.LOGIN_GRACE  # seconds in which an sshd may still look at older ones
@@ -44,12 +45,12 @@ def read_keys(home: Home) -> Keys:
 
     Raises OSError and JlabError where ~/.jlab is not there, or may be another user's by now.
     """
-    host_key = trusted.read(home.host_key, closed=True)
+    host_key = trusted_keys.read(home.host_key, closed=True)
     authorized = b""
     with contextlib.suppress(FileNotFoundError):
-        authorized = trusted.read(home.authorized_keys)
+        authorized = trusted_keys.read(home.authorized_keys)
     with contextlib.suppress(OSError, JlabError):
-        own = trusted.read(home.path.parent / ".ssh" / "authorized_keys")
+        own = trusted_keys.read(home.path.parent / ".ssh" / "authorized_keys")
         authorized = authorized.rstrip(b"\n") + b"\n" + own
     return Keys(host_key, authorized)
 
@@ -133,5 +134,5 @@ class SessionSshd:
         except OSError:
             return os.open(os.devnull, os.O_WRONLY)
         with contextlib.suppress(OSError):
-            files.keep_end(self._log, _LONGEST_LOG)
+            private.keep_end(self._log, _LONGEST_LOG)
         return log

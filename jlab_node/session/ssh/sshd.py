@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import JlabError
+from ...errors import JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .errors import JlabError
+from ...errors import JlabError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node.schedulers.job import Machine, Request
+from jlab_node.schedulers.base import Machine, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

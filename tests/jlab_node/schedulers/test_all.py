@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node.record import is_id
+from jlab_node.registry.record import is_id
 from jlab_node.schedulers import TABLE
-from jlab_node.schedulers.job import Answer, Scheduler, State
+from jlab_node.schedulers.base import Answer, Scheduler, State
 
 if TYPE_CHECKING:
     from typing import Callable
 
-    from jlab_node.schedulers.job import Machine, Request
+    from jlab_node.schedulers.base import Machine, Request
 
 NOT_RUN = [
     Answer(127, "", "it is not on PATH here"),

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node.schedulers import lsf
-from jlab_node.schedulers.job import Answer, Job, Request, State, Status
+from jlab_node.schedulers.base import Answer, Job, Request, State, Status
 
 if TYPE_CHECKING:
     from typing import Callable
 
-    from jlab_node.schedulers.job import Machine
+    from jlab_node.schedulers.base import Machine
 
 # BatchEuphoria
 DONE = r"""

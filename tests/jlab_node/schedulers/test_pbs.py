@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jlab_node.schedulers import pbs
-from jlab_node.schedulers.job import Answer, Job, Request, State, Status
+from jlab_node.schedulers.base import Answer, Job, Request, State, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Callable
 
-    from jlab_node.schedulers.job import Machine
+    from jlab_node.schedulers.base import Machine
 
 HOME = "/storage/liberec3-tul/home/jan_brezina/_testing/swrap/testing/integrated/01_mpi4py"
 # MetaCentrum, PBS 19.0.0

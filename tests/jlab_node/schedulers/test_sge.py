@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node.schedulers import sge
-from jlab_node.schedulers.job import Answer, Job, Request, State, Status
+from jlab_node.schedulers.base import Answer, Job, Request, State, Status
 
 if TYPE_CHECKING:
     from typing import Callable
 
-    from jlab_node.schedulers.job import Machine
+    from jlab_node.schedulers.base import Machine
 
 # VM-MAD, 2011; and another site's, with the elements that -r adds
 MINE = """<?xml version='1.0'?>

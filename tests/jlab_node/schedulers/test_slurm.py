@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node.schedulers import slurm
-from jlab_node.schedulers.job import Answer, Job, Request, State, Status
+from jlab_node.schedulers.base import Answer, Job, Request, State, Status
 
 if TYPE_CHECKING:
     from typing import Callable
 
-    from jlab_node.schedulers.job import Machine
+    from jlab_node.schedulers.base import Machine
 
 # One of these jobs was submitted with --job-name='a|b\x1fc"d'e\nf...'.
 MINE = (

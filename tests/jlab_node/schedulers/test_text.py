@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jlab_node.schedulers import text
+from jlab_node.schedulers import parsing
 
 
 @pytest.mark.parametrize(
@@ -12,8 +12,8 @@ from jlab_node.schedulers import text
     [(0, "0:00:00"), (59, "0:00:59"), (3599, "0:59:59"), (3600, "1:00:00"), (360061, "100:01:01")],
 )
 def test_clock(seconds: int, clock: str) -> None:
-    assert text.clock(seconds) == clock
-    assert text.seconds(clock) == seconds
+    assert parsing.clock(seconds) == clock
+    assert parsing.seconds(clock) == seconds
 
 
 @pytest.mark.parametrize(
@@ -31,4 +31,4 @@ def test_clock(seconds: int, clock: str) -> None:
     ],
 )
 def test_seconds(written: str, seconds: int | None) -> None:
-    assert text.seconds(written) == seconds
+    assert parsing.seconds(written) == seconds
