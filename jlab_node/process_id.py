@@ -11,8 +11,6 @@ import contextlib
 import os
 from pathlib import Path
 
-PATTERN = r"[1-9][0-9]{0,9}\.[0-9]{1,20}\.[0-9]{1,20}\.[0-9a-f]{32}"
-
 _START, _STATE = 19, 0  # places in /proc/PID/stat, counted from behind the command's name
 _ENDED = ("Z", "X")
 

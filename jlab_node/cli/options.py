@@ -1,16 +1,10 @@
-"""What several commands share: their options, and JSON for a laptop."""
+"""What several commands share: their options."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import click
 
-from ..registry.record import is_id, is_name
-from ..version import VERSION
-
-JSON_FORMAT = 1
+from ..identifiers import is_id, is_name
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
 
@@ -33,8 +27,3 @@ def session_id(_: click.Context, __: click.Parameter, value: str | None) -> str 
     if value is not None and not is_id(value):
         raise click.BadParameter("a session's id is SCHEDULER-JOB-NAME")
     return value
-
-
-def print_json(value: dict[str, Any]) -> None:
-    # One line, so that a reader can tell it from what a noisy .bashrc says.
-    print(json.dumps({"format": JSON_FORMAT, "version": VERSION, **value}))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
-from ..commands import templates
 from .options import session_name
 
 
@@ -39,13 +37,9 @@ def _job_script(context: click.Context, /, **options: Any) -> None:
 
     Example:  jlab-node script slurm --cpus 4 --mem 16G --time 8h > jlab.sh
     """
-    from .. import schedulers
-    from ..schedulers import job_script as scripting
+    from ..commands import script as command
 
-    scheduler = schedulers.TABLE[str(context.info_name)]
-    print(scripting.compose(scheduler, **options), end="")
-    if sys.stdout.isatty():
-        print(scripting.next_commands(scheduler, sys.argv), file=sys.stderr)
+    command.job_script(str(context.info_name), **options)
 
 
 for _scheduler in ("slurm", "oar", "pbs", "sge", "lsf"):
@@ -59,7 +53,9 @@ def environment(*, for_pip: bool) -> None:
 
     Example:  jlab-node script environment > environment.yaml
     """
-    print(templates.requirements() if for_pip else templates.environment(), end="")
+    from ..commands import script as command
+
+    command.environment(for_pip=for_pip)
 
 
 @script.command()
@@ -69,4 +65,6 @@ def tmuxp(where: str) -> None:
 
     Example:  jlab-node script tmuxp gricad > gricad.yaml
     """
-    print(templates.tmuxp(where), end="")
+    from ..commands import script as command
+
+    command.tmuxp(where)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import re
 
 import click
 
-from ..registry import home
-from ..registry.record import MAX_PORT
-from ..runtime import control_protocol as exposing
-from ..runtime import user_directory
-from ..session import supervisor as running
-from .options import as_json, print_json, session_name
+from ..identifiers import MAX_PORT, NEWEST, is_socket_path
+from .options import as_json, session_name
 
 
 def _port_range(_: click.Context, __: click.Parameter, value: str | None) -> range | None:
@@ -29,7 +23,7 @@ def _port_range(_: click.Context, __: click.Parameter, value: str | None) -> ran
 @click.command()
 @click.option(
     "--name",
-    default=user_directory.NEWEST,
+    default=NEWEST,
     show_default=True,
     callback=session_name,
     help="What `ssh jlab+ALIAS+NAME` and `jlab-node stop NAME` will call it.",
@@ -73,8 +67,10 @@ def run(
 
     Example:  jlab-node run --name gpu -- --notebook-dir=/data/alice
     """
-    return running.run(
-        running.Options(
+    from ..session import supervisor
+
+    return supervisor.run(
+        supervisor.Options(
             name=name,
             port_range=port_range,
             jupyter=jupyter_command,
@@ -92,7 +88,7 @@ def _port_or_path(
 ) -> tuple[int | None, str | None]:
     if value is None:
         return None, None
-    if exposing.is_path(value):
+    if is_socket_path(value):
         return None, value
     if value.isdecimal():
         return click.IntRange(1, MAX_PORT).convert(int(value), parameter, context), None
@@ -111,12 +107,8 @@ def expose(
 
     Example:  jlab-node expose dask 8787
     """
+    from ..commands import expose as command
+
     if end != (name is not None and target == (None, None)):
         raise click.UsageError("NAME PORT, or NAME --stop, or neither")
-    base = user_directory.base_path(os.environ, home.user())
-    request = exposing.Request(name, *target)
-    answer = exposing.ask(base, request)
-    if as_json:
-        print_json(dataclasses.asdict(answer))
-    else:
-        print(exposing.sentence(request, answer, base))
+    command.expose(name, *target, as_json=as_json)

@@ -10,12 +10,12 @@ import stat
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from .. import schedulers
 from ..connect import routes
-from ..errors import JlabError
+from ..errors import FAILED, JlabError
 from ..files import private
 from ..jobs import messages, scheduler_client
 from ..registry import home, records
@@ -25,12 +25,14 @@ from ..session.jupyter import program
 from ..session.ssh import sshd
 from ..terminal import printable
 from ..version import VERSION
+from .json_output import print_json
+from .setup import about
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ..jobs.scheduler_client import Site
+    from ..jobs.site import Site
     from ..registry.home import Home
     from ..registry.record import Record
     from ..registry.records import Published, Unreadable
@@ -50,6 +52,19 @@ class Check:
     state: str
     found: str
     remedy: str = ""
+
+
+def doctor(*, as_json: bool) -> int:
+    """Print how each link of the chain on this side is; the exit code."""
+    checks = []
+    for check in examine():
+        checks.append(check)
+        if not as_json:
+            print(render(check), flush=True)
+    if as_json:
+        host_key = about(home.locate())["host_key"]
+        print_json({"host_key": host_key, "checks": [asdict(check) for check in checks]})
+    return FAILED if any(check.state == FAILURE for check in checks) else 0
 
 
 def examine() -> Iterator[Check]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import schedulers
-from ..jobs import messages, scheduler_client
-from ..registry import records
-from ..registry.record import split_id
-from ..runtime import session_lookup
+from ..errors import UNAVAILABLE
+from ..identifiers import split_id
+from ..jobs import liveness, messages, scheduler_client
+from ..jobs.pending import Upcoming
+from ..registry import home, records
+from ..runtime import session_lookup, user_directory
 from ..schedulers.base import State
+from ..terminal import printable
+from .json_output import print_json, public
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..jobs.pending import Upcoming
     from ..registry.home import Home
     from ..registry.record import Record
     from ..registry.records import Published
@@ -45,25 +49,54 @@ class Standing:
     job_id: str | None = None  # of one that is queued
 
 
-def living(home: Home, *, user: str, unchecked: bool = False) -> list[Published]:
+def living(directory: Home, *, user: str, unchecked: bool = False) -> list[Published]:
     """The sessions whose jobs have not ended, as far as can be told here, newest first.
 
     `unchecked`: without asking the scheduler.
 
     Those of this cluster come first, as ssh goes to no other: a home may be seen from several.
     """
-    found, _ = records.read_all(home.sessions)
+    found, _ = records.read_all(directory.sessions)
     if not unchecked:
         rolls = scheduler_client.rolls(found, user)
-        records.sweep(found, rolls)
+        liveness.sweep(found, rolls)
         found = scheduler_client.listed(found, rolls)
     return sorted(
         found, key=lambda each: not scheduler_client.can_tell(each.record, unchecked=unchecked)
     )
 
 
+def pending_sessions(directory: Home, wanted: str | None) -> Upcoming:
+    """Return the jobs that will become a session of the name `wanted`; None: of any."""
+    return Upcoming(directory, scheduler_client.site(), user=home.user(), wanted=wanted)
+
+
+def status(name: str | None, *, after: str | None, as_json: bool) -> int:
+    """Print how it stands with the session NAME, None: the newest; the exit code.
+
+    `after`: the id of the session that was there before. Raises JlabError.
+    """
+    directory, user = home.find(), home.user()
+    found = look(
+        directory,
+        pending_sessions(directory, name),
+        user=user,
+        wanted=name,
+        after=after,
+        base=user_directory.base_path(os.environ, user),
+    )
+    if as_json:
+        session = public(found.record) if found.record else None
+        print_json(
+            {"state": found.state, "text": found.text, "session": session, "job_id": found.job_id}
+        )
+        return 0
+    print(printable(found.text))
+    return UNAVAILABLE if found.state in (OVER, NONE) else 0
+
+
 def look(
-    home: Home,
+    directory: Home,
     upcoming: Upcoming,
     *,
     user: str,
@@ -78,7 +111,7 @@ def look(
     `max_age`: how old an answer of the scheduler may be, in seconds.
     """
     now = time.time()
-    found = living(home, user=user)
+    found = living(directory, user=user)
     for each in found:
         if wanted in (None, each.record.name, each.record.id):
             return Standing(RUNNING, messages.running(each.record, now=now), record=each.record)

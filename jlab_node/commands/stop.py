@@ -6,8 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError
-from ..jobs import scheduler_client, submission
-from ..registry import claims, records
+from ..jobs import claims, messages, scheduler_client, submission
+from ..registry import home, records
+from .json_output import print_json
+from .status import MAX_AGE, living, pending_sessions
 
 if TYPE_CHECKING:
     from ..registry.home import Home
@@ -17,7 +19,26 @@ _TIMEOUT = 25.0  # seconds: JupyterLab alone has 15
 _POLL = 0.3
 
 
-def stop(home: Home, published: Published) -> None:
+def stop(name: str, *, as_json: bool) -> None:
+    """End the session NAME, or the queued job of that number, and print which; raises JlabError."""
+    directory = home.find()
+    published = living(directory, user=home.user())
+    site = scheduler_client.site()
+    queued = [each.job_id for each in pending_sessions(directory, None).jobs(max_age=MAX_AGE)]
+    if site and name in queued:
+        scheduler_client.cancel_job(site.scheduler, name)
+        stopped, said = name, f"{messages.job(site.scheduler.NAME, name)} is cancelled"
+    else:
+        found = records.choose(published, name)
+        end_session(directory, found)
+        stopped, said = found.record.id, f"session {found.record.id} is stopped"
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        print(said)
+
+
+def end_session(directory: Home, published: Published) -> None:
     """End the session's job and wait until it has ended; raises JlabError."""
     record = published.record
     scheduler_client.cancel(record)
@@ -25,8 +46,8 @@ def stop(home: Home, published: Published) -> None:
     while time.monotonic() < deadline:
         if scheduler_client.is_gone(record):
             records.withdraw(published)
-            claims.forget(home.sessions, record)
-            submission.forget_end(home)
+            claims.forget(directory.sessions, record)
+            submission.forget_end(directory)
             return
         time.sleep(_POLL)
     raise JlabError(f"session {record.id} was told to stop, but still runs")

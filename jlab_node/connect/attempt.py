@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import schedulers
 from ..errors import UNAVAILABLE, JlabError
-from ..jobs import messages, scheduler_client, submission
+from ..jobs import claims, messages, scheduler_client, submission
 from ..jobs.pending import Upcoming
-from ..registry import claims, home, records
+from ..registry import home, records
 from ..registry.records import Published, Unreadable
 from ..runtime import session_lookup, user_directory
 from ..schedulers.base import State

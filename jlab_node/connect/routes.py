@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, NoReturn
 from .. import schedulers
 from ..errors import UNAVAILABLE
 from ..registry import home
-from ..session.ssh import listener
+from ..runtime import handshake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,10 +84,10 @@ def _tcp(record: Record) -> Way:
 
 def _prove(connection: socket.socket, record: Record) -> None:
     """By its first line the endpoint shows that it is this session's, and we that we may come."""
-    greeting = listener.read_line(connection, timeout=TCP_TIMEOUT)
-    if greeting == listener.greeting(record.nonce):
+    greeting = handshake.read_line(connection, timeout=TCP_TIMEOUT)
+    if greeting == handshake.greeting(record.nonce):
         if record.knock:
-            connection.sendall(listener.knock(record.knock))
+            connection.sendall(handshake.knock(record.knock))
     elif greeting:
         raise Over(f"{record.node}:{record.ssh_port} belongs to another program now")
 
@@ -178,7 +178,7 @@ def _banner(connection: socket.socket, *, timeout: float) -> bytes:
     noise = 0
     why = None
     while noise < _LONGEST_NOISE:
-        line = listener.read_line(connection, timeout=deadline - time.monotonic())
+        line = handshake.read_line(connection, timeout=deadline - time.monotonic())
         if line.startswith(b"SSH-"):
             return line
         if not line:

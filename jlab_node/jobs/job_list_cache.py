@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from ..files import private
-from ..registry.record import is_job_id
+from ..identifiers import is_job_id
 from ..schedulers.base import Answer, State
 from . import scheduler_client
 

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import process_id
+from ..registry import records
+from ..registry.clock_tolerance import FAR
 from ..schedulers import local
 
 if TYPE_CHECKING:
-    from ..registry.record import Record
+    from collections.abc import Iterable, Sequence
 
-SKEW = 60  # seconds by which two answers of one clock may differ
-RESTART = 5  # seconds between two starts of one job, at least, by the scheduler's own clock
-FAR = 3600  # seconds by which the clocks of two machines surely do not
+    from ..registry.record import Record
+    from ..registry.records import Published
+
 _DAY = 86400  # seconds
 
 
@@ -54,3 +56,16 @@ class Roll:
             return True
         # A job that is not listed may be that of another cluster which has this home.
         return record.ends_at is not None and record.ends_at < self.asked_at - _DAY
+
+
+def sweep(published: Iterable[Published], rolls: Sequence[Roll]) -> None:
+    """Remove the records, the newest first, of sessions that are over and were not withdrawn.
+
+    Not the newest of a name: whoever connects to that is told how it ended.
+    """
+    seen: set[str] = set()
+    for each in published:
+        name = each.record.name
+        if name in seen and any(roll.is_over(each.record) for roll in rolls):
+            records.withdraw(each)
+        seen.add(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ..registry.record import is_name
+from ..identifiers import is_name
 from ..schedulers.base import State
 
 if TYPE_CHECKING:

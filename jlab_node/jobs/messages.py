@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..registry.record import split_id
+from ..identifiers import split_id
 from ..schedulers import TABLE, local
 from ..schedulers.base import State
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..registry.record import Record
     from ..schedulers.base import Status
-    from .scheduler_client import Site
+    from .site import Site
 
 
 def clock(moment: int, *, now: float) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..registry.record import Record
     from ..schedulers.base import Status
     from .liveness import Roll
-    from .scheduler_client import Site
+    from .site import Site
 
 
 class Upcoming:

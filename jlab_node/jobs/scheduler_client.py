@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +18,12 @@ import psutil
 from .. import process_id, schedulers
 from ..errors import JlabError
 from ..registry import home
+from ..registry.clock_tolerance import FAR, RESTART, SKEW
 from ..schedulers import local
 from ..schedulers.base import Answer, Machine, State, Status
 from . import messages
-from .liveness import FAR, RESTART, SKEW, Roll
+from .liveness import Roll
+from .site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,18 +96,6 @@ def times(job: Job | Record) -> tuple[int | None, int | None]:
         return job.job_started, None
     running = status.state is State.RUNNING  # else its start may be an estimate
     return (status.starts_at if running else None) or job.job_started, status.ends_at
-
-
-@dataclass(frozen=True)
-class Site:
-    """The cluster that this machine belongs to, by the programs on PATH."""
-
-    scheduler: Scheduler
-    cluster: str  # "" where the scheduler has no name for it
-
-    def has(self, record: Record) -> bool:
-        """Whether the record's job is one of this cluster: a home may be seen from several."""
-        return record.is_of(self.scheduler.NAME, self.cluster)
 
 
 @functools.cache

@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .. import process_id
 from ..errors import JlabError
+from ..identifiers import BEFORE_SUFFIX, JOB_ID, MAX_PORT, NAME, PROCESS, SCHEDULER, is_id
 
 FORMAT = 1
-MAX_PORT = 65535
 MAX_EXPOSED = 16
 NO_PORT = 1  # where nothing of a user's can listen: JupyterLab has its socket alone
 
-_NAME = r"[a-z0-9][a-z0-9._-]{0,31}"
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _PORT = r"[1-9][0-9]{0,4}"
 _TIME = r"[1-9][0-9]{0,11}"
@@ -27,9 +25,9 @@ _PATH = r"/[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,1023}"
 
 # In the order of the file. The token comes last, so that a file that was cut short lacks it.
 _PATTERNS = {
-    "name": _NAME,
-    "scheduler": r"[a-z]{1,16}",
-    "job_id": r"[A-Za-z0-9][A-Za-z0-9._\[\]]{0,63}",  # PBS: 12[3].server
+    "name": NAME,
+    "scheduler": SCHEDULER,
+    "job_id": JOB_ID,
     "id_suffix": r"[A-Za-z0-9._]{1,32}",
     "cluster": _WORD,
     "node": r"(?=.{1,253}$)[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*",
@@ -41,9 +39,9 @@ _PATTERNS = {
     "port": _PORT,
     "scheme": r"https?",
     "base_url": r"/([A-Za-z0-9._~%-]+/)*",
-    "exposed": rf"{_NAME}(,{_NAME}){{0,{MAX_EXPOSED - 1}}}",
+    "exposed": rf"{NAME}(,{NAME}){{0,{MAX_EXPOSED - 1}}}",
     "user": r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?",
-    "process": process_id.PATTERN,
+    "process": PROCESS,
     "started": _TIME,
     "job_started": _TIME,
     "ends_at": _TIME,
@@ -53,7 +51,6 @@ _PATTERNS = {
 }
 _REQUIRED = ("name", "node", "port", "token")
 _NUMBERS = ("ssh_port", "port", "started", "job_started", "ends_at")
-_BEFORE_SUFFIX = ".."  # in no job's number
 
 
 class RecordError(JlabError):
@@ -92,7 +89,7 @@ class Record:
     @property
     def id(self) -> str:
         """`<scheduler>-<job id>-<name>`: the name of its file, unique in a home."""
-        suffix = f"{_BEFORE_SUFFIX}{self.id_suffix}" if self.id_suffix else ""
+        suffix = f"{BEFORE_SUFFIX}{self.id_suffix}" if self.id_suffix else ""
         return f"{self.scheduler}-{self.job_id}{suffix}-{self.name}"
 
     def is_of(self, scheduler: str, cluster: str) -> bool:
@@ -111,28 +108,6 @@ def check(key: str, value: str) -> str:
     if key in ("port", "ssh_port") and int(value) > MAX_PORT:
         raise RecordError(f"its {key} is not a port number")
     return value
-
-
-def is_name(text: str) -> bool:
-    """Whether `text` can be the name of a session."""
-    return re.fullmatch(_NAME, text) is not None
-
-
-def is_job_id(text: str) -> bool:
-    """Whether `text` can be the number of a job."""
-    return re.fullmatch(_PATTERNS["job_id"], text) is not None
-
-
-def is_id(text: str) -> bool:
-    """Whether `text` can be the id of a session."""
-    pattern = "-".join(f"({_PATTERNS[key]})" for key in ("scheduler", "job_id", "name"))
-    return re.fullmatch(pattern, text) is not None
-
-
-def split_id(session_id: str) -> tuple[str, str, str]:
-    """Scheduler, job id and name of the session with that id, which `is_id`."""
-    scheduler, job_id, name = session_id.split("-", 2)
-    return scheduler, job_id.partition(_BEFORE_SUFFIX)[0], name
 
 
 def render(record: Record) -> str:

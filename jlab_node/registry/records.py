@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UNAVAILABLE, JlabError
 from ..files import private
-from ..jobs.liveness import RESTART, SKEW
-from .record import Record, RecordError, is_id, parse, render, split_id
+from ..identifiers import is_id, split_id
+from .clock_tolerance import RESTART, SKEW
+from .record import Record, RecordError, parse, render
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterator
     from pathlib import Path
-
-    from ..jobs.liveness import Roll
 
     _Stamp = tuple[int, int]
 
@@ -65,19 +64,6 @@ def withdraw(published: Published) -> bool:
     except OSError:
         return False
     return True
-
-
-def sweep(published: Iterable[Published], rolls: Sequence[Roll]) -> None:
-    """Remove the records, the newest first, of sessions that are over and were not withdrawn.
-
-    Not the newest of a name: whoever connects to that is told how it ended.
-    """
-    seen: set[str] = set()
-    for each in published:
-        name = each.record.name
-        if name in seen and any(roll.is_over(each.record) for roll in rolls):
-            withdraw(each)
-        seen.add(name)
 
 
 class Publication:

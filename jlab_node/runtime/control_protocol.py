@@ -14,16 +14,14 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UNAVAILABLE, JlabError
-from ..registry.record import MAX_PORT, is_id, is_name
+from ..identifiers import MAX_PORT, NEWEST, is_id, is_name, is_socket_path
 from . import session_lookup
-from .user_directory import NEWEST
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
 _WITH_PATH = 2
-_LONGEST_PATH = 107  # bytes
 _LONGEST = 4096  # bytes of a line
 _TIMEOUT = 30.0  # seconds for the answer
 
@@ -59,7 +57,7 @@ def parse_request(line: bytes) -> Request:
     name, port, path = (values.get(key) for key in ("name", "port", "path"))
     if not all(
         value is None or fits(value)
-        for value, fits in ((name, _is_name), (port, _is_port), (path, is_path))
+        for value, fits in ((name, _is_name), (port, _is_port), (path, is_socket_path))
     ) or (port and path):
         raise JlabError("the request is not valid")
     return Request(name, port, path)
@@ -77,7 +75,7 @@ def parse_answer(line: bytes) -> Answer:
     if not (
         all(_is_name(name) and _is_port(port) for name, port in exposed.items())
         and isinstance(by_path, dict)
-        and all(_is_name(name) and is_path(path) for name, path in by_path.items())
+        and all(_is_name(name) and is_socket_path(path) for name, path in by_path.items())
     ):
         raise JlabError("the session's answer is not valid")
     return Answer(session, exposed, by_path)
@@ -96,13 +94,6 @@ def _values(line: bytes, what: str) -> dict[str, Any]:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and is_name(value)
-
-
-def is_path(value: object) -> bool:
-    """Whether it can be the path of a unix socket, whole."""
-    if not (isinstance(value, str) and value.startswith("/") and value.isprintable()):
-        return False
-    return len(os.fsencode(value)) <= _LONGEST_PATH
 
 
 def _is_sentence(value: object) -> bool:

@@ -22,7 +22,7 @@ import string
 import time
 from typing import TYPE_CHECKING
 
-from .. import process_id
+from .. import identifiers, process_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PREFIX = "s-"
 _NAME = re.compile(r"s-[a-z0-9]{6}")
 _OWNER = "owner"
-_MARK = re.compile(rf"jlab-node:([^:]*):({process_id.PATTERN}|)")
+_MARK = re.compile(rf"jlab-node:([^:]*):({identifiers.PROCESS}|)")
 _LETTERS = string.ascii_lowercase + string.digits
 _ROUNDS, _POLL = 500, 0.01  # of seconds: whoever looks at a lock has it for a moment
 

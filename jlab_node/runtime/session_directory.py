@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import JlabError
 from ..files import private
+from ..identifiers import NEWEST
 from . import leftovers, session_lookup, socket_links, user_directory
 from . import socket_relay as relay
-from .user_directory import NEWEST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,9 +10,8 @@ import psutil
 
 from .. import process_id
 from ..files import private
-from ..registry.record import is_id
+from ..identifiers import NEWEST, is_id
 from . import leftovers
-from .user_directory import NEWEST
 
 STARTING = "starting"  # the file that holds the id of a session until that is ready
 CONTROL = "control"  # the socket on which a session takes requests

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from ..errors import JlabError
 from ..files import private
+from ..identifiers import NEWEST
 from . import leftovers
 from .session_lookup import DIRECT
-from .user_directory import NEWEST
 
 _NEWEST = f"{NEWEST}.sock"
 _STRAIGHT = ".straight"

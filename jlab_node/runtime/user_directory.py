@@ -18,7 +18,6 @@ from ..files import private
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-NEWEST = "lab"  # the link to the newest session, and the default name of one
 
 # With "/s-x7k2m9/rt/kernel-00000000-0000-0000-0000-000000000000-ipc-10" the path of a unix socket,
 # which has at most 107 bytes.

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError
-from ..registry.record import is_name
+from ..identifiers import is_name
 from .base import Request
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import JlabError
 from ..files import private
+from ..identifiers import NEWEST
 from ..registry import records
 from ..registry.record import MAX_EXPOSED
 from ..runtime import ports, socket_relay, user_directory
 from ..runtime.control_protocol import Answer, Request, parse_request, render
 from ..runtime.socket_links import Straight
-from ..runtime.user_directory import NEWEST
 from .time_limit import within
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from .. import process_id, schedulers
 from ..errors import FAILED, JlabError
 from ..files import private
-from ..jobs import messages, scheduler_client, submission
-from ..registry import claims, home, logs, records
+from ..identifiers import NEWEST
+from ..jobs import claims, liveness, messages, scheduler_client, submission
+from ..registry import home, logs, records
 from ..registry.record import NO_PORT, Record, RecordError, render
 from ..registry.records import Publication
 from ..runtime.session_directory import SessionDirectory
-from ..runtime.user_directory import NEWEST, base_path
+from ..runtime.user_directory import base_path
 from ..schedulers.base import Answer
 from ..version import VERSION
 from . import job_log, port_exposure, walltime
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
     from typing import Any, TypeVar
 
+    from ..jobs.claims import Claim
     from ..jobs.liveness import Roll
-    from ..registry.claims import Claim
     from ..registry.home import Home
     from ..schedulers.base import Job, Status
     from .child_processes import Child
@@ -412,7 +413,7 @@ def _sweeping(directory: Home, record: Record, children: Children) -> Iterator[N
 
 def _sweep(directory: Home, record: Record, found: Sequence[Status], roll: Roll) -> None:
     published, _ = records.read_all(directory.sessions)
-    records.sweep(published, [roll])
+    liveness.sweep(published, [roll])
     claims.sweep(directory.sessions, [roll])
     listed = {each.job_id for each in found}
     records.exhume_others(directory.sessions, record.scheduler, listed, cluster=record.cluster)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import wait_until
 
-from jlab_node.jobs.liveness import RESTART
+from jlab_node.registry.clock_tolerance import RESTART
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

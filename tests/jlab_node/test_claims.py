@@ -17,9 +17,10 @@ from loopback import finished
 
 from jlab_node import process_id
 from jlab_node.errors import JlabError
+from jlab_node.identifiers import is_id
+from jlab_node.jobs import claims
 from jlab_node.jobs.liveness import Roll
-from jlab_node.registry import claims
-from jlab_node.registry.record import Record, is_id, render
+from jlab_node.registry.record import Record, render
 from tests.jlab_node.conftest import JOB_12
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ PROGRAM = """
 import os, secrets, sys
 from pathlib import Path
 from jlab_node import process_id
-from jlab_node.registry import claims
+from jlab_node.jobs import claims
 from jlab_node.errors import JlabError
 from jlab_node.registry.record import Record
 draft = Record("lab", "n1", 1, secrets.token_hex(32), scheduler="slurm", job_id="12",
@@ -272,7 +273,7 @@ def test_no_session_within_one_of_its_name_where_there_is_no_job(tmp_path: Path)
     published(tmp_path, record)
     code = f"""
 from pathlib import Path
-from jlab_node.registry import claims
+from jlab_node.jobs import claims
 from jlab_node.registry.record import Record
 claims.refuse_within(Path({str(tmp_path)!r}), Record("lab", "n1", 1, "ab" * 32))
 """

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from loopback import wait_until
 
-from jlab_node.session.ssh import listener
+from jlab_node.runtime import handshake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ class Door:
         """A client that has heard the greeting and said this."""
         address = ("127.0.0.1", self.port)
         client = self._stack.enter_context(socket.create_connection(address, timeout=30))
-        assert listener.read_line(client, timeout=30) == GREETING
+        assert handshake.read_line(client, timeout=30) == GREETING
         client.sendall(said)
         return client
 

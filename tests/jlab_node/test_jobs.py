@@ -14,7 +14,7 @@ import pytest
 
 from jlab_node.errors import JlabError
 from jlab_node.jobs import scheduler_client
-from jlab_node.jobs.scheduler_client import Site
+from jlab_node.jobs.site import Site
 from jlab_node.registry import home
 from jlab_node.registry.records import Published
 from jlab_node.schedulers import TABLE

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jlab_node.registry.record import Record, RecordError, is_id, is_name, parse, render, split_id
+from jlab_node.identifiers import is_id, is_name, split_id
+from jlab_node.registry.record import Record, RecordError, parse, render
 
 SAMPLES = Path(__file__).with_name("samples")
 TOKEN = "ab" * 32

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from jlab_node.jobs.liveness import FAR, Roll
+from jlab_node.jobs.liveness import Roll
+from jlab_node.registry.clock_tolerance import FAR
 from tests.jlab_node.conftest import JOB_12
 
 NOW = 1_800_000_000

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from jlab_node.jobs import messages
-from jlab_node.jobs.scheduler_client import Site
+from jlab_node.jobs.site import Site
 from jlab_node.registry.record import Record
 from jlab_node.schedulers import TABLE
 from jlab_node.schedulers.base import State, Status

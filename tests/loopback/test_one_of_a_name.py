@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import finished, wait_until
 
+from jlab_node.identifiers import is_id
 from jlab_node.registry import records as sessions
-from jlab_node.registry.record import Record, is_id, parse
+from jlab_node.registry.record import Record, parse
 from tests.loopback.light import light
 
 if TYPE_CHECKING:

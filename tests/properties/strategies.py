@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from jlab_node import process_id
-from jlab_node.registry.record import Record, is_id
+from jlab_node import identifiers
+from jlab_node.identifiers import is_id
+from jlab_node.registry.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,7 +154,7 @@ records: SearchStrategy[Record] = st.builds(
     ),
     exposed=st.lists(_name, max_size=16).map(",".join),
     user=st.just("") | st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}\$?", fullmatch=True),
-    process=st.just("") | st.from_regex(process_id.PATTERN, fullmatch=True),
+    process=st.just("") | st.from_regex(identifiers.PROCESS, fullmatch=True),
     started=st.none() | _time,
     job_started=st.none() | _time,
     ends_at=st.none() | _time,

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jlab_node.identifiers import is_id
 from jlab_node.registry import home
-from jlab_node.registry.record import Record, RecordError, is_id, parse, render
+from jlab_node.registry.record import Record, RecordError, parse, render
 
 from .strategies import hostile_bytes, hostile_text, is_shown_safely, mutated, records
 

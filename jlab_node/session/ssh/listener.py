@@ -8,10 +8,10 @@ import random
 import secrets
 import signal
 import socket
-import time
 from typing import TYPE_CHECKING
 
 from ...errors import JlabError
+from ...runtime import handshake
 from .. import descriptors
 from ..rate_limit import Rate
 from ..time_limit import within
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..child_processes import Child
 
 _BACKLOG = 128
-_LONGEST_LINE = 256  # RFC 4253: a version line has at most 255
 _MOST_SILENT = 500  # connections at once that have said nothing, if so many descriptors there are
 _PATIENCE = 10.0  # seconds that they may take
 _MOST_STRANGERS = 10  # at once: whoever can reach the port can make it start an sshd
@@ -57,24 +56,6 @@ def _bind(port: int, *, loopback: bool) -> socket.socket:
     return socket.create_server(("", port), backlog=_BACKLOG)
 
 
-def greeting(nonce: str) -> bytes:
-    """The first line that a client gets. RFC 4253, 4.2: lines may come before the version.
-
-    It shows the session to the owner: the port may belong to somebody else by now.
-    """
-    return f"jlab {nonce}\r\n".encode("ascii")
-
-
-def knock(secret: str) -> bytes:
-    """The line by which the owner answers that; what follows is ssh."""
-    return f"jlab {secret}\r\n".encode("ascii")
-
-
-def sentence(text: str) -> bytes:
-    """The line that the owner gets instead of an sshd, where there can be none."""
-    return f"jlab-node: {text}"[: _LONGEST_LINE - 2].encode("ascii", "replace") + b"\r\n"
-
-
 class Endpoint:
     """Greets whoever connects, and for those who speak ssh then calls `start` with the connection.
 
@@ -91,8 +72,8 @@ class Endpoint:
         start: Callable[[int], Awaitable[Child]],
         strangers_per_second: float = _STRANGERS_PER_SECOND,
     ) -> None:
-        self._greeting = greeting(nonce)
-        self._knock = knock(secret)
+        self._greeting = handshake.greeting(nonce)
+        self._knock = handshake.knock(secret)
         self._start = start
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent: list[asyncio.Task[None]] = []  # who has said nothing yet, the oldest first
@@ -148,7 +129,7 @@ class Endpoint:
         try:
             await self._serve(connection)
         except JlabError as error:
-            connection.sendall(sentence(str(error)))
+            connection.sendall(handshake.sentence(str(error)))
 
     async def _try(self, connection: socket.socket) -> None:
         """A stranger, until it has shown a key."""
@@ -203,30 +184,3 @@ async def _readable(connection: socket.socket) -> None:
         await ready.wait()
     finally:
         loop.remove_reader(connection)
-
-
-def is_there(host: str, port: int, nonce: str, *, timeout: float) -> bool | None:
-    """Whether that session's endpoint greets there; None: nobody answers, so nobody can tell."""
-    try:
-        with socket.create_connection((host, port), timeout=timeout) as connection:
-            return read_line(connection, timeout=timeout) == greeting(nonce)
-    except (ConnectionRefusedError, ConnectionResetError):
-        return False
-    except (OSError, UnicodeError):
-        return None
-
-
-def read_line(connection: socket.socket, *, timeout: float) -> bytes:
-    """The first line that comes within `timeout` seconds; raises OSError.
-
-    Byte by byte: what follows belongs to ssh.
-    """
-    deadline = time.monotonic() + timeout
-    line = b""
-    while not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))
-        byte = connection.recv(1)
-        if not byte:
-            break
-        line += byte
-    return line

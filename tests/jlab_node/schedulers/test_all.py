@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node.registry.record import is_id
+from jlab_node.identifiers import is_id
 from jlab_node.schedulers import TABLE
 from jlab_node.schedulers.base import Answer, Scheduler, State
 

@@ -23,17 +23,17 @@ import psutil
 from .. import process_id
 from ..errors import JlabError
 from ..files import private
-from ..jobs import scheduler_client
-from ..jobs.liveness import RESTART
+from ..registry.clock_tolerance import RESTART
+from ..registry.record import Record, parse, render
+from ..runtime import handshake
 from ..schedulers import local
-from ..session.ssh import listener
-from .record import Record, parse, render
+from . import scheduler_client
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
     from pathlib import Path
 
-    from ..jobs.liveness import Roll
+    from .liveness import Roll
 
 _NAME = re.compile(r"\.claim-([0-9]{1,9})-(.+)", re.DOTALL)
 _YOUNG = 600.0  # seconds in which a session without a port to ask may be about to start
@@ -172,7 +172,7 @@ def _is_alive(rival: Record, mine: Record, path: Path) -> bool:
     if mine.scheduler == local.NAME:
         return False  # of an older version, and its number is ours
     if rival.ssh_port is not None:
-        lives = listener.is_there(rival.node, rival.ssh_port, rival.nonce, timeout=_TIMEOUT)
+        lives = handshake.is_there(rival.node, rival.ssh_port, rival.nonce, timeout=_TIMEOUT)
     elif not rival.process:
         lives = False
     elif private.age(path) > _YOUNG and not _is_of(path.parent / rival.id, rival.token):

@@ -1,0 +1,22 @@
+"""`jlab-node connect`: what `ssh jlab+ALIAS` runs on the login node."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from ..connect.attempt import Connection, Wish
+from ..registry import home
+
+
+def connect(
+    session: str | None, *, columns: int | None, may_submit: bool, tried: str | None
+) -> NoReturn:
+    """Become the ssh connection to the session of that name, None: the newest; raises JlabError.
+
+    `columns`: of the laptop's terminal, if it has one. `tried`: the file of a record whose node did
+    not answer just now.
+    """
+    wish = Wish(session, columns, may_submit=may_submit, tried=tried, words=sys.argv[2:])
+    Connection(wish, env=os.environ, user=home.user()).establish()

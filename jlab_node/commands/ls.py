@@ -1,0 +1,67 @@
+"""`jlab-node ls`: the sessions that run, and the jobs that will become one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..jobs import messages, scheduler_client
+from ..registry import home, records
+from ..terminal import printable
+from .json_output import print_json, public
+from .status import MAX_AGE, living, pending_sessions
+
+if TYPE_CHECKING:
+    from ..registry.records import Published
+    from ..schedulers.base import Status
+
+
+def ls(*, as_json: bool) -> None:
+    """Print the sessions, newest first, and the jobs; raises JlabError."""
+    directory = home.find()
+    _, unreadable = records.read_all(directory.sessions)
+    published = living(directory, user=home.user())
+    upcoming = pending_sessions(directory, None)
+    ahead = upcoming.jobs(max_age=MAX_AGE)
+    if as_json:
+        found = [public(each.record) for each in published]
+        print_json({"sessions": found, "jobs": [_queued(each) for each in ahead]})
+        return
+    if upcoming.problem:
+        print(f"jlab-node: {printable(upcoming.problem)}", file=sys.stderr)
+    elif not published and not ahead:
+        start = messages.how_to_start(scheduler_client.site())
+        print(f"no session is running: start one with `{start}`")
+    width = max((len(each.record.name) for each in published), default=0)
+    for each in published:
+        record = each.record
+        job = f"{record.scheduler} {record.job_id}"
+        print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}")
+    for status in ahead:
+        print(printable(messages.waiting([status], now=time.time())))
+    for broken in unreadable:
+        print(
+            f"jlab-node: {broken.path.parent / records.printable(broken.path)} is no use: "
+            f"{broken.why}",
+            file=sys.stderr,
+        )
+
+
+def _queued(status: Status) -> dict[str, Any]:
+    return {
+        "job_id": status.job_id,
+        "name": status.name,
+        "state": status.state.value,
+        "text": messages.waiting([status], now=time.time()),
+        "starts_at": status.starts_at,
+    }
+
+
+def _times(published: Published) -> str:
+    def text(when: int | None) -> str:
+        return "?" if when is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+
+    record = published.record
+    ends = f", ends {text(record.ends_at)}" if record.ends_at else ""
+    return f"since {text(record.started)}{ends}"

@@ -1,0 +1,57 @@
+"""`jlab-node submit`: a job for a session, if there is none and none is on its way."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ..errors import UNAVAILABLE, JlabError
+from ..jobs import scheduler_client, submission
+from ..registry import home
+from ..runtime import user_directory
+from ..terminal import printable
+from . import status
+from .json_output import print_json
+from .status import pending_sessions
+
+if TYPE_CHECKING:
+    from .status import Standing
+
+
+def submit(name: str | None, *, as_json: bool) -> None:
+    """Submit by the command line on stdin, "": by the user's own, and print what was done.
+
+    Raises JlabError.
+    """
+    directory, user = home.find(), home.user()
+    upcoming = pending_sessions(directory, name)
+    typed = sys.stdin.readline().strip()
+    submission.check(typed)
+    text = typed or submission.command(directory, name)
+
+    base = user_directory.base_path(os.environ, user)
+
+    def look() -> Standing:
+        found = status.look(directory, upcoming, user=user, wanted=name, base=base, max_age=0)
+        if found.state == status.UNKNOWN:
+            raise JlabError(f"nothing is submitted: {found.text}", code=UNAVAILABLE)
+        return found
+
+    found, site = look(), scheduler_client.site()
+    if found.state != status.NONE:
+        said = f"nothing is submitted: {found.text}"
+    elif site is None or not text:
+        raise JlabError(found.text, code=UNAVAILABLE)
+    else:
+        said = submission.submit(
+            directory,
+            text,
+            site.scheduler,
+            is_needed=lambda: look().state == status.NONE,
+            just_asked=bool(typed),
+        )
+    if as_json:
+        print_json({"text": said})
+    else:
+        print(printable(said))

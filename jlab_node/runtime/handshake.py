@@ -1,0 +1,53 @@
+"""The lines by which a session's endpoint and its owner know each other, before ssh begins."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+_LONGEST_LINE = 256  # RFC 4253: a version line has at most 255
+
+
+def greeting(nonce: str) -> bytes:
+    """The first line that a client gets. RFC 4253, 4.2: lines may come before the version.
+
+    It shows the session to the owner: the port may belong to somebody else by now.
+    """
+    return f"jlab {nonce}\r\n".encode("ascii")
+
+
+def knock(secret: str) -> bytes:
+    """The line by which the owner answers that; what follows is ssh."""
+    return f"jlab {secret}\r\n".encode("ascii")
+
+
+def sentence(text: str) -> bytes:
+    """The line that the owner gets instead of an sshd, where there can be none."""
+    return f"jlab-node: {text}"[: _LONGEST_LINE - 2].encode("ascii", "replace") + b"\r\n"
+
+
+def is_there(host: str, port: int, nonce: str, *, timeout: float) -> bool | None:
+    """Whether that session's endpoint greets there; None: nobody answers, so nobody can tell."""
+    try:
+        with socket.create_connection((host, port), timeout=timeout) as connection:
+            return read_line(connection, timeout=timeout) == greeting(nonce)
+    except (ConnectionRefusedError, ConnectionResetError):
+        return False
+    except (OSError, UnicodeError):
+        return None
+
+
+def read_line(connection: socket.socket, *, timeout: float) -> bytes:
+    """The first line that comes within `timeout` seconds; raises OSError.
+
+    Byte by byte: what follows belongs to ssh.
+    """
+    deadline = time.monotonic() + timeout
+    line = b""
+    while not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        byte = connection.recv(1)
+        if not byte:
+            break
+        line += byte
+    return line
