@@ -6,7 +6,7 @@ import os
 import sys
 
 from . import connect
-from .errors import JlabError
+from .errors import JlabError, say
 
 TYPE_CHECKING = False  # `typing` would cost a tenth of the start-up
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ def main() -> NoReturn:
         everything_else()
     except JlabError as error:
         for line in str(error).splitlines():
-            connect.say(line)
+            say(line)
         sys.exit(error.code)
     except OSError as error:  # a full disk, a home that is gone: nothing that we foresaw here
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left would be tried again at the end
-        connect.say(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        say(f"{error.filename or 'input or output'}: {error.strerror or error}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -10,14 +10,13 @@ import os
 import sys
 
 from . import paths, ssh, target
-from .errors import USAGE, JlabError
+from .errors import USAGE, JlabError, say
 
 TYPE_CHECKING = False  # `typing` would cost a tenth of the start-up
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-OPEN = "JLAB_PROXY_OPEN"  # in the environment of an ssh that `jlab-proxy open` has started
 # What a session's id and a directory consist of: they stand in a command line on the other side.
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-[]")
 USAGE_TEXT = "usage: jlab-proxy connect HOST [--port N] [--sockets DIR] [-F FILE] [--no-share]"
@@ -70,7 +69,7 @@ def _for_the_cluster(
     where: target.Target, files: paths.Paths, options: dict[str, str]
 ) -> list[str]:
     words = [f"--session={where.session}"] if where.session else []
-    if OPEN in os.environ:
+    if ssh.OPEN in os.environ:
         words.append("--no-submit")
     if not sys.stderr.isatty():
         return words
@@ -94,9 +93,7 @@ def _about_port(port: int, files: paths.Paths) -> list[str]:
 
 
 def _begin_anew_if_stuck(files: paths.Paths) -> None:
-    from . import hung_masters
-
-    if hung_masters.forget_silent(files):
+    if ssh.forget_silent_masters(files):
         say("the shared connection to the login node does not react: beginning a new one")
 
 
@@ -110,8 +107,3 @@ def _columns() -> int:
 def is_port(text: str) -> bool:
     """Whether `text` is a port number."""
     return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535
-
-
-def say(text: str) -> None:
-    """One line for the person at the terminal."""
-    print(f"jlab-proxy: {text}", file=sys.stderr, flush=True)

@@ -5,11 +5,15 @@ This is on the way of every `ssh jlab+x`, so it imports next to nothing.
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False  # `typing` would cost a tenth of the start-up
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .paths import Paths
+
+OPEN = "JLAB_PROXY_OPEN"  # in the environment of an ssh that `jlab-proxy open` has started
 
 # The alias may be set up for interactive use; this connection only carries bytes.
 _PLAIN = (
@@ -23,6 +27,7 @@ _PLAIN = (
 
 # A shared connection that has died, as when the laptop slept, must not keep later ones waiting.
 _KEEP_ALIVE = ("-oServerAliveInterval=15", "-oServerAliveCountMax=3")
+_PATIENCE = 3.0  # seconds for an ssh of this computer to say hello, which it does at once
 # Nobody is there to be asked.
 _BATCH = ("-oBatchMode=yes", "-oConnectTimeout=10")
 
@@ -72,3 +77,43 @@ def tell_master(word: str, paths: Paths, host: str, control_path: str = "") -> l
     config = [] if paths.is_default else ["-F", paths.config]
     where = [f"-oControlPath={control_path}"] if control_path else []
     return ["ssh", *config, f"-O{word}", *where, "--", host]
+
+
+def forget_silent_masters(paths: Paths) -> bool:
+    """Remove the sockets of shared connections that are stuck; whether there were any.
+
+    The next ssh would wait for them for ever. `socket` would cost a fifth of the start-up of
+    `ssh jlab+x`, `_socket` nothing.
+
+    Where nobody listens any more ssh itself begins anew.
+    """
+    try:
+        names = os.listdir(paths.directory)  # noqa: PTH208
+    except OSError:
+        return False
+    sockets = [f"{paths.directory}/{name}" for name in names if name.startswith("login-")]
+    silent = [each for each in sockets if _is_silent(each)]
+    for each in silent:
+        try:  # contextlib would cost as much as all of this  # noqa: SIM105
+            os.unlink(each)  # noqa: PTH108
+        except OSError:
+            pass
+    return bool(silent)
+
+
+def _is_silent(path: str) -> bool:
+    """Whether somebody listens there who does not begin to speak."""
+    import _socket
+
+    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        probe.settimeout(_PATIENCE)
+        probe.connect(path)
+        probe.recv(1)
+    except (_socket.timeout, BlockingIOError):  # the latter: too many wait there already
+        return True
+    except OSError:
+        return False
+    finally:
+        probe.close()
+    return False

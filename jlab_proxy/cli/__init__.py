@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from importlib.metadata import version
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
-from click.shell_completion import get_completion_class
 
-from .. import connect as connecting
-from .. import paths, target
-from ..cluster import client, responses
-from ..commands import close as closing
-from ..commands import completion as names
-from ..commands import ls as listing
-from ..commands import open_tunnel
-from ..commands import setup as setting_up
-from ..commands import url as address
-from ..errors import FAILED, UNAVAILABLE, USAGE, JlabError
-from ..forwarding import local_ports
-from ..ui import greeting
-from ..ui.signals import leaving
-from ..ui.terminal import Screen, copy, take_any_text
+from ..ui.terminal import take_any_text
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _config_option = click.option(
     "-F", "config", metavar="FILE", help="Another ssh config file, as ssh's own -F."
 )
+
+
+def _complete(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from ..commands.completion import complete  # only the shell's completion needs it
+
+    return complete(context, parameter, incomplete)
 
 
 def main() -> NoReturn:
@@ -48,7 +43,7 @@ def main() -> NoReturn:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("jlab-remote"), prog_name="jlab-proxy")
+@click.version_option(package_name="jlab-remote", prog_name="jlab-proxy")
 def cli() -> None:
     """Reach a JupyterLab that runs inside a job: once `setup`, then plain `ssh jlab+ALIAS`.
 
@@ -57,7 +52,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("alias", shell_complete=names.complete)
+@click.argument("alias", shell_complete=_complete)
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -96,21 +91,18 @@ def setup(
 
     Example:  jlab-proxy setup gricad
     """
-    if "+" in alias:
-        raise JlabError(
-            f"{alias!r} cannot be an alias: leave out jlab+, and name a session with --session",
-            code=USAGE,
-        )
-    where = target.parse(f"{alias}+{session}" if session is not None else alias)
-    act = setting_up.remove if remove else setting_up.setup
-    act(
-        paths.locate(config),
-        where,
-        setting_up.Answers(port=port, mux=mux, submit=submit, dry_run=dry_run, yes=yes),
+    from ..commands import setup as command
+
+    command.run(
+        alias,
+        session=session,
+        config=config,
+        answers=command.Answers(port=port, mux=mux, submit=submit, dry_run=dry_run, yes=yes),
+        remove=remove,
     )
 
 
-_where = click.argument("where", metavar="ALIAS[+SESSION]", shell_complete=names.complete)
+_where = click.argument("where", metavar="ALIAS[+SESSION]", shell_complete=_complete)
 
 
 @cli.command("open")
@@ -142,24 +134,15 @@ def open_(
 
     Example:  jlab-proxy open gricad --submit 'oarsub -S ./jlab.sh'
     """
-    files, wanted = paths.locate(config), target.parse(where)
-    if submit is not None and not submit.isprintable():
-        raise JlabError("--submit takes one command line", code=USAGE)
-    for name in exposed:
-        target.check_session(name)
-    lead, screen = local_ports.lead(files, wanted, exposed), Screen()
-    other = greeting.first(files, wanted, lead.port)
-    if not other:
-        wish = open_tunnel.Wish(wanted, lead, submit=submit, browser=not no_browser)
-        try:
-            return open_tunnel.Tunnel(client.find(files, wanted.alias), wish, screen).hold()
-        except open_tunnel.AlreadyOpenError as already:
-            other = already.said
-    return greeting.join(screen, other, exposed, with_browser=not no_browser)
+    from ..commands import open_tunnel as command
+
+    return command.run(
+        where, submit=submit, exposed=exposed, with_browser=not no_browser, config=config
+    )
 
 
 @cli.command()
-@click.argument("aliases", metavar="[ALIAS]...", nargs=-1, shell_complete=names.complete)
+@click.argument("aliases", metavar="[ALIAS]...", nargs=-1, shell_complete=_complete)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
 @_config_option
 def ls(aliases: tuple[str, ...], *, as_json: bool, config: str | None) -> int:
@@ -169,21 +152,9 @@ def ls(aliases: tuple[str, ...], *, as_json: bool, config: str | None) -> int:
 
     Example:  jlab-proxy ls
     """
-    files = paths.locate(config)
-    wanted = [target.parse(each).alias for each in aliases] or names.aliases(files)
-    if not wanted:
-        raise JlabError("no cluster is set up on this computer: jlab-proxy setup ALIAS")
-    found = listing.ask_all(files, list(dict.fromkeys(wanted)))
-    for cluster in found:
-        if cluster.problem:
-            connecting.say(f"{cluster.alias}: {cluster.problem}")
-        else:
-            names.remember(files, cluster.alias, (each.name for each in cluster.sessions))
-    if as_json:
-        print(json.dumps(listing.as_json(found)))
-    else:
-        print("\n".join(listing.table(found)))
-    return int(any(cluster.problem for cluster in found))
+    from ..commands import ls as command
+
+    return command.ls(aliases, as_json=as_json, config=config)
 
 
 @cli.command()
@@ -197,10 +168,9 @@ def url(where: str, *, config: str | None) -> None:
 
     Example:  jlab-proxy url gricad+gpu
     """
-    found, still_to_do = address.find(paths.locate(config), target.parse(where))
-    if still_to_do:
-        connecting.say(still_to_do)
-    print(found)
+    from ..commands import url as command
+
+    command.url(where, config=config)
 
 
 @cli.command()
@@ -213,11 +183,9 @@ def logs(where: str, *, follow: bool, lines: int, config: str | None) -> int:
 
     Example:  jlab-proxy logs -f gricad
     """
-    wanted = target.parse(where)
-    options = [f"--lines={lines}", *(["--follow"] if follow else [])]
-    cluster = client.find(paths.locate(config), wanted.alias)
-    with leaving():
-        return cluster.run(copy, "logs", *options, *wanted.sessions)
+    from ..commands import logs as command
+
+    return command.logs(where, follow=follow, lines=lines, config=config)
 
 
 @cli.command()
@@ -229,30 +197,13 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
 
     Example:  jlab-proxy stop gricad+gpu
     """
-    wanted = target.parse(where)
-    cluster = client.find(paths.locate(config), wanted.alias)
-    standing = responses.parse_standing(cluster.ask("status", *wanted.sessions))
-    what = standing.session.id if standing.session else standing.job_id
-    if what is None:
-        connecting.say(standing.text)
-        return UNAVAILABLE
-    print(standing.text, flush=True)
-    try:
-        agreed = yes or click.confirm("End it?", default=False)
-    except click.Abort:
-        print()
-        raise JlabError("nothing was stopped: --yes stops it without a question") from None
-    if not agreed:
-        print("nothing was stopped")
-        return FAILED
-    print("stopping ...", flush=True)
-    cluster.ask("stop", what)
-    print("it is stopped")
-    return 0
+    from ..commands import stop as command
+
+    return command.stop(where, yes=yes, config=config)
 
 
 @cli.command()
-@click.argument("aliases", metavar="[ALIAS]...", nargs=-1, shell_complete=names.complete)
+@click.argument("aliases", metavar="[ALIAS]...", nargs=-1, shell_complete=_complete)
 @_config_option
 def close(aliases: tuple[str, ...], *, config: str | None) -> None:
     """Close what is still open to the clusters (or to ALIAS...): tunnels, shared connections.
@@ -261,13 +212,9 @@ def close(aliases: tuple[str, ...], *, config: str | None) -> None:
 
     Example:  jlab-proxy close gricad
     """
-    files = paths.locate(config)
-    wanted = [target.parse(each).alias for each in aliases] or names.aliases(files)
-    if not wanted:
-        raise JlabError("no cluster is set up on this computer: jlab-proxy setup ALIAS")
-    for alias in dict.fromkeys(wanted):
-        closed = closing.close(files, alias)
-        print("\n".join(f"{alias}: {each}" for each in closed or ["nothing is open"]))
+    from ..commands import close as command
+
+    command.run(aliases, config=config)
 
 
 @cli.command()
@@ -277,13 +224,15 @@ def completion(shell: str) -> None:
 
     Example:  jlab-proxy completion bash >> ~/.bashrc
     """
+    from click.shell_completion import get_completion_class
+
     maker = get_completion_class(shell)
     assert maker is not None  # noqa: S101
     print(maker(cli, {}, "jlab-proxy", "_JLAB_PROXY_COMPLETE").source())
 
 
 @cli.command()
-@click.argument("alias", shell_complete=names.complete)
+@click.argument("alias", shell_complete=_complete)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
 @_config_option
 def doctor(alias: str, *, as_json: bool, config: str | None) -> int:
@@ -294,14 +243,9 @@ def doctor(alias: str, *, as_json: bool, config: str | None) -> int:
 
     Example:  jlab-proxy doctor gricad
     """
-    from ..doctor import chain as examining
+    from ..doctor import chain as command
 
-    where = target.parse(alias)
-    if where.session:
-        raise JlabError(
-            f"doctor looks at all of {where.alias}: leave out +{where.session}", code=USAGE
-        )
-    return examining.report(paths.locate(config), where, as_json=as_json)
+    return command.run(alias, as_json=as_json, config=config)
 
 
 @cli.command()
@@ -315,4 +259,6 @@ def connect(**_: object) -> None:
 
     Example:  jlab-proxy connect jlab+gricad   (to see what it says)
     """
-    connecting.main(sys.argv[sys.argv.index("connect") + 1 :])  # after `jlab-proxy --`
+    from ..connect import main as become_ssh
+
+    become_ssh(sys.argv[sys.argv.index("connect") + 1 :])  # after `jlab-proxy --`

@@ -10,13 +10,12 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import hung_masters, ssh
-from ..errors import JlabError
-from ..ui.terminal import printable
+from .. import ssh
+from ..errors import JlabError, printable
 from . import bounded_output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import IO, Callable
 
     from ..paths import Paths
@@ -89,7 +88,7 @@ class Login:
 
     def _command(self, remote: str, *, batch: bool = False) -> list[str]:
         if self.share:
-            hung_masters.forget_silent(self.paths)
+            ssh.forget_silent_masters(self.paths)
         return ssh.command(self.paths, self.alias, remote, share=self.share, batch=batch)
 
     def end_shared(self) -> bool:
@@ -104,8 +103,14 @@ class Login:
         control_path = self.paths.control_path() if self.share else None
         if control_path is None:
             return False
-        hung_masters.forget_silent(self.paths)
+        ssh.forget_silent_masters(self.paths)
         return ssh_succeeds(ssh.tell_master(word, self.paths, self.alias, control_path))
+
+
+def end_masters(paths: Paths, hosts: Iterable[str]) -> bool:
+    """End the shared connections to these hosts, at ssh's own path; whether there were any."""
+    ended = [ssh_succeeds(ssh.tell_master("exit", paths, host)) for host in hosts]
+    return any(ended)
 
 
 def ssh_succeeds(words: list[str]) -> bool:

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import JlabError
+from ..errors import JlabError, printable
 from ..port_check import HOST
-from ..ui.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import open_state, ssh
+from .. import open_state, paths, target
 from ..cluster import client
+from ..errors import JlabError
 from ..forwarding import port_owners
 from ..ssh_config import document
 from . import completion
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     import psutil
 
     from ..paths import Paths
+
+
+def run(aliases: Sequence[str], *, config: str | None) -> None:
+    """Close what is open to these clusters, () to all that are set up, and print what that was.
+
+    `config`: the ssh config file; None: ssh's own. Raises JlabError.
+    """
+    files = paths.locate(config)
+    wanted = [target.parse(each).alias for each in aliases] or completion.aliases(files)
+    if not wanted:
+        raise JlabError("no cluster is set up on this computer: jlab-proxy setup ALIAS")
+    for alias in dict.fromkeys(wanted):
+        closed = close(files, alias)
+        print("\n".join(f"{alias}: {each}" for each in closed or ["nothing is open"]))
 
 
 def close(paths: Paths, alias: str) -> list[str]:
@@ -69,5 +84,4 @@ def _end_jobs_masters(paths: Paths, alias: str) -> bool:
     seen = {f"{host}+{name}" for name in completion.seen(paths).get(alias, [])}
     blocks = document.hosts(document.read(paths.config))
     wanted = {host, *seen, *(each for each in blocks if _is_of(each, alias))}
-    masters = [ssh.tell_master("exit", paths, each) for each in sorted(wanted)]
-    return any([client.ssh_succeeds(each) for each in masters])  # noqa: C419 (each of them)
+    return client.end_masters(paths, sorted(wanted))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import paths, target
 from ..cluster import client, responses
-from ..errors import JlabError
+from ..errors import JlabError, say
+from . import completion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +31,28 @@ class Cluster:
     sessions: Sequence[Session] = ()
     jobs: Sequence[Queued] = ()
     problem: str = ""
+
+
+def ls(aliases: Sequence[str], *, as_json: bool, config: str | None) -> int:
+    """Print the sessions of these clusters, () of all that are set up; the exit code.
+
+    `config`: the ssh config file; None: ssh's own. Raises JlabError.
+    """
+    files = paths.locate(config)
+    wanted = [target.parse(each).alias for each in aliases] or completion.aliases(files)
+    if not wanted:
+        raise JlabError("no cluster is set up on this computer: jlab-proxy setup ALIAS")
+    found = ask_all(files, list(dict.fromkeys(wanted)))
+    for cluster in found:
+        if cluster.problem:
+            say(f"{cluster.alias}: {cluster.problem}")
+        else:
+            completion.remember(files, cluster.alias, (each.name for each in cluster.sessions))
+    if as_json:
+        print(json.dumps(for_programs(found)))
+    else:
+        print("\n".join(table(found)))
+    return int(any(cluster.problem for cluster in found))
 
 
 def ask_all(paths: Paths, aliases: Sequence[str]) -> list[Cluster]:
@@ -74,6 +99,6 @@ def table(clusters: Sequence[Cluster]) -> list[str]:
     return [line.rstrip() for line in found]
 
 
-def as_json(clusters: Sequence[Cluster]) -> dict[str, Any]:
+def for_programs(clusters: Sequence[Cluster]) -> dict[str, Any]:
     """The same for programs."""
     return {"format": 1, "clusters": [asdict(each) for each in clusters]}

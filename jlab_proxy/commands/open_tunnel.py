@@ -12,13 +12,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UNAVAILABLE, JlabError
+from .. import paths, target
+from ..cluster import client
+from ..errors import UNAVAILABLE, USAGE, JlabError
 from ..forwarding import local_ports, ways
 from ..open_state import Announcement
-from ..ui import greeting
-from ..ui.greeting import Greeting
 from ..ui.signals import leaving
-from . import url
+from ..ui.terminal import Screen
+from . import announcement, url
+from .announcement import Greeting
 from .session_state import TIMEOUT, Asking
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from ..cluster.responses import Session, Standing
     from ..forwarding.ways import Connection, Way
     from ..target import Target
-    from ..ui.terminal import Screen
 
 _TICK = 0.25  # seconds between two looks at ssh
 _QUICK = 0.05  # the same until it is in
@@ -119,14 +120,14 @@ class Tunnel:
     def _look_for_another(self) -> None:
         """Raises AlreadyOpenError if that is an `open` which has begun a moment before us."""
         for _ in range(3 if self._session is None else 0):
-            other = greeting.first(self._login.paths, self._wish.target, self._lead.port)
+            other = announcement.first(self._login.paths, self._wish.target, self._lead.port)
             if other:
                 raise AlreadyOpenError(other)
             time.sleep(_TICK)
 
     def _announced(self) -> dict[str, Any]:
         session = self._session
-        return greeting.announced(
+        return announcement.announced(
             self._wish.target,
             session.describe(time.time()) if session else "",
             session.id if session else "",
@@ -211,7 +212,7 @@ class Tunnel:
                 self._screen.say("connected again")
         else:
             self._screen.say(session.describe(time.time()))
-            greeting.tell_exposed(self._screen, self._lead.exposed, session.exposed)
+            announcement.tell_exposed(self._screen, self._lead.exposed, session.exposed)
             self._greeting.show(address)
         self._asking.is_away = False
 
@@ -283,3 +284,32 @@ def _is_final(words: str) -> bool:
     """Whether ssh says something that another attempt does not change."""
     final = ("Host key verification failed", "Permission denied", "forwarding", "Bad configuration")
     return any(each in words for each in final)
+
+
+def run(
+    where: str,
+    *,
+    submit: str | None,
+    exposed: Sequence[str],
+    with_browser: bool,
+    config: str | None,
+) -> int:
+    """Open JupyterLab of the session `where` and hold the way to it; the exit code.
+
+    `submit`: a command for the cluster, if there is no job. `exposed`: names to forward as well.
+    `config`: the ssh config file; None: ssh's own. Raises JlabError.
+    """
+    files, wanted = paths.locate(config), target.parse(where)
+    if submit is not None and not submit.isprintable():
+        raise JlabError("--submit takes one command line", code=USAGE)
+    for name in exposed:
+        target.check_session(name)
+    lead, screen = local_ports.lead(files, wanted, exposed), Screen()
+    other = announcement.first(files, wanted, lead.port)
+    if not other:
+        wish = Wish(wanted, lead, submit=submit, browser=with_browser)
+        try:
+            return Tunnel(client.find(files, wanted.alias), wish, screen).hold()
+        except AlreadyOpenError as already:
+            other = already.said
+    return announcement.join(screen, other, exposed, with_browser=with_browser)

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from filelock import FileLock, Timeout
 
-from .. import port_check
+from .. import port_check, target
 from ..cluster import client
 from ..cluster.responses import parse_session
 from ..errors import USAGE, JlabError
+from ..paths import locate
 from ..ssh_config import document, keys, launcher
 
 if TYPE_CHECKING:
@@ -45,6 +46,26 @@ class Answers:
     submit: str | None = None  # None: as it is
     dry_run: bool = False
     yes: bool = False
+
+
+def run(
+    alias: str, *, session: str | None, config: str | None, answers: Answers, remove: bool
+) -> None:
+    """Set the cluster up, for `session` alone if it is named, or take that out; raises JlabError.
+
+    `config`: the ssh config file; None: ssh's own.
+    """
+    if "+" in alias:
+        raise JlabError(
+            f"{alias!r} cannot be an alias: leave out jlab+, and name a session with --session",
+            code=USAGE,
+        )
+    where = target.parse(f"{alias}+{session}" if session is not None else alias)
+    files = locate(config)
+    if remove:
+        take_out(files, where, answers)
+    else:
+        setup(files, where, answers)
 
 
 def setup(paths: Paths, target: Target, answers: Answers) -> None:
@@ -123,7 +144,7 @@ def _set_submit(cluster: Login, target: Target, command: str) -> None:
         print(f"when you connect and have no job, {target.alias} runs: {command}")
 
 
-def remove(paths: Paths, target: Target, answers: Answers) -> None:
+def take_out(paths: Paths, target: Target, answers: Answers) -> None:
     """Take the blocks of an alias, or that of one session, out again; raises JlabError.
 
     The key stays: other clusters know it.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import open_state
+from .. import open_state, paths, target
 from ..cluster import client, responses
-from ..errors import JlabError
+from ..errors import JlabError, say
 from ..forwarding import local_ports, port_owners
 from ..forwarding.ssh_forward import answers as answering
 from ..port_check import HOST
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from ..cluster.responses import Session
     from ..paths import Paths
     from ..target import Target
+
+
+def url(where: str, *, config: str | None) -> None:
+    """Print the address of the session `where`, whose port an ssh or `open` holds here.
+
+    `config`: the ssh config file; None: ssh's own. Raises JlabError.
+    """
+    found, still_to_do = find(paths.locate(config), target.parse(where))
+    if still_to_do:
+        say(still_to_do)
+    print(found)
 
 
 def find(paths: Paths, target: Target) -> tuple[str, str]:

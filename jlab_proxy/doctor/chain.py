@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Callable
 
 import click
 
+from .. import paths, target
 from ..cluster import client
-from ..errors import FAILED, JlabError
+from ..errors import FAILED, USAGE, JlabError
 from . import laptop as here
 from . import login_node as there
 from . import session as tunnel
@@ -125,3 +126,16 @@ def report(paths: Paths, target: Target, *, as_json: bool) -> int:
         about = {"format": _JSON_FORMAT, "version": version("jlab-remote")}
         print(json.dumps({**about, "checks": checks}))
     return FAILED if any(each.state == FAILURE for each in chain.checks) else 0
+
+
+def run(alias: str, *, as_json: bool, config: str | None) -> int:
+    """Print how each link of the chain to the cluster is; the exit code.
+
+    `config`: the ssh config file; None: ssh's own. Raises JlabError.
+    """
+    where = target.parse(alias)
+    if where.session:
+        raise JlabError(
+            f"doctor looks at all of {where.alias}: leave out +{where.session}", code=USAGE
+        )
+    return report(paths.locate(config), where, as_json=as_json)

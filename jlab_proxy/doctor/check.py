@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from ..errors import JlabError
-from ..ui.terminal import printable
+from ..errors import JlabError, printable
 
 OK, WARNING, FAILURE, SKIPPED = "ok", "warning", "failure", "skipped"
 

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 import psutil
 
 from .. import open_state
-from ..errors import JlabError
+from ..errors import JlabError, printable
 from ..forwarding import port_owners
 from ..port_check import is_free
 from ..ssh_config import document
 from ..ssh_config import keys as identity
-from ..ui.terminal import printable
 from .check import FAILURE, OK, WARNING, Check
 
 if TYPE_CHECKING:

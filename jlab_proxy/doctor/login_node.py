@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from .. import connect, ssh
+from .. import ssh
 from ..cluster import client
 from ..cluster.bounded_output import Running
-from ..errors import JlabError
+from ..errors import JlabError, printable
 from ..ssh_config import document, keys
-from ..ui.terminal import printable
 from .check import FAILURE, OK, WARNING, Check
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def run(words: Sequence[str], *, timeout: float) -> Said:
 
 def started(words: Sequence[str]) -> Running:
     """A process that ends with this, and its children with it; who only looks submits no job."""
-    return Running(words, group=True, env={**os.environ, connect.OPEN: "1"})
+    return Running(words, group=True, env={**os.environ, ssh.OPEN: "1"})
 
 
 def _batch(there: Login, remote: str, *options: str) -> list[str]:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import psutil
 
 from .. import port_check
-from ..errors import JlabError
+from ..errors import JlabError, printable
 from ..port_check import HOST
 from ..ssh_config import document
-from ..ui.terminal import printable
 from . import port_owners
 
 if TYPE_CHECKING:

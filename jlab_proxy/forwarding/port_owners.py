@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from .. import connect, port_check
+from .. import port_check, ssh
 
 if TYPE_CHECKING:
     import socket
@@ -169,7 +169,7 @@ def is_open(process: psutil.Process) -> bool:
 def is_left_behind(process: psutil.Process) -> bool:
     """Whether that is the ssh of a `jlab-proxy open` which could not end it."""
     with contextlib.suppress(psutil.Error):
-        ours = bool(tunnel_words(process)) and connect.OPEN in process.environ()
+        ours = bool(tunnel_words(process)) and ssh.OPEN in process.environ()
         return ours and keeper(process) is None
     return False
 

@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil
 
-from .. import connect
+from ..errors import printable
 from ..port_check import HOST
-from ..ui.terminal import printable
+from ..ssh import OPEN
 from . import port_owners
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Forward:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, connect.OPEN: "1"},
+            env={**os.environ, OPEN: "1"},
         )
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         self._reader = threading.Thread(target=self._read, daemon=True)

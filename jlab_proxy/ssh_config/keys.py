@@ -12,8 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import JlabError
-from ..ui.terminal import printable
+from ..errors import JlabError, printable
 from . import document
 
 if TYPE_CHECKING:

@@ -9,15 +9,12 @@ import sys
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     from typing import IO
 
 _CLEAR = "\r\x1b[K"
-# Control characters, halves of surrogate pairs, and what turns the direction of writing.
-_OBEYED = (
-    r"[^\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]"
-    r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
 _COLOURS = re.compile(r"(\x1b\[[0-9;]{0,16}m)")
 _LONGEST = 1 << 16  # bytes of a line that are read at once: it may have no end
 _CONTROLS = r"[^\t\x20-\x7e\u00a1-\U0010ffff]"
@@ -28,11 +25,6 @@ def take_any_text() -> None:
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=errors)
-
-
-def printable(text: str) -> str:
-    """Without what a terminal would obey: some of it comes from the other side."""
-    return re.sub(_OBEYED, "?", text)
 
 
 def copy(stream: IO[bytes]) -> None:

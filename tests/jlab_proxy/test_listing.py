@@ -41,7 +41,7 @@ def test_a_table_without_sessions_has_no_head() -> None:
 
 
 def test_json() -> None:
-    found = ls.as_json([Cluster("cal1", [GPU], [WAITS])])
+    found = ls.for_programs([Cluster("cal1", [GPU], [WAITS])])
     assert json.loads(json.dumps(found)) == {
         "format": 1,
         "clusters": [

@@ -16,10 +16,9 @@ from jlab_proxy import target
 from jlab_proxy.cluster import client, responses
 from jlab_proxy.commands import completion, ls, setup
 from jlab_proxy.doctor import check, login_node
-from jlab_proxy.errors import JlabError
+from jlab_proxy.errors import JlabError, printable
 from jlab_proxy.paths import Paths
 from jlab_proxy.ssh_config import keys
-from jlab_proxy.ui.terminal import printable
 from tests.jlab_proxy.test_answers import SESSION, TOKEN
 from tests.jlab_proxy.test_doctor import GOOD
 
@@ -88,7 +87,7 @@ def sessions_of(answer: dict[str, Any]) -> None:
     sessions, jobs = responses.parse_sessions(answer)
     cluster = ls.Cluster("gricad", sessions, jobs)
     show(ls.table([cluster]))
-    json.dumps(ls.as_json([cluster]))
+    json.dumps(ls.for_programs([cluster]))
     for each in sessions:
         words_of(each)
 

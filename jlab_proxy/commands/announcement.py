@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import open_state
 from ..port_check import HOST
-from . import browser
+from ..ui import browser
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ..paths import Paths
     from ..target import Target
-    from .terminal import Screen
+    from ..ui.terminal import Screen
 
 _PAGE_LIFE = 60.0  # seconds that the page for the browser is kept
 _SHORT_LIFE = 10.0  # seconds of that which somebody waits for

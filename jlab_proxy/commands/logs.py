@@ -1,0 +1,21 @@
+"""`jlab-proxy logs`: what a session and its JupyterLab wrote."""
+
+from __future__ import annotations
+
+from .. import paths, target
+from ..cluster import client
+from ..ui.signals import leaving
+from ..ui.terminal import copy
+
+
+def logs(where: str, *, follow: bool, lines: int, config: str | None) -> int:
+    """Print the last `lines` of the log of the session `where`; the exit code.
+
+    `follow`: go on with what comes. `config`: the ssh config file; None: ssh's own. Raises
+    JlabError.
+    """
+    wanted = target.parse(where)
+    options = [f"--lines={lines}", *(["--follow"] if follow else [])]
+    cluster = client.find(paths.locate(config), wanted.alias)
+    with leaving():
+        return cluster.run(copy, "logs", *options, *wanted.sessions)
