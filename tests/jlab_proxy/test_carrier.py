@@ -82,6 +82,10 @@ class Port:
         self.carrier.lead({})
         self._fars[-1].close()
 
+    def asking(self) -> int:
+        """So many connections have asked for something, and are held."""
+        return sum(not each.is_silent for each in list(self.carrier._connections))
+
     def connect(self) -> socket.socket:
         made = socket.create_connection(("127.0.0.1", self.number))
         made.settimeout(20)
@@ -258,12 +262,12 @@ def test_too_many_are_not_held(port: Port, monkeypatch: pytest.MonkeyPatch) -> N
     made = [port.connect() for _ in range(5)]
     for each in made:
         each.sendall(REQUEST)
-    time.sleep(0.2)
+    wait_until(lambda: port.asking() == 5, "all have asked")
     with port.connect() as more:
         assert more.recv(1) == b""
     made.pop().close()
+    wait_until(lambda: port.asking() == 4, "one has left")
     port.serve(answer)
-    time.sleep(0.2)
     with port.connect() as again:
         again.sendall(REQUEST)
         assert again.recv(100) == b"answer"
@@ -279,7 +283,7 @@ def test_who_says_nothing_gives_way_to_who_asks(
     silent[1].sendall(REQUEST[:-2])
     for each in asking:
         each.sendall(REQUEST)
-    time.sleep(0.2)
+    wait_until(lambda: port.asking() == 2, "they have asked")
     with port.connect() as more:
         more.sendall(REQUEST)
         assert silent[0].recv(1) == b"", "the oldest goes"

@@ -345,10 +345,11 @@ OLDER = {
 @pytest.mark.network
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("version", OLDER)
-def test_an_older_jupyterlab(site: Loopback, tmp_path: Path, version: str) -> None:
+def test_an_older_jupyterlab(tmp_path: Path, version: str) -> None:
     if os.getuid():
         pytest.skip("only root can be another user")
     found = make_venv(tmp_path / "venv", *OLDER[version], "setuptools")
     for name in ("everything", "login handler"):
         case = CASES.get(name) or MORE["13 login handler"]
-        check(site, replace(case, jupyter=f"{found}/jupyter-lab"), Racer(site))
+        with Loopback() as site:
+            check(site, replace(case, jupyter=f"{found}/jupyter-lab"), Racer(site))
