@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from loopback import wait_until
+
+from tests.cluster.conftest import PORTS
+from tests.cluster.test_ladder import refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,3 +94,49 @@ def test_a_directory_that_is_taken_on_the_login_node(
     assert stdout.split() == [person.site.nodes[0]], stderr
     assert person.ssh("hostname").stdout == stdout
     assert person.evaluate(person.open_forward()) == "42"
+
+
+# Whoever is led there is heard.
+LISTENS = """
+import os, socket
+os.mkdir("/tmp/jlab-u2")
+os.chmod("/tmp/jlab-u2", 0o755)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("/tmp/jlab-u2/lab.sock")
+os.chmod("/tmp/jlab-u2/lab.sock", 0o777)
+listener.listen()
+print("ready", flush=True)
+while True:
+    connection, _ = listener.accept()
+    print("somebody came", connection.recv(4096), flush=True)
+"""
+
+
+def test_who_has_the_usual_directory_hears_nothing_of_a_session_in_another(
+    person: Person, squat: Callable[[Host, str], None]
+) -> None:
+    """The job says JLAB_TMPDIR, as one does there; and TCP is blocked, so that a step leads in."""
+    node = person.cluster.host(person.site.nodes[0])
+    with subprocess.Popen(
+        node.command(["python3", "-c", LISTENS], "u4"), stdout=subprocess.PIPE, text=True
+    ) as neighbour:
+        try:
+            assert neighbour.stdout
+            assert neighbour.stdout.readline() == "ready\n"
+            record = person.wait_for_session(person.submit(before="export JLAB_TMPDIR=/tmp/jv2"))
+            assert record["socket_dir"] == "/tmp/jv2/jlab-u2"
+            with refused(person, f"{PORTS[0]}-{PORTS[1]}"):
+                assert person.ssh("hostname").stdout == f"{node.name}\n"
+                tunnel = person.start("ssh", "-N", person.target())
+                said = person.on_laptop("jlab-proxy", "url", person.alias)
+                assert (said.returncode, said.stdout) == (1, "")
+                assert "has its sockets in /tmp/jv2/jlab-u2" in said.stderr
+                tunnel.terminate()
+                tunnel.wait()
+                opened = person.start("jlab-proxy", "open", person.alias, "--no-browser")
+                assert opened.stdout
+                assert person.evaluate(opened.stdout.readline().strip()) == "42"
+        finally:
+            neighbour.terminate()
+        assert neighbour.stdout.read() == "", "nobody came"
+    node.run(["rm", "-rf", "/tmp/jv2"])
