@@ -6,7 +6,8 @@ import os
 import sys
 from typing import NoReturn
 
-from ..connect.attempt import Connection, Wish
+from ..connect.attempt import ConnectAttempt
+from ..connect.request import ConnectRequest
 from ..registry import home
 
 
@@ -18,5 +19,7 @@ def connect(
     `columns`: of the laptop's terminal, if it has one. `tried`: the file of a record whose node did
     not answer just now.
     """
-    wish = Wish(session, columns, may_submit=may_submit, tried=tried, words=sys.argv[2:])
-    Connection(wish, env=os.environ, user=home.user()).establish()
+    request = ConnectRequest(
+        session, columns, may_submit=may_submit, unresponsive_record=tried, words=sys.argv[2:]
+    )
+    ConnectAttempt(request, env=os.environ, user=home.user()).run()

@@ -279,7 +279,7 @@ def session(here: Sequence[Record], elsewhere: Sequence[Record], site: Site | No
 
 
 def node(record: Record) -> Check:
-    """Every rung of the ladder to the session's node."""
+    """Every route to the node of the session."""
     if record.ssh_port is None:
         return Check(
             "node",
@@ -287,7 +287,7 @@ def node(record: Record) -> Check:
             f"the session on {record.node} has no sshd to let you in",
             "its job log says why; name an sshd with `jlab-node run --sshd PATH`",
         )
-    rungs = list(_rungs(record))
+    rungs = list(_routes(record))
     found = f"{record.node}: " + "; ".join(f"{name}: {result}" for name, result, _ in rungs)
     open_ones = [name for name, _, is_open in rungs if is_open]
     if "tcp" in open_ones:
@@ -304,27 +304,27 @@ def node(record: Record) -> Check:
     return Check("node", FAILURE, printable(found), remedy)
 
 
-def _rungs(record: Record) -> Iterator[tuple[str, str, bool]]:
-    """Each rung's name, what came of it, and whether it leads to the session."""
+def _routes(record: Record) -> Iterator[tuple[str, str, bool]]:
+    """Yield each route's name, what came of it, and whether it leads to the session."""
     began = time.monotonic()
     try:
         routes.tcp(record).connection.close()
         yield "tcp", _milliseconds(began), True
-    except (routes.Closed, routes.Over) as error:
+    except (routes.RouteUnavailable, routes.SessionEnded) as error:
         yield "tcp", f"{error} (port {record.ssh_port})", False
     if record.scheduler == schedulers.local.NAME:
         return
-    silent = time.monotonic() - began >= routes.TCP_TIMEOUT
+    unresponsive = time.monotonic() - began >= routes.TCP_TIMEOUT
     try:
-        for name, command, timeout in routes.others(record, home.locate().path, silent=silent):
+        for route in routes.fallback_routes(record, home.locate().path, unresponsive=unresponsive):
             began = time.monotonic()
             try:
-                routes.through(command, timeout=timeout).connection.close()
-                yield name, _milliseconds(began), True
-            except (routes.Closed, routes.Over) as error:
-                yield name, str(error).removeprefix(f"{name}: "), False
-    except routes.Closed as closed:
-        yield "other ways", str(closed), False
+                routes.via_command(route.command, timeout=route.timeout).connection.close()
+                yield route.name, _milliseconds(began), True
+            except (routes.RouteUnavailable, routes.SessionEnded) as error:
+                yield route.name, str(error).removeprefix(f"{route.name}: "), False
+    except routes.RouteUnavailable as unavailable:
+        yield "other ways", str(unavailable), False
 
 
 def _milliseconds(began: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..connect.attempt import laptop_is_gone
+from ..connect.client import client_disconnected
 from ..registry import home
 from ..registry import logs as job_logs
 
@@ -14,5 +14,8 @@ def logs(name: str | None, *, follow: bool, lines: int) -> None:
     """
     path = job_logs.find(home.find(), name)
     job_logs.show(
-        path, lines=lines, follow=follow, reader_is_gone=lambda: laptop_is_gone(descriptors=(1,))
+        path,
+        lines=lines,
+        follow=follow,
+        reader_is_gone=lambda: client_disconnected(descriptors=(1,)),
     )

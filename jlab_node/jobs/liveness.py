@@ -1,23 +1,28 @@
-"""A scheduler's list of my jobs, and what it says of many records at once. Pure.
+"""What a scheduler's answers say of sessions: of one by its job, of many by a list of all jobs.
 
 Records stay behind where jobs are killed without a warning. One question tells of all of them.
+Nobody is asked here.
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import process_id
 from ..registry import records
-from ..registry.clock_tolerance import FAR
+from ..registry.clock_tolerance import FAR, RESTART
 from ..schedulers import local
+from ..schedulers.base import State
+from . import messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..registry.record import Record
     from ..registry.records import Published
+    from ..schedulers.base import Status
 
 _DAY = 86400  # seconds
 
@@ -56,6 +61,70 @@ class Roll:
             return True
         # A job that is not listed may be that of another cluster which has this home.
         return record.ends_at is not None and record.ends_at < self.asked_at - _DAY
+
+
+def has_ended(status: Status | None) -> bool:
+    """Return whether the job is known to have ended."""
+    return status is not None and status.state is State.ENDED
+
+
+def was_restarted(record: Record, status: Status | None) -> bool:
+    """Return whether the job has been started again since, as Slurm does when a node fails.
+
+    By the scheduler's clock alone, if the record has that; the node's may go hours wrong.
+    """
+    if status is None or status.state is not State.RUNNING or not status.starts_at:
+        return False
+    if record.job_started:
+        return status.starts_at - record.job_started > RESTART
+    return bool(record.started) and status.starts_at - (record.started or 0) > FAR
+
+
+@dataclass(frozen=True)
+class JobEnded:
+    """The run of the job that a session belonged to has ended; `how` is a clause."""
+
+    how: str
+
+
+@dataclass(frozen=True)
+class JobSuspended:
+    """The job does not run just now; `why` is a clause."""
+
+    why: str
+
+
+def verdict(record: Record, status: Status | None) -> JobEnded | JobSuspended | None:
+    """Return what the state of a session's job says against the session; None: nothing."""
+    if status is None:
+        return None
+    if status.state is not State.RUNNING:
+        return JobEnded(messages.end(record.scheduler, record.job_id, status))
+    if was_restarted(record, status):
+        return JobEnded(messages.restart(record.scheduler, record.job_id))
+    if status.why:
+        return JobSuspended(f"{messages.job(record.scheduler, record.job_id)} {status.why}")
+    return None
+
+
+class Remains(enum.Enum):
+    """What is to stay in ~/.jlab/sessions of a session that has ended."""
+
+    NOTHING = enum.auto()
+    TOMBSTONE = enum.auto()  # the job goes on, and nobody is to wait for it
+    RECORD = enum.auto()  # for the job's new session to replace
+
+
+def what_remains(record: Record, status: Status | None) -> Remains:
+    """Return what is to stay of a session that has ended, by the state of its job.
+
+    By its node's clock one only guesses that the job was started again: then the record stays.
+    """
+    if status is None or status.state is not State.RUNNING:
+        return Remains.NOTHING
+    if was_restarted(record, status) and not record.job_started:
+        return Remains.RECORD
+    return Remains.TOMBSTONE
 
 
 def sweep(published: Iterable[Published], rolls: Sequence[Roll]) -> None:

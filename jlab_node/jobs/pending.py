@@ -11,7 +11,7 @@ from ..registry import records
 from ..registry.records import Published
 from ..schedulers import local
 from ..schedulers.base import State
-from . import matching, messages, submission
+from . import liveness, matching, messages, submission
 from . import scheduler_client as jobs
 from .job_list_cache import Queue
 
@@ -106,7 +106,7 @@ class Upcoming:
             for each in self._shelf.look(jobs=by_id)
             if isinstance(each, Published)
             and self._site.has(each.record)
-            and not jobs.is_anew(each.record, by_id[each.record.job_id])
+            and not liveness.was_restarted(each.record, by_id[each.record.job_id])
         }
 
     def is_over(self, record: Record) -> bool:

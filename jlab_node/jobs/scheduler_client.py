@@ -18,10 +18,10 @@ import psutil
 from .. import process_id, schedulers
 from ..errors import JlabError
 from ..registry import home
-from ..registry.clock_tolerance import FAR, RESTART, SKEW
+from ..registry.clock_tolerance import SKEW
 from ..schedulers import local
 from ..schedulers.base import Answer, Machine, State, Status
-from . import messages
+from . import liveness, messages
 from .liveness import Roll
 from .site import Site
 
@@ -206,18 +206,6 @@ def _is_anothers(record: Record, status: Status) -> bool:
     return bool(status.owner) and (never_ran or status.owner != home.user())
 
 
-def is_anew(record: Record, status: Status | None) -> bool:
-    """Whether the job has been started again since, as Slurm does when a node fails.
-
-    By the scheduler's clock alone, if the record has that; the node's may go hours wrong.
-    """
-    if status is None or status.state is not State.RUNNING or not status.starts_at:
-        return False
-    if record.job_started:
-        return status.starts_at - record.job_started > RESTART
-    return bool(record.started) and status.starts_at - (record.started or 0) > FAR
-
-
 def living(published: Sequence[Published], user: str) -> list[Published]:
     """Without the sessions whose jobs are known to have ended: one question for all of them."""
     return listed(published, rolls(published, user))
@@ -249,7 +237,7 @@ def _roll(scheduler: Scheduler, cluster: str, user: str) -> Roll | None:
 
 def roll(scheduler: Scheduler, cluster: str, found: list[Status], *, asked_at: float) -> Roll:
     """What a list of my jobs says of records."""
-    alive = frozenset(each.job_id for each in found if not has_ended(each))
+    alive = frozenset(each.job_id for each in found if not liveness.has_ended(each))
     processes: frozenset[str] = frozenset()
     if scheduler is local:
         processes = frozenset(process_id.identity(int(each)) for each in alive)
@@ -305,7 +293,7 @@ def _check_is_that_session(record: Record) -> None:
         with contextlib.suppress(psutil.Error):
             began = psutil.Process(int(record.job_id)).create_time()
             is_that = not record.started or began < record.started + SKEW
-    if not is_that or has_ended(of(record)):
+    if not is_that or liveness.has_ended(of(record)):
         raise JlabError(f"session {record.id} is over: its process has ended")
 
 
@@ -319,15 +307,10 @@ def cancel_job(scheduler: Scheduler, job_id: str) -> None:
 
 def is_gone(record: Record) -> bool:
     """Whether the job has ended, and all of it: schedulers take their time to tidy up."""
-    if not has_ended(of(record)):
+    if not liveness.has_ended(of(record)):
         return False
     listed = mine(schedulers.TABLE[record.scheduler], home.user())
     return listed is not None and record.job_id not in {each.job_id for each in listed}
-
-
-def has_ended(status: Status | None) -> bool:
-    """Whether the job is known to be over."""
-    return status is not None and status.state is State.ENDED
 
 
 def read_text(path: str) -> str:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import wait_until
 
-from jlab_node.connect import attempt
+from jlab_node.connect import attempt, job_watch
+from jlab_node.connect.client import client_disconnected
+from jlab_node.connect.request import ConnectRequest
 from jlab_node.errors import JlabError
 from jlab_node.jobs import submission
 from jlab_node.jobs.matching import START_UP
@@ -83,10 +85,11 @@ def endpoint(record: Record) -> Iterator[Record]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def establish() -> None:
+def connect_here() -> None:
     """As `jlab-node connect` without words, in this process."""
-    wish = attempt.Wish(None, None, may_submit=True, tried=None, words=())
-    attempt.Connection(wish, env={"JLAB_TMPDIR": "/nowhere"}, user=homes.user()).establish()
+    request = ConnectRequest(None, None, may_submit=True, unresponsive_record=None, words=())
+    env = {"JLAB_TMPDIR": "/nowhere"}
+    attempt.ConnectAttempt(request, env=env, user=homes.user()).run()
 
 
 def both(one: str, mine: str) -> str:
@@ -763,17 +766,21 @@ def test_a_job_that_is_never_listed(
     commands.slurm()
     commands.link("ls")
     monkeypatch.setenv("HOME", str(login.directory))
-    monkeypatch.setattr(attempt, "_UNTIL_LISTED", 0.1)
+    monkeypatch.setattr(job_watch, "LISTING_DELAY", 0.1)
     with pytest.raises(JlabError, match="a job is not submitted by itself"):
-        establish()
+        connect_here()
     assert commands.names.count("sbatch") == 1
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"_EAGER": 1000, "_OFTEN": 0.0, "_SELDOM": 1000}, id="at first"),
-        pytest.param({"_EAGER": 0, "_OFTEN": 1000, "_SELDOM": 0.0}, id="later"),
+        pytest.param(
+            {"EAGER_PERIOD": 1000, "EAGER_MAX_AGE": 0.0, "PATIENT_MAX_AGE": 1000}, id="at first"
+        ),
+        pytest.param(
+            {"EAGER_PERIOD": 0, "EAGER_MAX_AGE": 1000, "PATIENT_MAX_AGE": 0.0}, id="later"
+        ),
     ],
 )
 def test_how_often_the_scheduler_is_asked(
@@ -786,12 +793,12 @@ def test_how_often_the_scheduler_is_asked(
     """Until the job is gone; what is not often enough would never notice."""
     monkeypatch.setenv("HOME", str(login.directory))
     for name, seconds in changes.items():
-        monkeypatch.setattr(attempt, name, seconds)
+        monkeypatch.setattr(job_watch, name, seconds)
     commands.slurm()
     asked = tmp_path / "asked"
     commands.put("squeue", both("exit 0", f"[ -e '{asked}' ] || {prints(job())}; >'{asked}'"))
     with pytest.raises(JlabError, match=r"^job 12 .* is not in the queue any more"):
-        establish()
+        connect_here()
 
 
 def test_a_job_that_is_not_listed_at_once(login: Login, commands: Commands, sbatch: str) -> None:
@@ -947,7 +954,7 @@ def test_it_rests_between_two_looks(
     really_sleep = time.sleep
 
     def sleep(seconds: float) -> None:
-        if seconds == attempt._POLL:
+        if seconds == attempt.LOOK_INTERVAL:
             raise KeyboardInterrupt
         really_sleep(seconds)
 
@@ -955,7 +962,7 @@ def test_it_rests_between_two_looks(
     monkeypatch.setattr(time, "sleep", sleep)
     commands.slurm(job())
     with pytest.raises(KeyboardInterrupt):
-        establish()
+        connect_here()
 
 
 def test_a_job_that_was_waited_for_and_is_a_session_of_another_name(
@@ -1002,7 +1009,9 @@ def test_a_plain_server(login: Login, commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("stream", ["stdin", "stdout"])
-def test_the_laptop_is_gone(login: Login, commands: Commands, stream: str) -> None:
+def test_connect_ends_when_the_laptop_disconnects(
+    login: Login, commands: Commands, stream: str
+) -> None:
     commands.slurm(job())
     with login.start("connect") as process:
         assert process.stderr
@@ -1012,10 +1021,10 @@ def test_the_laptop_is_gone(login: Login, commands: Commands, stream: str) -> No
         assert process.wait(timeout=60) == 69
 
 
-def test_a_laptop_that_has_said_something_is_not_gone() -> None:
+def test_client_that_has_sent_something_is_not_disconnected() -> None:
     """Its ssh begins at once; not a byte of that is taken."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(b"SSH-2.0-x")
-        assert not attempt.laptop_is_gone((ours.fileno(),))
+        assert not client_disconnected((ours.fileno(),))
         assert ours.recv(100) == b"SSH-2.0-x"

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from jlab_node.errors import JlabError
-from jlab_node.jobs import scheduler_client
+from jlab_node.jobs import liveness, scheduler_client
 from jlab_node.jobs.site import Site
 from jlab_node.registry import home
 from jlab_node.registry.records import Published
@@ -418,17 +418,16 @@ def test_of_a_job_that_is_another_clusters(
         pytest.param(1000, None, False, id="nobody knows"),
     ],
 )
-def test_is_anew(started: int | None, status: Status | None, *, anew: bool) -> None:
-    assert scheduler_client.is_anew(replace(RECORD, started=started), status) is anew
+def test_was_restarted(started: int | None, status: Status | None, *, anew: bool) -> None:
+    assert liveness.was_restarted(replace(RECORD, started=started), status) is anew
 
 
 @pytest.mark.parametrize("skew", [-600, 0, 600, 100_000], ids="the node's clock is {} s off".format)
-def test_is_anew_is_told_by_the_schedulers_clock_alone(skew: int) -> None:
+def test_was_restarted_is_told_by_the_schedulers_clock_alone(skew: int) -> None:
     record = replace(RECORD, job_started=50_000, started=50_030 + skew)
     for starts_at, anew in ((50_000, False), (50_005, False), (50_020, True)):
         assert (
-            scheduler_client.is_anew(record, Status("1", State.RUNNING, starts_at=starts_at))
-            is anew
+            liveness.was_restarted(record, Status("1", State.RUNNING, starts_at=starts_at)) is anew
         )
 
 
@@ -441,7 +440,7 @@ def test_of_a_local_session(session: subprocess.Popen[bytes]) -> None:
     assert status.state is State.RUNNING
     session.kill()
     session.wait()
-    assert scheduler_client.has_ended(scheduler_client.of(record))
+    assert liveness.has_ended(scheduler_client.of(record))
 
 
 def test_living_asks_once_for_all(commands: Commands) -> None:
@@ -553,7 +552,7 @@ def test_cancel_that_cannot(
     ],
 )
 def test_has_ended(status: Status | None, *, ended: bool) -> None:
-    assert scheduler_client.has_ended(status) is ended
+    assert liveness.has_ended(status) is ended
 
 
 def test_read_text(tmp_path: Path) -> None:

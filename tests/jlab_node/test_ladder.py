@@ -113,7 +113,7 @@ def test_tcp_to_a_session_of_this_machine(server: Callable[[bytes | None], Recor
 )
 def test_tcp_to_another_program(server: Callable[[bytes | None], Record], said: bytes) -> None:
     record = server(said)
-    with pytest.raises(routes.Over) as caught:
+    with pytest.raises(routes.SessionEnded) as caught:
         routes.tcp(record)
     assert str(caught.value) == f"127.0.0.1:{record.ssh_port} belongs to another program now"
 
@@ -123,7 +123,7 @@ def test_tcp_to_another_program(server: Callable[[bytes | None], Record], said: 
 )
 def test_tcp_to_one_that_hangs_up(server: Callable[[bytes | None], Record], said: bytes) -> None:
     """A forwarder whose other end is gone, or a crowd: that tells nothing of the session."""
-    with pytest.raises(routes.Closed, match=r"^it hangs up at once$"):
+    with pytest.raises(routes.RouteUnavailable, match=r"^it hangs up at once$"):
         routes.tcp(server(said))
 
 
@@ -140,7 +140,7 @@ def test_tcp_to_one_that_resets_the_connection() -> None:
         thread = threading.Thread(target=serve)
         thread.start()
         port = listener.getsockname()[1]
-        with pytest.raises(routes.Closed, match=r"^it hangs up at once$"):
+        with pytest.raises(routes.RouteUnavailable, match=r"^it hangs up at once$"):
             routes.tcp(replace(RECORD, node="127.0.0.1", ssh_port=port))
         thread.join()
 
@@ -155,7 +155,7 @@ def test_tcp_to_one_that_accepts_nobody(monkeypatch: pytest.MonkeyPatch) -> None
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         began = time.monotonic()
-        with pytest.raises(routes.Closed, match=r"^timed out$"):
+        with pytest.raises(routes.RouteUnavailable, match=r"^timed out$"):
             routes.tcp(replace(RECORD, node="127.0.0.1", ssh_port=listener.getsockname()[1]))
         assert time.monotonic() - began < 30
 
@@ -188,7 +188,7 @@ def test_tcp_to_one_that_is_silent(
 ) -> None:
     monkeypatch.setattr(routes, "TCP_TIMEOUT", 0.3)
     began = time.monotonic()
-    with pytest.raises(routes.Closed, match=r"^timed out$"):
+    with pytest.raises(routes.RouteUnavailable, match=r"^timed out$"):
         routes.tcp(server(None))
     assert 0.2 < time.monotonic() - began < 20
     gc.collect()  # what was left open would complain
@@ -197,12 +197,12 @@ def test_tcp_to_one_that_is_silent(
 def test_tcp_refused(server: Callable[[bytes | None], Record]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(routes.Closed, match=r"^Connection refused$"):
+    with pytest.raises(routes.RouteUnavailable, match=r"^Connection refused$"):
         routes.tcp(replace(RECORD, node="127.0.0.1", ssh_port=port))
 
 
 def test_tcp_to_a_name_that_is_none() -> None:
-    with pytest.raises(routes.Closed) as caught:
+    with pytest.raises(routes.RouteUnavailable) as caught:
         routes.tcp(replace(RECORD, node="a" * 64))
     assert str(caught.value)
 
@@ -221,16 +221,17 @@ SSH = [
         pytest.param("oar", "oarsh", ["env", "OAR_JOB_ID=12", "oarsh", "n1"], id="oar"),
     ],
 )
-def test_others(jlab: Path, scheduler: str, name: str, begin: list[str]) -> None:
+def test_fallback_routes(jlab: Path, scheduler: str, name: str, begin: list[str]) -> None:
     record = replace(RECORD, scheduler=scheduler)
-    step, ssh = routes.others(record, jlab, silent=False)
-    assert step[0] == name
-    assert step[1][: len(begin)] == begin
-    assert " ".join(step[1]).endswith(f"bash ~/.jlab/connect --inside={record.id}")
-    assert ssh[:2] == ("ssh", [*SSH[:-1], f"--inside={record.id}"])
-    hasty, _ = routes.others(record, jlab, silent=True)
-    assert hasty[:2] == step[:2]
-    assert hasty[2] < step[2], "its node may be dead"
+    step, ssh = routes.fallback_routes(record, jlab, unresponsive=False)
+    assert (step.name, step.is_outside) == (name, False)
+    assert step.command[: len(begin)] == begin
+    assert " ".join(step.command).endswith(f"bash ~/.jlab/connect --inside={record.id}")
+    assert (ssh.name, ssh.is_outside) == ("ssh", True)
+    assert ssh.command == [*SSH[:-1], f"--inside={record.id}"]
+    hasty, _ = routes.fallback_routes(record, jlab, unresponsive=True)
+    assert (hasty.name, hasty.command) == (step.name, step.command)
+    assert hasty.timeout < step.timeout, "its node may be dead"
 
 
 @pytest.mark.parametrize(
@@ -245,27 +246,29 @@ def test_others(jlab: Path, scheduler: str, name: str, begin: list[str]) -> None
 def test_a_silent_port_on_a_node_that_lives(jlab: Path, node: str, *, says: bool) -> None:
     """Then it is a firewall, and the step may take its time."""
     record = replace(RECORD, node=node)
-    (_, _, patient), _ = routes.others(record, jlab, silent=False)
-    (_, _, timeout), _ = routes.others(record, jlab, silent=True)
-    assert (timeout == patient) is says
-    assert timeout <= patient
+    patient, _ = routes.fallback_routes(record, jlab, unresponsive=False)
+    hasty, _ = routes.fallback_routes(record, jlab, unresponsive=True)
+    assert (hasty.timeout == patient.timeout) is says
+    assert hasty.timeout <= patient.timeout
 
 
 @pytest.mark.parametrize("scheduler", ["pbs", "sge", "lsf"])
-def test_others_always_ends_with_ssh(jlab: Path, scheduler: str) -> None:
-    *steps, ssh = routes.others(replace(RECORD, scheduler=scheduler), jlab, silent=False)
-    assert ssh[:2] == ("ssh", [*SSH[:-1], f"--inside={scheduler}-12-lab"])
-    for name, command, _ in steps:
-        assert name in command
+def test_fallback_routes_always_end_with_ssh(jlab: Path, scheduler: str) -> None:
+    *steps, ssh = routes.fallback_routes(
+        replace(RECORD, scheduler=scheduler), jlab, unresponsive=False
+    )
+    assert ssh.command == [*SSH[:-1], f"--inside={scheduler}-12-lab"]
+    for step in steps:
+        assert step.name in step.command
 
 
 def test_a_shell_takes_the_words_as_they_are(jlab: Path) -> None:
     """Also the number of a job that is one of an array."""
-    ((_, ssh, _),) = routes.others(
-        replace(RECORD, scheduler="pbs", job_id="12[3].s"), jlab, silent=False
+    (ssh,) = routes.fallback_routes(
+        replace(RECORD, scheduler="pbs", job_id="12[3].s"), jlab, unresponsive=False
     )
     done = subprocess.run(
-        ["sh", "-c", f"printf '%s|' {' '.join(ssh[-2:])}"],
+        ["sh", "-c", f"printf '%s|' {' '.join(ssh.command[-2:])}"],
         capture_output=True,
         text=True,
         check=True,
@@ -274,19 +277,21 @@ def test_a_shell_takes_the_words_as_they_are(jlab: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["# older\n", ""])
-def test_others_need_the_script_of_this_version(jlab: Path, text: str) -> None:
+def test_fallback_routes_need_the_script_of_this_version(jlab: Path, text: str) -> None:
     (jlab / "connect").write_text(text)
-    with pytest.raises(routes.Closed, match=r"is of another version: type `jlab-node setup`"):
-        list(routes.others(RECORD, jlab, silent=False))
+    with pytest.raises(
+        routes.RouteUnavailable, match=r"is of another version: type `jlab-node setup`"
+    ):
+        list(routes.fallback_routes(RECORD, jlab, unresponsive=False))
 
 
 @pytest.fixture
-def through(children: Children) -> Iterator[Callable[..., routes.Way]]:
+def through(children: Children) -> Iterator[Callable[..., routes.OpenRoute]]:
     """Goes that way; afterwards the command is gone, since nobody holds its other end."""
     with contextlib.ExitStack() as stack:
 
-        def go(command: list[str], *, timeout: float = 10) -> routes.Way:
-            way = routes.through(command, timeout=timeout)
+        def go(command: list[str], *, timeout: float = 10) -> routes.OpenRoute:
+            way = routes.via_command(command, timeout=timeout)
             stack.callback(way.connection.close)
             return way
 
@@ -302,7 +307,7 @@ def sh(text: str) -> list[str]:
     return ["sh", "-c", text]
 
 
-def received(way: routes.Way) -> bytes:
+def received(way: routes.OpenRoute) -> bytes:
     """All that still comes."""
     way.connection.settimeout(10)
     found = b""
@@ -324,7 +329,7 @@ def received(way: routes.Way) -> bytes:
         pytest.param("printf '%0300d\\n' 7;", id="a long line"),
     ],
 )
-def test_noise_before_the_banner(through: Callable[..., routes.Way], noise: str) -> None:
+def test_noise_before_the_banner(through: Callable[..., routes.OpenRoute], noise: str) -> None:
     way = through(sh(f"{noise} {GREET}; printf rest"))
     assert way.first_line == BANNER
     assert received(way) == b"rest"
@@ -332,7 +337,7 @@ def test_noise_before_the_banner(through: Callable[..., routes.Way], noise: str)
 
 @still_running
 def test_bytes_after_the_banner_are_passed_on_as_they_are(
-    through: Callable[..., routes.Way],
+    through: Callable[..., routes.OpenRoute],
 ) -> None:
     """In both directions, and stdin waits for a command that is slow to read it."""
     sent = bytes(range(256)) * 4096
@@ -343,7 +348,7 @@ def test_bytes_after_the_banner_are_passed_on_as_they_are(
     sender.join()
 
 
-def send(way: routes.Way, what: bytes) -> None:
+def send(way: routes.OpenRoute, what: bytes) -> None:
     way.connection.settimeout(10)
     way.connection.sendall(what)
     way.connection.shutdown(socket.SHUT_WR)
@@ -351,7 +356,7 @@ def send(way: routes.Way, what: bytes) -> None:
 
 @still_running
 def test_the_command_hears_when_its_other_end_is_gone(
-    through: Callable[..., routes.Way], tmp_path: Path, children: Children
+    through: Callable[..., routes.OpenRoute], tmp_path: Path, children: Children
 ) -> None:
     way = through(sh(f"{GREET}; cat >/dev/null; echo over >'{tmp_path}/said'"))
     (child,) = children()
@@ -361,7 +366,7 @@ def test_the_command_hears_when_its_other_end_is_gone(
 
 
 @still_running
-def test_what_it_says_much_later_blocks_nobody(through: Callable[..., routes.Way]) -> None:
+def test_what_it_says_much_later_blocks_nobody(through: Callable[..., routes.OpenRoute]) -> None:
     text = "import sys; print('SSH-2.0-x', flush=True); sys.stderr.write('x' * 10**6); print('y')"
     assert received(through([sys.executable, "-c", text])) == b"y\n"
 
@@ -386,18 +391,20 @@ def test_what_it_says_much_later_blocks_nobody(through: Callable[..., routes.Way
     ],
 )
 def test_a_command_that_ends_at_once(children: Children, command: str, why: str) -> None:
-    with pytest.raises(routes.Closed) as caught:
-        routes.through(sh(command), timeout=10)
+    with pytest.raises(routes.RouteUnavailable) as caught:
+        routes.via_command(sh(command), timeout=10)
     assert str(caught.value) == why
     assert children() == []
 
 
 def test_a_command_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(routes.Closed, match=r"^no-such-program: No such file or directory$"):
-        routes.through(["no-such-program", "x"], timeout=10)
+    with pytest.raises(
+        routes.RouteUnavailable, match=r"^no-such-program: No such file or directory$"
+    ):
+        routes.via_command(["no-such-program", "x"], timeout=10)
     (tmp_path / "program").touch(mode=0o600)
-    with pytest.raises(routes.Closed, match=r"/program: Permission denied$"):
-        routes.through([str(tmp_path / "program")], timeout=10)
+    with pytest.raises(routes.RouteUnavailable, match=r"/program: Permission denied$"):
+        routes.via_command([str(tmp_path / "program")], timeout=10)
 
 
 @pytest.mark.parametrize(
@@ -408,8 +415,8 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     ],
 )
 def test_a_session_that_is_over(command: str) -> None:
-    with pytest.raises(routes.Over, match=r"^its jlab-node has ended$"):
-        routes.through(sh(command), timeout=10)
+    with pytest.raises(routes.SessionEnded, match=r"^its jlab-node has ended$"):
+        routes.via_command(sh(command), timeout=10)
 
 
 @pytest.mark.parametrize(
@@ -421,34 +428,34 @@ def test_a_session_that_is_over(command: str) -> None:
     ],
 )
 def test_what_only_looks_like_it(said: str) -> None:
-    with pytest.raises(routes.Closed, match=f"^{said}$"):
-        routes.through(sh(f"echo '{said}' >&2; exit 1"), timeout=10)
+    with pytest.raises(routes.RouteUnavailable, match=f"^{said}$"):
+        routes.via_command(sh(f"echo '{said}' >&2; exit 1"), timeout=10)
 
 
 def test_too_much_noise(children: Children) -> None:
-    with pytest.raises(routes.Closed, match=r"^it printed too much$"):
-        routes.through(sh("while :; do echo noise; done"), timeout=10)
+    with pytest.raises(routes.RouteUnavailable, match=r"^it printed too much$"):
+        routes.via_command(sh("while :; do echo noise; done"), timeout=10)
     assert children() == []
 
 
 def test_a_command_that_says_nothing_in_time(tmp_path: Path) -> None:
     """It is ended, with all that it has started."""
     began = time.monotonic()
-    with pytest.raises(routes.Closed, match=r"^timed out$"):
-        routes.through(sh(f"{NAP} & echo noise; {NAP}; exit 1"), timeout=0.3)
+    with pytest.raises(routes.RouteUnavailable, match=r"^timed out$"):
+        routes.via_command(sh(f"{NAP} & echo noise; {NAP}; exit 1"), timeout=0.3)
     assert 0.2 < time.monotonic() - began < 20
     assert sleeping() == []
 
 
 def test_a_reason_for_the_silence() -> None:
-    with pytest.raises(routes.Closed, match=r"^srun: job 12 queued and waiting$"):
-        routes.through(sh("echo 'srun: job 12 queued and waiting' >&2; sleep 60"), timeout=0.3)
+    with pytest.raises(routes.RouteUnavailable, match=r"^srun: job 12 queued and waiting$"):
+        routes.via_command(sh("echo 'srun: job 12 queued and waiting' >&2; sleep 60"), timeout=0.3)
 
 
 def test_a_command_that_does_not_want_to_end(children: Children) -> None:
     began = time.monotonic()
-    with pytest.raises(routes.Closed, match=r"^timed out$"):
-        routes.through(sh(f"trap : TERM; while :; do {NAP}; done"), timeout=0.3)
+    with pytest.raises(routes.RouteUnavailable, match=r"^timed out$"):
+        routes.via_command(sh(f"trap : TERM; while :; do {NAP}; done"), timeout=0.3)
     assert time.monotonic() - began < 20
     assert children() == []
     assert sleeping() == []
@@ -457,22 +464,22 @@ def test_a_command_that_does_not_want_to_end(children: Children) -> None:
 def test_one_that_chats_without_end_is_out_of_time_too() -> None:
     """The time is that of the whole way, not of each line."""
     began = time.monotonic()
-    with pytest.raises(routes.Closed, match=r"^timed out$"):
-        routes.through(sh("while :; do echo wait; sleep 0.1; done"), timeout=0.5)
+    with pytest.raises(routes.RouteUnavailable, match=r"^timed out$"):
+        routes.via_command(sh("while :; do echo wait; sleep 0.1; done"), timeout=0.5)
     assert time.monotonic() - began < 20
 
 
 def test_what_outlives_its_command_is_ended_too() -> None:
     """It would hold our end of the connection."""
-    with pytest.raises(routes.Closed, match=r"^timed out$"):
-        routes.through(sh(f"{NAP} & exit 0"), timeout=0.3)
+    with pytest.raises(routes.RouteUnavailable, match=r"^timed out$"):
+        routes.via_command(sh(f"{NAP} & exit 0"), timeout=0.3)
     assert sleeping() == []
 
 
 @still_running
 @pytest.mark.parametrize("scheduler", ["slurm", "oar", "pbs"])
 def test_every_way_ends_at_the_sessions_endpoint(
-    through: Callable[..., routes.Way],
+    through: Callable[..., routes.OpenRoute],
     program: Callable[[str, str], Path],
     server: Callable[[bytes | None], Record],
     *,
@@ -487,34 +494,34 @@ def test_every_way_ends_at_the_sessions_endpoint(
     program("srun", 'while [ "$1" != sh ]; do shift; done; echo srun; "$@"')
     record = replace(server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER), scheduler=scheduler)
     path = records.publish(jlab / "sessions", record).path
-    ways = list(routes.others(record, jlab, silent=False))
-    assert ways[-1][0] == "ssh"
+    ways = list(routes.fallback_routes(record, jlab, unresponsive=False))
+    assert ways[-1].name == "ssh"
 
     def fails(way: type[Exception], match: str) -> None:
-        for _, command, timeout in ways:
+        for each in ways:
             with pytest.raises(way, match=match):
-                through(command, timeout=timeout)
+                through(each.command, timeout=each.timeout)
 
-    for _, command, timeout in ways:
-        assert through(command, timeout=timeout).first_line.rstrip() == BANNER.rstrip()
+    for each in ways:
+        assert through(each.command, timeout=each.timeout).first_line.rstrip() == BANNER.rstrip()
     another = server(b"jlab " + b"1f" * 16 + b"\r\n" + BANNER)
     records.publish(jlab / "sessions", replace(record, ssh_port=another.ssh_port))
-    fails(routes.Over, "its jlab-node has ended")
+    fails(routes.SessionEnded, "its jlab-node has ended")
     records.publish(jlab / "sessions", replace(record, ssh_port=1))
-    fails(routes.Over, "its jlab-node has ended")
+    fails(routes.SessionEnded, "its jlab-node has ended")
     reason = b"jlab-node: /tmp/jlab-u1 belongs to user eve\r\n"
     refusing = server(b"jlab " + NONCE.encode() + b"\r\n" + reason)
     records.publish(jlab / "sessions", replace(record, ssh_port=refusing.ssh_port))
-    fails(routes.Closed, "^/tmp/jlab-u1 belongs to user eve$")
+    fails(routes.RouteUnavailable, "^/tmp/jlab-u1 belongs to user eve$")
     path.unlink()
-    fails(routes.Closed, "^the session's record cannot be read on")
+    fails(routes.RouteUnavailable, "^the session's record cannot be read on")
 
 
 def test_tcp_to_one_that_says_why_not(server: Callable[[bytes | None], Record]) -> None:
     greeting = b"jlab " + NONCE.encode() + b"\r\n"
-    with pytest.raises(routes.Closed, match=r"^no, since$"):
+    with pytest.raises(routes.RouteUnavailable, match=r"^no, since$"):
         routes.tcp(server(greeting + b"jlab-node: no, since\r\n"))
-    with pytest.raises(routes.Closed, match=r"^it hangs up at once$"):
+    with pytest.raises(routes.RouteUnavailable, match=r"^it hangs up at once$"):
         routes.tcp(server(greeting + b"jlab-node: \x1b[2J\r\n"))
 
 
@@ -538,6 +545,6 @@ def test_no_descriptor_is_left() -> None:
 
     before = open_files()
     for command in (sh("exit 1"), ["no-such-program"], sh("sleep 60")):
-        with pytest.raises(routes.Closed):
-            routes.through(command, timeout=0.2)
+        with pytest.raises(routes.RouteUnavailable):
+            routes.via_command(command, timeout=0.2)
     assert open_files() == before

@@ -41,8 +41,8 @@ def test_a_group_of_our_own() -> None:
 def test_a_way_through_a_command_that_is_another_users(
     unkillable: Unkillable, children: Children
 ) -> None:
-    with pytest.raises(routes.Closed, match=r"^timed out$"):
-        routes.through(unkillable.command, timeout=2)
+    with pytest.raises(routes.RouteUnavailable, match=r"^timed out$"):
+        routes.via_command(unkillable.command, timeout=2)
     (left,) = children()
     assert unkillable.is_it(left.pid)
     unkillable.end()

@@ -208,8 +208,8 @@ async def ask():
 print(tempfile.gettempdir())
 open("last", "w").close()
 try:
-    ladder.through(["sh", "-c", "echo lost >&2; exit 1"], timeout=60)
-except ladder.Closed as closed:
+    ladder.via_command(["sh", "-c", "echo lost >&2; exit 1"], timeout=60)
+except ladder.RouteUnavailable as closed:
     print(closed)
 try:
     asyncio.run(ask())

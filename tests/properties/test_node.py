@@ -165,8 +165,8 @@ def test_what_sessions_say_to_each_other(line: bytes) -> None:
 
 @given(hostile_text | mutated(["ssh: no route to host\nsrun: error: /x/enter: No such file\n"]))
 def test_why_a_way_is_closed(said: str) -> None:
-    with pytest.raises((routes.Closed, routes.Over)) as caught:
-        routes._explain(1, said, "it was no ssh server")
+    with pytest.raises((routes.RouteUnavailable, routes.SessionEnded)) as caught:
+        routes._raise_for_exit(1, said, "it was no ssh server")
     assert is_shown_safely(printable(str(caught.value)))
 
 

@@ -1,0 +1,133 @@
+"""The jobs that may become the wanted session: they are waited for, given up, or submitted."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import UNAVAILABLE, JlabError
+from ..jobs import liveness, messages, scheduler_client, submission
+from ..jobs.pending import Upcoming
+from ..registry import records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..registry.home import Home
+    from ..registry.record import Record
+    from ..schedulers.base import Scheduler, Status
+    from .request import ConnectRequest
+
+EAGER_PERIOD = 10.0  # seconds of waiting in which the scheduler is asked often
+EAGER_MAX_AGE, PATIENT_MAX_AGE = 2.0, 15.0  # seconds that its list of jobs may be old
+LISTING_DELAY = 20.0  # seconds that a scheduler may take to list a new job
+
+
+class JobWatch:
+    """What the scheduler says while one attempt to connect waits, and what it was asked to do."""
+
+    def __init__(self, home: Home, request: ConnectRequest, *, user: str) -> None:
+        self._home = home
+        self._request = request
+        self._user = user
+        self._site = scheduler_client.site()
+        self._upcoming = Upcoming(home, self._site, user=user, wanted=request.session)
+        self._waited_for: Status | None = None  # the last one
+        self._submitted_at: float | None = None  # by the monotonic clock
+
+    def pending(self, *, waited: float) -> list[Status]:
+        """Return the jobs that will be a session, the one that is nearest to it first.
+
+        Asks the scheduler if its list is too old for one who has waited for so many seconds.
+        """
+        is_eager = waited < EAGER_PERIOD
+        return self._upcoming.jobs(max_age=EAGER_MAX_AGE if is_eager else PATIENT_MAX_AGE)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the scheduler has been asked since the attempt began."""
+        return self._upcoming.is_known
+
+    def has_ended(self, record: Record) -> bool:
+        """Return whether the last list shows that a record's job has ended."""
+        return self._upcoming.is_over(record)
+
+    def note_end(self, record: Record, status: Status | None) -> None:
+        """Wait no more for the job of a session that has ended, and do not miss it either."""
+        if liveness.has_ended(status):
+            self._upcoming.forget(record.job_id)
+        if self._waited_for and self._waited_for.job_id == record.job_id:
+            self._waited_for = None  # it did become a session
+
+    def wait_for(self, pending: Sequence[Status], starting: Sequence[str]) -> str:
+        """Return what is waited for, in a sentence; "" where there is nothing to wait for.
+
+        `starting` has the ids of sessions that are starting on this machine.
+        """
+        if pending:
+            self._waited_for = pending[0]
+            return messages.waiting(pending, now=time.time())
+        if starting:
+            return messages.starting(starting[0], host=socket.gethostname())
+        if self._upcoming.problem:
+            return f"{self._upcoming.problem}; asking again"
+        if self._may_be_unlisted():
+            return "a job was submitted; it is not listed yet"
+        return ""
+
+    def _may_be_unlisted(self) -> bool:
+        """Return whether a job was submitted just now, which the scheduler may not list yet."""
+        if self._submitted_at is None:
+            return False
+        return time.monotonic() - self._submitted_at < LISTING_DELAY
+
+    def submit(self, *, has_session: Callable[[], bool], elsewhere: Sequence[str]) -> str:
+        """Submit a job where the user has opted in; return what was done, in a sentence.
+
+        `has_session` tells, when it is our turn, whether there is a session by then. `elsewhere`:
+        what else to say if there is nothing to wait for. Raises JlabError then.
+        """
+        self._raise_if_never_became_session()
+        wanted = self._request.session
+        command = submission.command(self._home, wanted) if self._request.may_submit else ""
+        if self._site is None or not command:
+            text = self._upcoming.nothing(names=_other_names(self._home, wanted, self._user))
+            raise JlabError("\n".join([*elsewhere, text]), code=UNAVAILABLE)
+        done = self._submit(command, self._site.scheduler, has_session)
+        self._submitted_at = time.monotonic()
+        self._upcoming.jobs(max_age=0)
+        return done
+
+    def _raise_if_never_became_session(self) -> None:
+        if self._site and self._waited_for:
+            asked = scheduler_client.look(self._site.scheduler, self._waited_for.job_id)
+            job = asked or self._waited_for
+            if not self._upcoming.has_session(job):
+                raise JlabError(messages.in_vain(job), code=UNAVAILABLE)
+
+    def _submit(self, command: str, scheduler: Scheduler, has_session: Callable[[], bool]) -> str:
+        def is_needed() -> bool:
+            if self._upcoming.jobs(max_age=0):
+                return False
+            if self._upcoming.problem:
+                text = f"nothing is submitted: {self._upcoming.problem}"
+                raise JlabError(text, code=UNAVAILABLE)
+            return not has_session()
+
+        return submission.submit(
+            self._home,
+            command,
+            scheduler,
+            by_a_person=self._request.columns is not None,
+            is_needed=is_needed,
+        )
+
+
+def _other_names(home: Home, wanted: str | None, user: str) -> list[str]:
+    """Return the names of the sessions that run and are not wanted."""
+    if wanted is None:
+        return []
+    published, _ = records.read_all(home.sessions)
+    living = scheduler_client.living(published, user)
+    return sorted({each.record.name for each in living} - {wanted})
