@@ -8,6 +8,7 @@
 #       carry bytes between stdin, stdout and descriptor 3, which leads to FILE's session
 #
 # --columns: the laptop has a terminal of that width, so a line about the session is welcome.
+# --tagged: status lines begin with [waiting], for `jlab-proxy open`; `jlab-node connect` heeds it.
 # --sockets: where on the node its port for JupyterLab leads to.
 #
 # stdout carries ssh's bytes and nothing else. This is the fast path: a record, a node that answers.

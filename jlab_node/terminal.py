@@ -17,8 +17,9 @@ _OBEYED = (
 class Screen:
     """stderr, as ssh carries it to the laptop; a terminal's status line is refreshed in place."""
 
-    def __init__(self, columns: int | None) -> None:
+    def __init__(self, columns: int | None, *, tagged: bool = False) -> None:
         self._columns = columns  # None: no terminal
+        self._tag = "[waiting] " if tagged else ""
         self._said: set[str] = set()
         self._status = ""
 
@@ -32,12 +33,14 @@ class Screen:
     def status(self, text: str, *, waited: float, passing: bool = False) -> None:
         """How it stands: on a terminal in place and with the time, elsewhere once per change.
 
-        What is `passing` is for a terminal only: it is over before it could be read in a log.
+        What is `passing` is for a terminal only: it is over before it could be read in a log. The
+        tag is for lines that a program reads, so a terminal never shows it.
         """
         line = f"jlab-node: {printable(text)}"
         if self._columns is None:
             if passing:
                 return
+            line = f"jlab-node: {self._tag}{printable(text)}"
             if line != self._status:
                 print(line, file=sys.stderr, flush=True)
             self._status = line

@@ -71,6 +71,8 @@ def _for_the_cluster(
     words = [f"--session={where.session}"] if where.session else []
     if ssh.OPEN in os.environ:
         words.append("--no-submit")
+        if os.environ[ssh.OPEN] == ssh.TAGGED:
+            words.append("--tagged")
     if not sys.stderr.isatty():
         return words
     words.append(f"--columns={_columns()}")

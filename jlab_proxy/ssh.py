@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from .paths import Paths
 
-OPEN = "JLAB_PROXY_OPEN"  # in the environment of an ssh that `jlab-proxy open` has started
+# In the environment of an ssh that `open` or `doctor` has started: such an ssh submits no job.
+OPEN = "JLAB_PROXY_OPEN"
+TAGGED = "tagged"  # the value of OPEN if the cluster is to tag its status lines
 
 # The alias may be set up for interactive use; this connection only carries bytes.
 _PLAIN = (

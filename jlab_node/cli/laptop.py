@@ -46,8 +46,9 @@ def setup(
 @click.option("--columns", type=int, metavar="N", help="The width of the laptop's terminal.")
 @click.option("--no-submit", is_flag=True, help="Submit nothing, whatever `setup --submit` said.")
 @click.option("--tried", metavar="FILE", help="The record whose node did not answer just now.")
+@click.option("--tagged", is_flag=True, help="Begin status lines with [waiting], for a program.")
 def connect(
-    session: str | None, *, columns: int | None, no_submit: bool, tried: str | None
+    session: str | None, *, columns: int | None, no_submit: bool, tried: str | None, tagged: bool
 ) -> None:
     """Become the ssh connection to a session: what `ssh jlab+ALIAS` runs on the login node.
 
@@ -57,7 +58,7 @@ def connect(
     """
     from ..commands import connect as command
 
-    command.connect(session, columns=columns, may_submit=not no_submit, tried=tried)
+    command.connect(session, columns=columns, may_submit=not no_submit, tried=tried, tagged=tagged)
 
 
 @click.command()

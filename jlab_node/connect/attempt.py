@@ -41,7 +41,7 @@ class ConnectAttempt:
     def __init__(self, request: ConnectRequest, *, env: Mapping[str, str], user: str) -> None:
         self._request = request
         self._began = time.monotonic()
-        self._screen = Screen(request.columns)
+        self._screen = Screen(request.columns, tagged=request.tagged)
         self._show("looking for your session")
         self._home = home.find()
         self._watch = JobWatch(self._home, request, user=user)

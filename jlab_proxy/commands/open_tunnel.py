@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import paths, target
-from ..cluster import client
+from ..cluster import client, notices
 from ..errors import UNAVAILABLE, USAGE, JlabError
 from ..forwarding import local_ports, ways
 from ..open_state import Announcement
@@ -39,8 +39,6 @@ _LONGEST_PAUSE = 15.0  # seconds between two attempts
 _REFRESH = 600.0  # seconds between two questions when the job ends: that can be moved
 _LONG = 60.0  # seconds
 _MOST_FAILURES = 5  # in a row, while cluster and session are there
-_OURS = "jlab-node: "
-_WAITS = (" is queued, ", "; JupyterLab is starting", "asking again")  # in lines that are no news
 
 
 @dataclass(frozen=True)
@@ -190,12 +188,13 @@ class Tunnel:
         """News is printed; how it stands is returned. What ssh itself says waits for its turn."""
         standing = ""
         for line in lines:
-            if not line.startswith(_OURS):
-                self._last_words = line or self._last_words
-            elif any(each in line for each in _WAITS):
-                standing = line[len(_OURS) :]
+            kind, text = notices.parse_notice(line)
+            if kind == notices.SSH:
+                self._last_words = text or self._last_words
+            elif kind == notices.WAITING:
+                standing = text
             else:
-                self._screen.say(line[len(_OURS) :])
+                self._screen.say(text)
         return standing
 
     def _arrived(self, way: Way) -> None:

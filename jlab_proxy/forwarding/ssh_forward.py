@@ -17,7 +17,7 @@ import psutil
 
 from ..errors import printable
 from ..port_check import HOST
-from ..ssh import OPEN
+from ..ssh import OPEN, TAGGED
 from . import port_owners
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Forward:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, OPEN: "1"},
+            env={**os.environ, OPEN: TAGGED},
         )
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -117,6 +117,12 @@ def test_there_is_nothing(login: Login, commands: Commands) -> None:
     assert commands.names == ["scontrol", "squeue", "squeue"], "the cluster's name is known"
 
 
+def test_a_program_knows_the_status_by_its_tag(login: Login, commands: Commands) -> None:
+    commands.slurm(job(reason="Resources"))
+    (line,) = login.connect("--tagged", waits=True)
+    assert line.startswith("[waiting] job 12 (jlab) is queued, ")
+
+
 def test_a_job_is_waited_for(login: Login, commands: Commands) -> None:
     commands.slurm(job(reason="Resources"))
     assert login.connect(waits=True) == [

@@ -46,6 +46,19 @@ def test_status_without_a_terminal_is_a_line_per_change(
     assert err(capsys) == f"jlab-node: {'x' * 500}\n", "a log has no width"
 
 
+def test_a_status_for_a_program_is_tagged(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(None, tagged=True)
+    for text in ("queued", "queued", "runs"):
+        screen.status(text, waited=1)
+    screen.status("trying srun", waited=2, passing=True)
+    screen.say("one")
+    assert err(capsys) == (
+        "jlab-node: [waiting] queued\njlab-node: [waiting] runs\njlab-node: one\n"
+    )
+    Screen(80, tagged=True).status("queued", waited=1)
+    assert err(capsys) == f"{BACK}jlab-node [0:01]: queued", "a person reads that"
+
+
 def test_what_passes_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(None)
     screen.status("queued", waited=1)

@@ -104,6 +104,22 @@ def test_becomes_ssh_to_the_alias(
     assert (done.stdout.splitlines(), done.stderr, done.returncode) == (told, "", 7)
 
 
+@pytest.mark.parametrize(
+    ("started_by", "words"),
+    [
+        pytest.param("1", ["--no-submit"], id="doctor, or an open of 0.1.0"),
+        pytest.param(ssh.TAGGED, ["--no-submit", "--tagged"], id="open"),
+    ],
+)
+def test_open_alone_asks_for_tags(
+    bin_directory: Path, monkeypatch: pytest.MonkeyPatch, started_by: str, words: list[str]
+) -> None:
+    monkeypatch.setenv(ssh.OPEN, started_by)
+    _, done = run(["jlab+gricad"], path=bin_directory)
+    asked = shlex.split(done.stdout.splitlines()[-1])
+    assert asked[asked.index("jlab") + 1 :] == words
+
+
 def test_another_config_file_is_named_in_full(bin_directory: Path) -> None:
     config = str(bin_directory / "two words")
     _, done = run(["jlab+gricad", "-F", config], path=bin_directory)

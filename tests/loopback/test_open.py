@@ -125,6 +125,8 @@ def test_it_waits_for_a_session_that_starts(opened: Opened) -> None:
     session = opened.site.start_session("--jupyter", slow)
     wait_until(lambda: any(opened.site.tmp.glob("*/starting")), "it is starting")
     opened.start()
+    wait_until(lambda: "JupyterLab is starting" in opened.said, "how it stands is said")
+    assert "[waiting]" not in opened.said
     (opened.site.home / "go").touch()
     opened.site.wait_for_session(session)
     opened.wait_for_url()

@@ -16,6 +16,7 @@ from loopback import Loopback, free_port, wait_until
 
 from jlab_proxy.ssh_config import document
 from tests.loopback.test_open import Opened
+from tests.terminal import Terminal
 
 pytestmark = pytest.mark.full
 
@@ -112,6 +113,25 @@ def test_the_slow_path(mixed: Loopback, tmp_path: Path) -> None:
     done = run(mixed.ssh("jlab+demo", "echo here"))
     assert done.stdout == "here\n"
     assert "the record local-1-x is no use" in done.stderr
+
+
+def test_open_waits_for_a_session_that_starts(mixed: Loopback, tmp_path: Path) -> None:
+    """Either version knows the other's status line, which stays in its place on a terminal."""
+    opened = Opened(mixed, tmp_path)
+    until_go = "sh -c 'until [ -e go ]; do sleep 0.1; done; exec jupyter-lab \"$@\"' jupyter-lab"
+    session = mixed.start_session("--jupyter", until_go)
+    wait_until(lambda: list(mixed.root.rglob("starting")), "it is starting")
+    terminal = Terminal(mixed.proxy("open", "demo", "--no-browser"))
+    try:
+        state = r"session local-\d+-lab runs on \S+; JupyterLab is starting"
+        terminal.read_until(rf"\x1b\[K\[0:\d\d\] {state}")
+        mixed.home.joinpath("go").touch()
+        mixed.wait_for_session(session)
+        shown = terminal.read_until(rf"http://\S+:{opened.port}/lab\?token=[0-9a-f]{{64}}")
+        assert "jlab-proxy: session local-" not in shown, "it was taken for news"
+        assert "[waiting]" not in shown
+    finally:
+        terminal.end()
 
 
 @pytest.fixture(params=["previous first", "this one first"])
