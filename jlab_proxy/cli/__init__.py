@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from .. import VERSION
 from ..ui.terminal import take_any_text
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def main() -> NoReturn:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="jlab-remote", prog_name="jlab-proxy")
+@click.version_option(VERSION, prog_name="jlab-proxy")
 def cli() -> None:
     """Reach a JupyterLab that runs inside a job: once `setup`, then plain `ssh jlab+ALIAS`.
 

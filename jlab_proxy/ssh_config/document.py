@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import stat
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -373,6 +372,8 @@ def write(path: str, text: str, *, instead_of: str | None = None) -> bool:
 
 def _written_beside(target: Path, text: str) -> str:
     """A file in the same directory with this text and the mode of `target`; raises OSError."""
+    import tempfile  # here: it is dear, and the shell's completion only reads
+
     mode = target.stat().st_mode & 0o7777 if target.exists() else 0o600
     descriptor, temporary = tempfile.mkstemp(prefix=".jlab-", dir=target.parent)
     try:

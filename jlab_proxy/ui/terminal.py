@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import sys
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
@@ -66,6 +65,8 @@ class Screen:
         """How it stands, until that changes."""
         if not self.in_place:
             return
+        import shutil  # here: most commands show no status line
+
         width = shutil.get_terminal_size().columns
         line = printable(text)
         if len(line) >= width:  # a wrapped line could not be taken back

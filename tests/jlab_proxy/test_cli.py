@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import jlab_node.version
+
 
 def proxy(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -93,3 +95,45 @@ def test_completion_says_nothing_of_a_config_that_is_broken(tmp_path: Path) -> N
     typed = {"COMP_WORDS": f"jlab-proxy open -F {config} d", "COMP_CWORD": "4"}
     done = proxy(_JLAB_PROXY_COMPLETE="bash_complete", **typed)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+def test_version_is_that_of_both_packages() -> None:
+    done = proxy("--version")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"jlab-proxy, version {jlab_node.version.VERSION}\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "env"),
+    [
+        (["--version"], {}),
+        ([], {"COMP_WORDS": "jlab-proxy o", "COMP_CWORD": "1"}),
+        ([], {"COMP_WORDS": "jlab-proxy open x", "COMP_CWORD": "2"}),
+    ],
+    ids=["version", "of a command", "of an alias"],
+)
+def test_version_and_completion_import_little_beside_click(
+    tmp_path: Path, words: list[str], env: dict[str, str]
+) -> None:
+    """So they take at most 1.5 times as long as `python -c 'import click'`."""
+    if env:
+        env["_JLAB_PROXY_COMPLETE"] = "bash_complete"
+    program = (
+        "import sys, click; before = {*sys.modules}; sys.argv[0] = 'jlab-proxy'\n"
+        "from jlab_proxy.__main__ import main\n"
+        "try: main()\n"
+        "finally: print(*{*sys.modules} - before, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env={**os.environ, **env, "HOME": str(tmp_path)},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    imported = {*done.stderr.split()}
+    assert "jlab_proxy.cli" in imported
+    dear = {"asyncio", "email", "importlib.metadata", "psutil", "shutil", "socket", "subprocess"}
+    assert imported & {*dear, "tempfile", "threading", "filelock", "portpicker"} == set()
