@@ -9,9 +9,13 @@ import click
 from .options import session_name
 
 
-@click.group()
-def script() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def script(context: click.Context) -> None:
     """Print a file to begin with: a job script, or what stands around a session."""
+    if context.invoked_subcommand is None:  # click before 8.2 would print this help to the file
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
 
 
 @click.command()

@@ -80,7 +80,9 @@ def as_read(path: Path) -> list[str]:
     done = subprocess.run(
         [SSHD, "-T", "-f", str(path)], capture_output=True, check=True, encoding="utf-8"
     )
-    return done.stdout.splitlines()
+    # OpenSSH 10.3 and later writes them as the manual does.
+    lines = [line.partition(" ") for line in done.stdout.splitlines()]
+    return [f"{key.lower()}{blank}{value}" for key, blank, value in lines]
 
 
 def test_set_env_is_one_line_in_order() -> None:
