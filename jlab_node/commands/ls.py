@@ -22,15 +22,16 @@ def ls(*, as_json: bool) -> None:
     directory = home.find()
     _, unreadable = records.read_all(directory.sessions)
     published = living(directory, user=home.user())
-    upcoming = pending_sessions(directory, None)
-    ahead = upcoming.jobs(max_age=MAX_AGE)
+    pending = pending_sessions(directory, None)
+    pending.refresh(max_age=MAX_AGE)
+    jobs = pending.jobs()
     if as_json:
         found = [public(each.record) for each in published]
-        print_json({"sessions": found, "jobs": [_queued(each) for each in ahead]})
+        print_json({"sessions": found, "jobs": [_queued(each) for each in jobs]})
         return
-    if upcoming.problem:
-        print(f"jlab-node: {printable(upcoming.problem)}", file=sys.stderr)
-    elif not published and not ahead:
+    if pending.problem:
+        print(f"jlab-node: {printable(pending.problem)}", file=sys.stderr)
+    elif not published and not jobs:
         start = messages.how_to_start(scheduler_client.site())
         print(f"no session is running: start one with `{start}`")
     width = max((len(each.record.name) for each in published), default=0)
@@ -38,7 +39,7 @@ def ls(*, as_json: bool) -> None:
         record = each.record
         job = f"{record.scheduler} {record.job_id}"
         print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}")
-    for status in ahead:
+    for status in jobs:
         print(printable(messages.waiting([status], now=time.time())))
     for broken in unreadable:
         print(

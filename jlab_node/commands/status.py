@@ -12,7 +12,7 @@ from .. import schedulers
 from ..errors import UNAVAILABLE
 from ..identifiers import split_id
 from ..jobs import liveness, messages, scheduler_client
-from ..jobs.pending import Upcoming
+from ..jobs.pending import PendingSessions
 from ..registry import home, records
 from ..runtime import session_lookup, user_directory
 from ..schedulers.base import State
@@ -66,9 +66,9 @@ def living(directory: Home, *, user: str, unchecked: bool = False) -> list[Publi
     )
 
 
-def pending_sessions(directory: Home, wanted: str | None) -> Upcoming:
+def pending_sessions(directory: Home, wanted: str | None) -> PendingSessions:
     """Return the jobs that will become a session of the name `wanted`; None: of any."""
-    return Upcoming(directory, scheduler_client.site(), user=home.user(), wanted=wanted)
+    return PendingSessions(directory, scheduler_client.site(), user=home.user(), wanted=wanted)
 
 
 def status(name: str | None, *, after: str | None, as_json: bool) -> int:
@@ -97,7 +97,7 @@ def status(name: str | None, *, after: str | None, as_json: bool) -> int:
 
 def look(
     directory: Home,
-    upcoming: Upcoming,
+    pending: PendingSessions,
     *,
     user: str,
     wanted: str | None,
@@ -115,17 +115,19 @@ def look(
     for each in found:
         if wanted in (None, each.record.name, each.record.id):
             return Standing(RUNNING, messages.running(each.record, now=now), record=each.record)
-    ahead = upcoming.jobs(max_age=max_age)
-    if ahead:
-        return Standing(QUEUED, messages.waiting(ahead, now=now), job_id=ahead[0].job_id)
+    pending.refresh(max_age=max_age)
+    jobs = pending.jobs()
+    if jobs:
+        return Standing(QUEUED, messages.waiting(jobs, now=now), job_id=jobs[0].job_id)
     for session_id in session_lookup.starting(base):
         if wanted in (None, session_id.split("-", 2)[-1]):
             return Standing(STARTING, messages.starting(session_id, host=socket.gethostname()))
-    if upcoming.problem:
-        return Standing(UNKNOWN, upcoming.problem)
+    if pending.problem:
+        return Standing(UNKNOWN, pending.problem)
     if after is not None:
         return Standing(OVER, fate(after))
-    return Standing(NONE, upcoming.nothing(names=sorted({each.record.name for each in found})))
+    names = sorted({each.record.name for each in found})
+    return Standing(NONE, messages.no_session(pending.no_session(names=names)))
 
 
 def fate(session_id: str) -> str:

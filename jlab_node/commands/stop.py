@@ -24,8 +24,9 @@ def stop(name: str, *, as_json: bool) -> None:
     directory = home.find()
     published = living(directory, user=home.user())
     site = scheduler_client.site()
-    queued = [each.job_id for each in pending_sessions(directory, None).jobs(max_age=MAX_AGE)]
-    if site and name in queued:
+    pending = pending_sessions(directory, None)
+    pending.refresh(max_age=MAX_AGE)
+    if site and name in [job.job_id for job in pending.jobs()]:
         scheduler_client.cancel_job(site.scheduler, name)
         stopped, said = name, f"{messages.job(site.scheduler.NAME, name)} is cancelled"
     else:

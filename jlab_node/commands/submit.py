@@ -25,7 +25,7 @@ def submit(name: str | None, *, as_json: bool) -> None:
     Raises JlabError.
     """
     directory, user = home.find(), home.user()
-    upcoming = pending_sessions(directory, name)
+    pending = pending_sessions(directory, name)
     typed = sys.stdin.readline().strip()
     submission.check(typed)
     text = typed or submission.command(directory, name)
@@ -33,7 +33,7 @@ def submit(name: str | None, *, as_json: bool) -> None:
     base = user_directory.base_path(os.environ, user)
 
     def look() -> Standing:
-        found = status.look(directory, upcoming, user=user, wanted=name, base=base, max_age=0)
+        found = status.look(directory, pending, user=user, wanted=name, base=base, max_age=0)
         if found.state == status.UNKNOWN:
             raise JlabError(f"nothing is submitted: {found.text}", code=UNAVAILABLE)
         return found

@@ -134,7 +134,7 @@ class ConnectAttempt:
             for line in "\n".join(self._unreachable).splitlines():
                 self._screen.say(line)
             self._screen.status(waiting, waited=self._waited())
-        elif self._watch.is_known:
+        elif self._watch.is_fresh:
             self._screen.clear()
             if self._unreachable:
                 raise JlabError("\n".join(self._unreachable), code=UNAVAILABLE)

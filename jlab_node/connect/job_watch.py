@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UNAVAILABLE, JlabError
 from ..jobs import liveness, messages, scheduler_client, submission
-from ..jobs.pending import Upcoming
+from ..jobs.pending import PendingSessions
 from ..registry import records
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class JobWatch:
         self._request = request
         self._user = user
         self._site = scheduler_client.site()
-        self._upcoming = Upcoming(home, self._site, user=user, wanted=request.session)
+        self._pending = PendingSessions(home, self._site, user=user, wanted=request.session)
         self._waited_for: Status | None = None  # the last one
         self._submitted_at: float | None = None  # by the monotonic clock
 
@@ -42,21 +42,22 @@ class JobWatch:
         Asks the scheduler if its list is too old for one who has waited for so many seconds.
         """
         is_eager = waited < EAGER_PERIOD
-        return self._upcoming.jobs(max_age=EAGER_MAX_AGE if is_eager else PATIENT_MAX_AGE)
+        self._pending.refresh(max_age=EAGER_MAX_AGE if is_eager else PATIENT_MAX_AGE)
+        return self._pending.jobs()
 
     @property
-    def is_known(self) -> bool:
+    def is_fresh(self) -> bool:
         """Whether the scheduler has been asked since the attempt began."""
-        return self._upcoming.is_known
+        return self._pending.is_fresh
 
     def has_ended(self, record: Record) -> bool:
         """Return whether the last list shows that a record's job has ended."""
-        return self._upcoming.is_over(record)
+        return self._pending.job_has_ended(record)
 
     def note_end(self, record: Record, status: Status | None) -> None:
         """Wait no more for the job of a session that has ended, and do not miss it either."""
         if liveness.has_ended(status):
-            self._upcoming.forget(record.job_id)
+            self._pending.drop(record.job_id)
         if self._waited_for and self._waited_for.job_id == record.job_id:
             self._waited_for = None  # it did become a session
 
@@ -70,8 +71,8 @@ class JobWatch:
             return messages.waiting(pending, now=time.time())
         if starting:
             return messages.starting(starting[0], host=socket.gethostname())
-        if self._upcoming.problem:
-            return f"{self._upcoming.problem}; asking again"
+        if self._pending.problem:
+            return f"{self._pending.problem}; asking again"
         if self._may_be_unlisted():
             return "a job was submitted; it is not listed yet"
         return ""
@@ -92,26 +93,28 @@ class JobWatch:
         wanted = self._request.session
         command = submission.command(self._home, wanted) if self._request.may_submit else ""
         if self._site is None or not command:
-            text = self._upcoming.nothing(names=_other_names(self._home, wanted, self._user))
+            names = _other_names(self._home, wanted, self._user)
+            text = messages.no_session(self._pending.no_session(names=names))
             raise JlabError("\n".join([*elsewhere, text]), code=UNAVAILABLE)
         done = self._submit(command, self._site.scheduler, has_session)
         self._submitted_at = time.monotonic()
-        self._upcoming.jobs(max_age=0)
+        self._pending.refresh(max_age=0)
         return done
 
     def _raise_if_never_became_session(self) -> None:
         if self._site and self._waited_for:
             asked = scheduler_client.look(self._site.scheduler, self._waited_for.job_id)
             job = asked or self._waited_for
-            if not self._upcoming.has_session(job):
+            if not self._pending.has_or_had_session(job):
                 raise JlabError(messages.in_vain(job), code=UNAVAILABLE)
 
     def _submit(self, command: str, scheduler: Scheduler, has_session: Callable[[], bool]) -> str:
         def is_needed() -> bool:
-            if self._upcoming.jobs(max_age=0):
+            self._pending.refresh(max_age=0)
+            if self._pending.jobs():
                 return False
-            if self._upcoming.problem:
-                text = f"nothing is submitted: {self._upcoming.problem}"
+            if self._pending.problem:
+                text = f"nothing is submitted: {self._pending.problem}"
                 raise JlabError(text, code=UNAVAILABLE)
             return not has_session()
 

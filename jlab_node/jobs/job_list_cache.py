@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from filelock import Timeout
@@ -24,50 +24,50 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT = 30.0  # seconds: whoever has the lock is asking
 
 
-class Queue:
+@dataclass(frozen=True)
+class JobList:
+    """One answer of the scheduler, or why there was none."""
+
+    jobs: tuple[Status, ...] = ()  # queued and running, in the order of their starts
+    problem: str = ""  # "": the scheduler has answered
+    asked_at: float = 0.0  # Unix time of the question
+
+
+class JobListCache:
     """Answers of one scheduler, kept in a file of this machine in ~/.jlab."""
 
     def __init__(self, scheduler: Scheduler, *, user: str, directory: Path) -> None:
         self.scheduler = scheduler
-        self.jobs: list[Status] = []  # as of the last answer: queued, running
-        self.problem = ""  # why there was no answer
-        self.asked_at = 0.0  # Unix time of the answer
+        self.latest = JobList()  # what was fetched last
         self._command = scheduler.mine(user)
         self._path = directory / f"{os.uname().nodename}-{scheduler.NAME}"
 
-    def look(self, *, max_age: float) -> bool:
-        """Make `jobs` at most `max_age` seconds old; whether that took another look."""
-        if 0 <= time.time() - self.asked_at < max_age:
-            return False
+    def fetch(self, *, max_age: float) -> JobList:
+        """Return a list that is at most `max_age` seconds old; the latest one if that is."""
+        if 0 <= time.time() - self.latest.asked_at < max_age:
+            return self.latest
         lock = self._path.with_name(f"{self._path.name}.lock")
         with contextlib.suppress(OSError):
             lock.parent.mkdir(mode=0o700, exist_ok=True)
         try:
             with private.locked(lock, timeout=_LOCK_TIMEOUT):
-                answer = self._answer(max_age)
+                answer, asked_at = self._cached(max_age) or self._ask()
         except Timeout:
-            answer = self._answer(max_age)
-        found = self.scheduler.parse_mine(answer)
-        self.problem = scheduler_client.said(answer) if found is None else ""
-        # Their numbers become words of commands.
-        alive = [
-            each for each in found or () if each.state is not State.ENDED and is_job_id(each.job_id)
-        ]
-        self.jobs = sorted(alive, key=_nearness)
-        return True
+            answer, asked_at = self._cached(max_age) or self._ask()
+        self.latest = _parse(self.scheduler, answer, asked_at)
+        return self.latest
 
-    def _answer(self, max_age: float) -> Answer:
-        """The one that is kept, or a new one."""
-        answer = self._kept(max_age)
-        if answer is None:
-            self.asked_at = time.time()
-            answer = scheduler_client.ask(self._command)
-            # A full home costs the others a question of their own, no more.
-            with contextlib.suppress(OSError):
-                private.replace(self._path, json.dumps(asdict(answer)), modified=self.asked_at)
-        return answer
+    def _ask(self) -> tuple[Answer, float]:
+        """Ask the scheduler and keep its answer; return that and the time of the question."""
+        asked_at = time.time()
+        answer = scheduler_client.ask(self._command)
+        # A full home costs the others a question of their own, no more.
+        with contextlib.suppress(OSError):
+            private.replace(self._path, json.dumps(asdict(answer)), modified=asked_at)
+        return answer, asked_at
 
-    def _kept(self, max_age: float) -> Answer | None:
+    def _cached(self, max_age: float) -> tuple[Answer, float] | None:
+        """Return the answer that is kept and the time of its question; None: it is too old."""
         try:
             asked_at = self._path.stat().st_mtime
             if not 0 <= time.time() - asked_at < max_age:
@@ -76,10 +76,32 @@ class Queue:
             answer = Answer(int(kept["code"]), str(kept["stdout"]), str(kept["stderr"]))
         except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
-        self.asked_at = asked_at
-        return answer
+        return answer, asked_at
 
 
-def _nearness(job: Status) -> tuple[bool, float]:
-    """What runs comes first, then what starts soon."""
+class Queue(JobListCache):
+    """The cache by the name and the calls that it had, which tests/previous goes by."""
+
+    look = JobListCache.fetch
+
+    @property
+    def jobs(self) -> tuple[Status, ...]:
+        return self.latest.jobs
+
+    @property
+    def problem(self) -> str:
+        return self.latest.problem
+
+
+def _parse(scheduler: Scheduler, answer: Answer, asked_at: float) -> JobList:
+    found = scheduler.parse_mine(answer)
+    if found is None:
+        return JobList((), scheduler_client.said(answer), asked_at)
+    # Their numbers become words of commands.
+    alive = [each for each in found if each.state is not State.ENDED and is_job_id(each.job_id)]
+    return JobList(tuple(sorted(alive, key=_start_order)), "", asked_at)
+
+
+def _start_order(job: Status) -> tuple[bool, float]:
+    """Sort what runs first, then what starts soon."""
     return job.state is State.QUEUED, job.starts_at or float("inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..identifiers import split_id
@@ -151,37 +152,48 @@ def submit_one(site: Site, option: str = "") -> str:
     return f"submit one with `{how_to_start(site)}` (`{script}` writes it)"
 
 
-def nothing(
-    site: Site | None,
-    *,
-    host: str,
-    wanted: str | None,
-    names: Sequence[str],
-    jobs: int,
-    coming: Sequence[Status] = (),
-    dead: Sequence[Status] = (),
-) -> str:
-    """There is no session and no job that will be one.
+@dataclass(frozen=True)
+class NoSession:
+    """What there is on a machine that has no wanted session, and no job that will be one."""
 
-    Of the `jobs` without a session, `coming` will be one of another name, and `dead` were one.
-    """
-    option = f" --name {wanted}" if wanted else ""
-    what = f"no session called {wanted} to connect to" if wanted else "no session to connect to"
-    running = f" (there are: {', '.join(names)})" if names else ""
-    if site is None:
-        return f"{what} on {host}{running}: start one there with `jlab-node run{option}`"
-    mine = "you have no other job there" if names else "you have no job there"
-    named = ", ".join(f"{each.job_id} ({each.name})" for each in coming or dead)
-    if coming:
-        mine = f"your {site.scheduler.TITLE} job {named} will be a session of another name"
-    elif dead:
-        mine = (
-            f"that of your {site.scheduler.TITLE} job {named} is over, although the job still runs"
+    site: Site | None  # None: a plain server
+    host: str
+    wanted: str | None  # the session's name; None: any
+    names: Sequence[str]  # of the sessions that run
+    job_count: int = 0  # jobs without a session
+    other_pending: Sequence[Status] = ()  # those of them that will be one of another name
+    ended_early: Sequence[Status] = ()  # those of them whose session is over
+
+
+def no_session(found: NoSession) -> str:
+    """Say that there is nothing to connect to, why, and how to start a session."""
+    option = f" --name {found.wanted}" if found.wanted else ""
+    called = f" called {found.wanted}" if found.wanted else ""
+    running = f" (there are: {', '.join(found.names)})" if found.names else ""
+    what = f"no session{called} to connect to"
+    if found.site is None:
+        start = f"start one there with `jlab-node run{option}`"
+        return f"{what} on {found.host}{running}: {start}"
+    about_jobs = _about_jobs(found, found.site)
+    return f"{what}{running}, and {about_jobs}: log in and {submit_one(found.site, option)}"
+
+
+def _about_jobs(found: NoSession, site: Site) -> str:
+    """Say what the user's jobs are instead, in a clause."""
+    title = site.scheduler.TITLE
+    if found.other_pending:
+        return f"your {title} job {_named(found.other_pending)} will be a session of another name"
+    if found.ended_early:
+        job = _named(found.ended_early)
+        return f"that of your {title} job {job} is over, although the job still runs"
+    if found.job_count:
+        other = " other" if found.names else ""
+        return (
+            f"none of your{other} {title} jobs ({found.job_count}) looks like one (by jlab in its "
+            "name, or jlab-node in its script)"
         )
-    elif jobs:
-        other = " other" if names else ""
-        mine = (
-            f"none of your{other} {site.scheduler.TITLE} jobs ({jobs}) looks like one (by jlab in "
-            "its name, or jlab-node in its script)"
-        )
-    return f"{what}{running}, and {mine}: log in and {submit_one(site, option)}"
+    return "you have no other job there" if found.names else "you have no job there"
+
+
+def _named(jobs: Sequence[Status]) -> str:
+    return ", ".join(f"{job.job_id} ({job.name})" for job in jobs)

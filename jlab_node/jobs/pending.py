@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import socket
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..registry import records
 from ..registry.records import Published
 from ..schedulers import local
 from ..schedulers.base import State
-from . import liveness, matching, messages, submission
-from . import scheduler_client as jobs
-from .job_list_cache import Queue
+from . import liveness, matching, messages, scheduler_client, submission
+from .job_list_cache import JobList, JobListCache
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from ..registry.home import Home
     from ..registry.record import Record
@@ -25,47 +25,81 @@ if TYPE_CHECKING:
     from .site import Site
 
 
-class Upcoming:
-    """The scheduler's list of my jobs, and which of them are worth waiting for."""
+def pending(
+    expected: Iterable[Status],
+    *,
+    recorded: Container[str],
+    ended_early: Container[str],
+    is_fresh: bool,
+) -> list[Status]:
+    """Return those of the `expected` jobs that are still to become a session, in their order.
+
+    Not those whose ids are in `recorded`, as they have a session, or in `ended_early`, as they had
+    one. If the list is not `is_fresh`, one that ran then may have been cancelled since.
+    """
+    return [
+        job
+        for job in expected
+        if (is_fresh or job.state is State.QUEUED)
+        and job.job_id not in recorded
+        and job.job_id not in ended_early
+    ]
+
+
+class PendingSessions:
+    """The scheduler's list of my jobs beside the records, for whoever looks again and again."""
 
     def __init__(self, home: Home, site: Site | None, *, user: str, wanted: str | None) -> None:
         self._home = home
-        self._site = site
+        self._site = site  # None: a plain server
         self._user = user
         self._shelf = records.Shelf(home.sessions)
         self._wanted = wanted  # None: a session of any name
-        self._queue = (
-            Queue(site.scheduler, user=user, directory=home.path / "queue") if site else None
-        )
-        self._expected: list[Status] = []  # as of the queue's last answer
-        self._roll: Roll | None = None  # the same, as to what it says of records
+        self._cache: JobListCache | None = None
+        if site:
+            self._cache = JobListCache(site.scheduler, user=user, directory=home.path / "queue")
+        self._list = JobList()
+        self._expected: list[Status] = []  # those of the list that may become a session
+        self._roll: Roll | None = None  # what the list says of records
         self._began_at = time.time()
 
-    def jobs(self, *, max_age: float) -> list[Status]:
-        """Those jobs, the one that is nearest to being a session first."""
-        if self._site is None or self._queue is None:
-            return []
+    def refresh(self, *, max_age: float) -> None:
+        """Make the list at most `max_age` seconds old, which may ask the scheduler.
+
+        Also remove the tombstones of jobs that a new list has not.
+        """
+        if self._site is None or self._cache is None:
+            return
         self._began_at = min(self._began_at, time.time())  # the clock may have been set back
-        if self._queue.look(max_age=max_age):
-            found = self._queue.jobs
-            self._roll = self._call_roll(self._site, self._queue)
-            self._expected = [each for each in found if self._is_expected(each, self._wanted)]
-            if not self._queue.problem:
-                records.exhume_others(
-                    self._home.sessions,
-                    self._site.scheduler.NAME,
-                    {each.job_id for each in found},
-                    cluster=self._site.cluster,
-                )
-        published = self._published(self._expected)
-        return [
-            each
-            for each in self._expected
-            # One that ran a moment ago may have been cancelled since.
-            if (each.state is State.QUEUED or self.is_known)
-            and each.job_id not in published
-            and not self._had_session(each)
-        ]
+        before = self._cache.latest
+        found = self._cache.fetch(max_age=max_age)
+        if found is before:
+            return
+        self._list = found
+        self._roll = _roll(self._site, found)
+        self._expected = [job for job in self._list.jobs if self._is_expected(job, self._wanted)]
+        if not self._list.problem:
+            records.exhume_others(
+                self._home.sessions,
+                self._site.scheduler.NAME,
+                {job.job_id for job in self._list.jobs},
+                cluster=self._site.cluster,
+            )
+
+    def jobs(self) -> list[Status]:
+        """Return the jobs worth waiting for, the one that is nearest to being a session first.
+
+        By the list that is here, and the records as they are now.
+        """
+        recorded = self._recorded(self._expected)
+        ended_early = {
+            job.job_id
+            for job in self._expected
+            if job.job_id not in recorded and self._session_ended_early(job)
+        }
+        return pending(
+            self._expected, recorded=recorded, ended_early=ended_early, is_fresh=self.is_fresh
+        )
 
     def _is_expected(self, status: Status, wanted: str | None) -> bool:
         return matching.is_expected(
@@ -76,83 +110,90 @@ class Upcoming:
             for_that=status.job_id == submission.last_job(self._home),
         )
 
-    def has_session(self, job: Status) -> bool:
-        """Whether that job has or had one: then it is a record that tells, or nothing does."""
-        return job.job_id in self._published([job]) or self._had_session(job)
+    def has_or_had_session(self, job: Status) -> bool:
+        """Return whether there is a record of that job, or the tombstone of one."""
+        return job.job_id in self._recorded([job]) or self._session_ended_early(job)
 
-    def _had_session(self, job: Status) -> bool:
-        """Whether it died, and the job runs on; one that is queued again will have another."""
-        assert self._site is not None  # noqa: S101
-        return job.state is State.RUNNING and records.is_buried(
-            self._home.sessions,
-            self._site.scheduler.NAME,
-            job.job_id,
-            cluster=self._site.cluster,
-            since=job.starts_at,
+    def _session_ended_early(self, job: Status) -> bool:
+        """Return whether the job runs on after its session; a queued one will have another."""
+        return (
+            self._site is not None
+            and job.state is State.RUNNING
+            and records.is_buried(
+                self._home.sessions,
+                self._site.scheduler.NAME,
+                job.job_id,
+                cluster=self._site.cluster,
+                since=job.starts_at,
+            )
         )
 
-    def forget(self, job_id: str) -> None:
-        """It has ended since the scheduler was asked."""
-        if self._queue:
-            self._queue.jobs = [each for each in self._queue.jobs if each.job_id != job_id]
-            self._expected = [each for each in self._expected if each.job_id != job_id]
+    def drop(self, job_id: str) -> None:
+        """Take a job out of the list: it has ended since the scheduler was asked."""
+        jobs = tuple(job for job in self._list.jobs if job.job_id != job_id)
+        self._list = replace(self._list, jobs=jobs)
+        self._expected = [job for job in self._expected if job.job_id != job_id]
 
-    def _published(self, found: Sequence[Status]) -> set[str]:
-        """Those of these jobs of this cluster that have a record; no other record is opened."""
-        assert self._site is not None  # noqa: S101
-        by_id = {each.job_id: each for each in found}
+    def _recorded(self, jobs: Sequence[Status]) -> set[str]:
+        """Return the ids of those of these jobs that have a record; no other record is opened."""
+        site, by_id = self._site, {job.job_id: job for job in jobs}
+        if site is None:
+            return set()
         return {
             each.record.job_id
             for each in self._shelf.look(jobs=by_id)
             if isinstance(each, Published)
-            and self._site.has(each.record)
+            and site.has(each.record)
             and not liveness.was_restarted(each.record, by_id[each.record.job_id])
         }
 
-    def is_over(self, record: Record) -> bool:
-        """Whether its job is known to have ended: by the list that is here, no further question."""
+    def job_has_ended(self, record: Record) -> bool:
+        """Return whether the list that is here shows that a record's job has ended."""
         roll = self._local_roll if record.scheduler == local.NAME else self._roll
         return roll is not None and roll.is_over(record)
 
-    def _call_roll(self, site: Site, queue: Queue) -> Roll | None:
-        if queue.problem:
-            return None
-        return jobs.roll(site.scheduler, site.cluster, queue.jobs, asked_at=queue.asked_at)
-
     @functools.cached_property
     def _local_roll(self) -> Roll | None:
-        return jobs.local_roll(self._user)
+        return scheduler_client.local_roll(self._user)
 
     @property
-    def is_known(self) -> bool:
+    def is_fresh(self) -> bool:
         """Whether the scheduler has been asked since we began: what is kept may be a bit older."""
-        return self._queue is None or self._queue.asked_at >= self._began_at
+        return self._cache is None or self._list.asked_at >= self._began_at
 
     @property
     def problem(self) -> str:
         """That the scheduler does not answer, and why; "" where it does."""
-        if self._queue is None or not self._queue.problem:
+        if self._site is None or not self._list.problem:
             return ""
-        return f"{self._queue.scheduler.TITLE} does not answer ({self._queue.problem})"
+        return f"{self._site.scheduler.TITLE} does not answer ({self._list.problem})"
 
-    def nothing(self, *, names: Sequence[str]) -> str:
-        """That there is none of the wanted name; `names`: the sessions that there are."""
-        mine = self._queue.jobs if self._queue else []
-        published = self._published(mine) if mine else set()
-        others = [each for each in mine if each.job_id not in published]
-        dead = [each for each in others if self._had_session(each)]
-        return messages.nothing(
+    def no_session(self, *, names: Sequence[str]) -> messages.NoSession:
+        """Return what there is instead of the wanted session; `names`: the sessions that run."""
+        recorded = self._recorded(self._list.jobs)
+        others = [job for job in self._list.jobs if job.job_id not in recorded]
+        ended_early = [job for job in others if self._session_ended_early(job)]
+        return messages.NoSession(
             self._site,
             host=socket.gethostname(),
             wanted=self._wanted,
             names=names,
-            jobs=len(others),
-            coming=[each for each in others if self._is_expected(each, None) and each not in dead],
-            dead=dead,
+            job_count=len(others),
+            other_pending=[
+                job for job in others if self._is_expected(job, None) and job not in ended_early
+            ],
+            ended_early=ended_early,
         )
 
 
+def _roll(site: Site, found: JobList) -> Roll | None:
+    """Return what a list says of records; None: the scheduler did not answer."""
+    if found.problem:
+        return None
+    return scheduler_client.roll(site.scheduler, site.cluster, found.jobs, asked_at=found.asked_at)
+
+
 def _script(status: Status) -> str:
-    """Text of the job's script, "" where it cannot be read."""
+    """Return the text of the job's script, "" where it cannot be read."""
     path = matching.script_path(status)
-    return jobs.read_text(path) if path else ""
+    return scheduler_client.read_text(path) if path else ""

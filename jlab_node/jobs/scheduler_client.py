@@ -26,7 +26,7 @@ from .liveness import Roll
 from .site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ..registry.record import Record
     from ..registry.records import Published
@@ -235,7 +235,7 @@ def _roll(scheduler: Scheduler, cluster: str, user: str) -> Roll | None:
     return None if found is None else roll(scheduler, cluster, found, asked_at=asked_at)
 
 
-def roll(scheduler: Scheduler, cluster: str, found: list[Status], *, asked_at: float) -> Roll:
+def roll(scheduler: Scheduler, cluster: str, found: Iterable[Status], *, asked_at: float) -> Roll:
     """What a list of my jobs says of records."""
     alive = frozenset(each.job_id for each in found if not liveness.has_ended(each))
     processes: frozenset[str] = frozenset()

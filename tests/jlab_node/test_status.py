@@ -14,7 +14,7 @@ import pytest
 from jlab_node.commands import status
 from jlab_node.commands.status import Standing
 from jlab_node.jobs import scheduler_client
-from jlab_node.jobs.pending import Upcoming
+from jlab_node.jobs.pending import PendingSessions
 from jlab_node.registry import home as homes
 from jlab_node.registry import records
 from jlab_node.registry.home import Home
@@ -35,8 +35,8 @@ def home() -> Home:
     return made
 
 
-def upcoming(home: Home, wanted: str | None = None) -> Upcoming:
-    return Upcoming(home, scheduler_client.site(), user=USER, wanted=wanted)
+def pending(home: Home, wanted: str | None = None) -> PendingSessions:
+    return PendingSessions(home, scheduler_client.site(), user=USER, wanted=wanted)
 
 
 def look(
@@ -44,7 +44,7 @@ def look(
 ) -> Standing:
     return status.look(
         home,
-        upcoming(home, wanted),
+        pending(home, wanted),
         user=USER,
         wanted=wanted,
         after=after,

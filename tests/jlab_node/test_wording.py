@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from jlab_node.jobs import messages
+from jlab_node.jobs.messages import NoSession
 from jlab_node.jobs.site import Site
 from jlab_node.registry.record import Record
 from jlab_node.schedulers import TABLE
@@ -258,36 +259,39 @@ def test_no_way() -> None:
         ),
     ],
 )
-def test_nothing(
+def test_no_session(
     site: Site | None, wanted: str | None, names: list[str], jobs: int, text: str
 ) -> None:
-    said = messages.nothing(site, host="box", wanted=wanted, names=names, jobs=jobs)
-    assert said == text
+    found = NoSession(site, host="box", wanted=wanted, names=names, job_count=jobs)
+    assert messages.no_session(found) == text
 
 
 @pytest.mark.parametrize(
     ("how", "text"),
     [
         pytest.param(
-            {"coming": [QUEUED]},
+            {"other_pending": [QUEUED]},
             "your Slurm job 12 (jlab) will be a session of another name",
             id="of another name",
         ),
         pytest.param(
-            {"coming": [QUEUED, Status("13", State.RUNNING, name="x")], "dead": [RUNNING]},
+            {
+                "other_pending": [QUEUED, Status("13", State.RUNNING, name="x")],
+                "ended_early": [RUNNING],
+            },
             "your Slurm job 12 (jlab), 13 (x) will be a session of another name",
             id="two",
         ),
         pytest.param(
-            {"dead": [RUNNING]},
+            {"ended_early": [RUNNING]},
             "that of your Slurm job 12 (jlab) is over, although the job still runs",
             id="it was one",
         ),
     ],
 )
-def test_nothing_although_there_are_jobs(how: dict[str, list[Status]], text: str) -> None:
-    said = messages.nothing(SLURM, host="box", wanted="gpu", names=[], jobs=3, **how)
-    assert said == (
+def test_no_session_names_jobs_that_are_none(how: dict[str, list[Status]], text: str) -> None:
+    found = NoSession(SLURM, host="box", wanted="gpu", names=[], job_count=3, **how)
+    assert messages.no_session(found) == (
         f"no session called gpu to connect to, and {text}: log in and submit one with `sbatch "
         "jlab.sh` (`jlab-node script slurm --name gpu > jlab.sh` writes it)"
     )
@@ -346,6 +350,6 @@ def test_restart() -> None:
 @pytest.mark.parametrize("scheduler", ["slurm", "oar", "pbs", "sge", "lsf"])
 def test_what_it_tells_to_type_is_the_schedulers(scheduler: str) -> None:
     site = Site(TABLE[scheduler], "")
-    said = messages.nothing(site, host="box", wanted=None, names=[], jobs=0)
+    said = messages.no_session(NoSession(site, host="box", wanted=None, names=[]))
     assert f"`{site.scheduler.SUBMIT.format('jlab.sh')}`" in said
     assert f"`jlab-node script {scheduler} > jlab.sh`" in said

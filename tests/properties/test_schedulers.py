@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jlab_node.identifiers import is_id
 from jlab_node.jobs import matching, messages, scheduler_client
-from jlab_node.jobs.job_list_cache import Queue
+from jlab_node.jobs.job_list_cache import JobListCache
 from jlab_node.schedulers import TABLE
 from jlab_node.schedulers.base import Answer, Machine, State, Status
 from jlab_node.terminal import printable
@@ -112,11 +112,11 @@ def test_only_plain_job_numbers_are_asked_about(
     said = {"code": answer.code, "stdout": answer.stdout, "stderr": answer.stderr}
     kept = data.draw(st.just(json.dumps(said)) | mutated_json([json.dumps(said)]))
     (directory / f"{os.uname().nodename}-{scheduler.NAME}").write_text(kept, encoding="utf-8")
-    queue = Queue(scheduler, user="u1", directory=directory)
-    queue._command = ["true"]  # where what is kept is no use
-    queue.look(max_age=3600)
-    assert all(is_id(f"{scheduler.NAME}-{each.job_id}-lab") for each in queue.jobs)
-    assert is_shown_safely(printable(queue.problem))
+    cache = JobListCache(scheduler, user="u1", directory=directory)
+    cache._command = ["true"]  # where what is kept is no use
+    found = cache.fetch(max_age=3600)
+    assert all(is_id(f"{scheduler.NAME}-{each.job_id}-lab") for each in found.jobs)
+    assert is_shown_safely(printable(found.problem))
 
 
 _VALUES = hostile_text.filter(lambda text: "\0" not in text) | st.sampled_from(

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from loopback import wait_until
 
-from jlab_node.jobs.job_list_cache import Queue
+from jlab_node.jobs.job_list_cache import JobListCache
 from jlab_node.schedulers import TABLE
 from jlab_node.schedulers.base import State
 
@@ -26,13 +27,13 @@ JOB = "{}\x1f{}\x1fNone\x1f{}\x1fN/A\x1fn1\x1fjlab\x1f/home/u/jlab.sh\n"
 LOOK = """
 import sys
 from pathlib import Path
-from jlab_node.jobs.job_list_cache import Queue
+from jlab_node.jobs.job_list_cache import JobListCache
 from jlab_node.schedulers import TABLE
-queue = Queue(TABLE["slurm"], user="u1", directory=Path(sys.argv[1]))
+cache = JobListCache(TABLE["slurm"], user="u1", directory=Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
-looked = queue.look(max_age=float(sys.argv[2]))
-print(looked, *[job.job_id for job in queue.jobs], queue.problem)
+found = cache.fetch(max_age=float(sys.argv[2]))
+print(found.asked_at > 0, *[job.job_id for job in found.jobs], found.problem)
 """
 
 
@@ -59,9 +60,9 @@ class Squeue:
         """How often it ran."""
         return len(self._asked.read_text().splitlines()) if self._asked.exists() else 0
 
-    def queue(self) -> Queue:
+    def cache(self) -> JobListCache:
         """As one more connection has it."""
-        return Queue(TABLE["slurm"], user="u1", directory=self.directory)
+        return JobListCache(TABLE["slurm"], user="u1", directory=self.directory)
 
     @property
     def kept(self) -> Path:
@@ -74,8 +75,15 @@ def squeue(tmp_path: Path, program: Callable[[str, str], Path]) -> Squeue:
     return Squeue(tmp_path, program)
 
 
-def ids(queue: Queue) -> list[str]:
-    return [job.job_id for job in queue.jobs]
+def ids(cache: JobListCache) -> list[str]:
+    return [job.job_id for job in cache.latest.jobs]
+
+
+def is_news(cache: JobListCache, *, max_age: float) -> bool:
+    """Whether a list that is at most so old is another one than the latest."""
+    before = cache.latest
+    assert cache.fetch(max_age=max_age) is cache.latest
+    return cache.latest is not before
 
 
 def aged(path: Path, seconds: float) -> None:
@@ -85,48 +93,48 @@ def aged(path: Path, seconds: float) -> None:
 
 
 def test_it_asks_for_the_jobs_of_the_user(squeue: Squeue, tmp_path: Path) -> None:
-    queue = squeue.queue()
+    cache = squeue.cache()
     before = time.time()
-    assert (queue.asked_at, queue.problem, queue.jobs) == (0, "", [])
-    assert queue.look(max_age=60)
-    assert ids(queue) == ["12"]
-    assert queue.problem == ""
-    assert before <= queue.asked_at <= time.time()
+    assert (cache.latest.asked_at, cache.latest.problem, cache.latest.jobs) == (0, "", ())
+    assert is_news(cache, max_age=60)
+    assert ids(cache) == ["12"]
+    assert cache.latest.problem == ""
+    assert before <= cache.latest.asked_at <= time.time()
     assert "--user=u1" in (tmp_path / "asked").read_text()
 
 
 def test_two_within_the_time_ask_once(squeue: Squeue) -> None:
-    first, second = squeue.queue(), squeue.queue()
-    assert first.look(max_age=60)
-    assert second.look(max_age=60), "what another has asked is news to it"
+    first, second = squeue.cache(), squeue.cache()
+    assert is_news(first, max_age=60)
+    assert is_news(second, max_age=60), "what another has asked is news to it"
     assert squeue.asked == 1
     assert ids(second) == ids(first) == ["12"]
-    assert second.asked_at == pytest.approx(first.asked_at, abs=0.001)
-    assert not first.look(max_age=60)
-    assert not second.look(max_age=60)
+    assert second.latest.asked_at == pytest.approx(first.latest.asked_at, abs=0.001)
+    assert not is_news(first, max_age=60)
+    assert not is_news(second, max_age=60)
     assert ids(first) == ["12"], "the old answer stands"
     assert squeue.asked == 1
 
 
 def test_an_old_answer_is_asked_for_again(squeue: Squeue) -> None:
-    first = squeue.queue()
-    first.look(max_age=60)
+    first = squeue.cache()
+    first.fetch(max_age=60)
     squeue.says(JOB.format("13", "RUNNING", "N/A"))
     aged(squeue.kept, 61)
-    second = squeue.queue()
-    assert second.look(max_age=60)
+    second = squeue.cache()
+    assert is_news(second, max_age=60)
     assert (squeue.asked, ids(second)) == (2, ["13"])
-    assert not first.look(max_age=60), "its own answer is young enough"
+    assert not is_news(first, max_age=60), "its own answer is young enough"
     assert ids(first) == ["12"]
-    first.asked_at -= 61
-    assert first.look(max_age=60)
+    first.latest = replace(first.latest, asked_at=first.latest.asked_at - 61)
+    assert is_news(first, max_age=60)
     assert (squeue.asked, ids(first)) == (2, ["13"])
 
 
 def test_no_age_at_all_is_always_a_question(squeue: Squeue) -> None:
-    queue = squeue.queue()
+    cache = squeue.cache()
     for _ in range(3):
-        assert queue.look(max_age=0)
+        assert is_news(cache, max_age=0)
     assert squeue.asked == 3
 
 
@@ -134,20 +142,20 @@ def test_what_is_kept_is_private_and_of_the_moment_of_the_question(squeue: Squeu
     squeue.says("", takes=0.5)
     before = os.umask(0)
     try:
-        queue = squeue.queue()
-        queue.look(max_age=60)
+        cache = squeue.cache()
+        cache.fetch(max_age=60)
     finally:
         os.umask(before)
     assert squeue.directory.stat().st_mode & 0o7777 == 0o700
     assert {path.stat().st_mode & 0o7777 for path in squeue.directory.iterdir()} == {0o600}
     assert time.time() - squeue.kept.stat().st_mtime >= 0.5, "not that of the answer"
-    assert squeue.kept.stat().st_mtime == pytest.approx(queue.asked_at, abs=0.001)
+    assert squeue.kept.stat().st_mtime == pytest.approx(cache.latest.asked_at, abs=0.001)
 
 
 def test_each_machine_of_a_home_keeps_its_own(squeue: Squeue) -> None:
-    squeue.queue().look(max_age=60)
+    squeue.cache().fetch(max_age=60)
     squeue.kept.rename(squeue.directory / "another-login-slurm")
-    squeue.queue().look(max_age=60)
+    squeue.cache().fetch(max_age=60)
     assert squeue.asked == 2
 
 
@@ -163,31 +171,31 @@ def test_a_command_that_fails(
     squeue: Squeue, text: str, code: int, stderr: str, problem: str
 ) -> None:
     squeue.says(text, code=code, stderr=stderr)
-    queue = squeue.queue()
-    assert queue.look(max_age=60)
-    assert (queue.jobs, queue.problem) == ([], problem)
-    second = squeue.queue()
-    second.look(max_age=60)
-    assert (second.problem, squeue.asked) == (problem, 1), "others do not ask in vain either"
+    cache = squeue.cache()
+    assert is_news(cache, max_age=60)
+    assert (cache.latest.jobs, cache.latest.problem) == ((), problem)
+    second = squeue.cache()
+    second.fetch(max_age=60)
+    assert (second.latest.problem, squeue.asked) == (problem, 1), "others do not ask in vain either"
     squeue.says(JOB.format("12", "PENDING", "N/A"))
-    queue.look(max_age=0)
-    assert (ids(queue), queue.problem) == (["12"], ""), "it answers again"
+    cache.fetch(max_age=0)
+    assert (ids(cache), cache.latest.problem) == (["12"], ""), "it answers again"
 
 
 def test_jobs_are_not_kept_over_a_failure(squeue: Squeue) -> None:
-    queue = squeue.queue()
-    queue.look(max_age=0)
+    cache = squeue.cache()
+    cache.fetch(max_age=0)
     squeue.says("", code=1, stderr="down")
-    queue.look(max_age=0)
-    assert (queue.jobs, queue.problem) == ([], "down")
+    cache.fetch(max_age=0)
+    assert (cache.latest.jobs, cache.latest.problem) == ((), "down")
 
 
 def test_no_such_command(squeue: Squeue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     # The command begins with `env`, which is not there either.
-    queue = squeue.queue()
-    assert queue.look(max_age=60)
-    assert (queue.jobs, queue.problem) == ([], "env is not on PATH here")
+    cache = squeue.cache()
+    assert is_news(cache, max_age=60)
+    assert (cache.latest.jobs, cache.latest.problem) == ((), "env is not on PATH here")
 
 
 def test_a_directory_that_cannot_be_written(
@@ -203,18 +211,18 @@ def test_a_directory_that_cannot_be_written(
     directory = bound_by_modes / "queue"
     directory.mkdir(mode=0o500)
     for times in (1, 2):
-        queue = Queue(TABLE["slurm"], user="u1", directory=directory)
-        assert queue.look(max_age=60)
-        assert (queue.problem, len(asked.read_text().splitlines())) == ("", times)
+        cache = JobListCache(TABLE["slurm"], user="u1", directory=directory)
+        assert is_news(cache, max_age=60)
+        assert (cache.latest.problem, len(asked.read_text().splitlines())) == ("", times)
     assert list(directory.iterdir()) == []
 
 
 def test_a_directory_that_cannot_be_made(squeue: Squeue) -> None:
     squeue.directory.write_text("a file is in its place")
     for asked in (1, 2):
-        queue = squeue.queue()
-        assert queue.look(max_age=60)
-        assert (ids(queue), squeue.asked) == (["12"], asked)
+        cache = squeue.cache()
+        assert is_news(cache, max_age=60)
+        assert (ids(cache), squeue.asked) == (["12"], asked)
 
 
 @pytest.mark.parametrize(
@@ -234,32 +242,32 @@ def test_a_directory_that_cannot_be_made(squeue: Squeue) -> None:
 def test_a_kept_file_with_garbage(squeue: Squeue, content: bytes) -> None:
     squeue.directory.mkdir()
     squeue.kept.write_bytes(content)
-    queue = squeue.queue()
-    assert queue.look(max_age=60)
-    assert (squeue.asked, ids(queue)) == (1, ["12"])
+    cache = squeue.cache()
+    assert is_news(cache, max_age=60)
+    assert (squeue.asked, ids(cache)) == (1, ["12"])
     assert json.loads(squeue.kept.read_text())["code"] == 0, "it is a good one now"
-    squeue.queue().look(max_age=60)
+    squeue.cache().fetch(max_age=60)
     assert squeue.asked == 1
 
 
 def test_a_kept_file_that_cannot_be_read(squeue: Squeue) -> None:
     squeue.kept.mkdir(parents=True)
-    queue = squeue.queue()
-    assert queue.look(max_age=60)
-    assert (squeue.asked, ids(queue)) == (1, ["12"])
+    cache = squeue.cache()
+    assert is_news(cache, max_age=60)
+    assert (squeue.asked, ids(cache)) == (1, ["12"])
 
 
 def test_an_answer_from_the_future(squeue: Squeue) -> None:
     """Another machine's clock was ahead: it would be believed for too long."""
-    squeue.queue().look(max_age=60)
+    squeue.cache().fetch(max_age=60)
     aged(squeue.kept, -3600)
-    queue = squeue.queue()
-    assert queue.look(max_age=60)
+    cache = squeue.cache()
+    assert is_news(cache, max_age=60)
     assert squeue.asked == 2
-    assert queue.asked_at <= time.time()
-    queue.asked_at = time.time() + 3600  # our own was
-    assert queue.look(max_age=60)
-    assert queue.asked_at <= time.time()
+    assert cache.latest.asked_at <= time.time()
+    cache.latest = replace(cache.latest, asked_at=time.time() + 3600)  # our own was
+    assert is_news(cache, max_age=60)
+    assert cache.latest.asked_at <= time.time()
 
 
 def test_what_is_nearest_comes_first(squeue: Squeue) -> None:
@@ -275,10 +283,10 @@ def test_what_is_nearest_comes_first(squeue: Squeue) -> None:
         ("9", "RUNNING", "N/A"),
     ]
     squeue.says("".join(JOB.format(*job) for job in jobs))
-    queue = squeue.queue()
-    queue.look(max_age=60)
-    assert ids(queue) == ["6", "3", "9", "5", "2", "1", "8"]
-    assert {job.state for job in queue.jobs} == {State.RUNNING, State.QUEUED}
+    cache = squeue.cache()
+    cache.fetch(max_age=60)
+    assert ids(cache) == ["6", "3", "9", "5", "2", "1", "8"]
+    assert {job.state for job in cache.latest.jobs} == {State.RUNNING, State.QUEUED}
 
 
 def looking(squeue: Squeue, max_age: float) -> subprocess.Popen[str]:
@@ -326,8 +334,8 @@ def test_one_that_died_while_it_asked_is_in_nobodys_way(squeue: Squeue) -> None:
     dying.kill()
     dying.communicate()
     squeue.says(JOB.format("12", "PENDING", "N/A"))
-    queue = squeue.queue()
+    cache = squeue.cache()
     began = time.monotonic()
-    assert queue.look(max_age=60)
-    assert ids(queue) == ["12"]
+    assert is_news(cache, max_age=60)
+    assert ids(cache) == ["12"]
     assert time.monotonic() - began < 15, "nobody waits for what it asked"

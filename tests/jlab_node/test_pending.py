@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node.jobs import scheduler_client, submission
-from jlab_node.jobs.pending import Upcoming
+from jlab_node.jobs import messages, scheduler_client, submission
+from jlab_node.jobs.pending import PendingSessions, pending
 from jlab_node.registry import home as homes
 from jlab_node.registry import records
 from jlab_node.registry.home import Home
+from jlab_node.schedulers.base import State, Status
 from tests.jlab_node.conftest import Job
 
 if TYPE_CHECKING:
@@ -34,11 +35,17 @@ def home() -> Home:
     return made
 
 
-def upcoming(home: Home, wanted: str | None = None) -> Upcoming:
-    return Upcoming(home, scheduler_client.site(), user=USER, wanted=wanted)
+def pending_sessions(home: Home, wanted: str | None = None) -> PendingSessions:
+    return PendingSessions(home, scheduler_client.site(), user=USER, wanted=wanted)
 
 
-def test_the_jobs_that_are_ahead(home: Home, commands: Commands, record: Record) -> None:
+def pending_jobs(sessions: PendingSessions, *, max_age: float) -> list[Status]:
+    """Those jobs, by a list that is at most so old."""
+    sessions.refresh(max_age=max_age)
+    return sessions.jobs()
+
+
+def test_pending_jobs(home: Home, commands: Commands, record: Record) -> None:
     """The nearest first; not those that have a session, had one, or will not be one."""
     commands.slurm(
         Job("11", "PENDING", start=9000),
@@ -54,20 +61,26 @@ def test_the_jobs_that_are_ahead(home: Home, commands: Commands, record: Record)
     records.bury(records.publish(home.sessions, replace(record, job_id="13")))
     (home.sessions / "slurm-14-lab").write_text("no record")
     os.mkfifo(home.sessions / "slurm-19-lab")  # whoever opened that would wait for ever
-    ahead = upcoming(home)
-    assert [each.job_id for each in ahead.jobs(max_age=0)] == ["14", "15", "11"]
-    ahead.forget("14")
-    assert [each.job_id for each in ahead.jobs(max_age=60)] == ["15", "11"]
+    sessions = pending_sessions(home)
+    assert [each.job_id for each in pending_jobs(sessions, max_age=0)] == ["14", "15", "11"]
+    sessions.drop("14")
+    assert [each.job_id for each in pending_jobs(sessions, max_age=60)] == ["15", "11"]
     (home.path / "submitted").write_text("16")
     assert submission.last_job(home) == "16"
-    assert [each.job_id for each in ahead.jobs(max_age=0)] == ["14", "15", "11", "16"]
+    assert [each.job_id for each in pending_jobs(sessions, max_age=0)] == ["14", "15", "11", "16"]
 
 
 def test_a_job_that_is_called_so_on_a_plain_server(home: Home, commands: Commands) -> None:
-    ahead = upcoming(home)
-    assert (ahead.jobs(max_age=0), ahead.is_known, ahead.problem) == ([], True, "")
-    ahead.forget("12")
-    assert "start one there with `jlab-node run`" in ahead.nothing(names=[])
+    sessions = pending_sessions(home)
+    assert (pending_jobs(sessions, max_age=0), sessions.is_fresh, sessions.problem) == (
+        [],
+        True,
+        "",
+    )
+    sessions.drop("12")
+    assert "start one there with `jlab-node run`" in messages.no_session(
+        sessions.no_session(names=[])
+    )
 
 
 def test_one_that_ran_a_moment_ago_may_have_been_cancelled_since(
@@ -75,34 +88,37 @@ def test_one_that_ran_a_moment_ago_may_have_been_cancelled_since(
 ) -> None:
     """So an answer that another connection was given does for what is queued alone."""
     commands.slurm(Job("11", "PENDING"), Job("12", "RUNNING", start=-200))
-    upcoming(home).jobs(max_age=0)
-    ahead = upcoming(home)
-    assert [each.job_id for each in ahead.jobs(max_age=3600)] == ["11"]
-    assert not ahead.is_known
-    assert [each.job_id for each in ahead.jobs(max_age=0)] == ["12", "11"]
-    assert ahead.is_known
+    pending_jobs(pending_sessions(home), max_age=0)
+    sessions = pending_sessions(home)
+    assert [each.job_id for each in pending_jobs(sessions, max_age=3600)] == ["11"]
+    assert not sessions.is_fresh
+    assert [each.job_id for each in pending_jobs(sessions, max_age=0)] == ["12", "11"]
+    assert sessions.is_fresh
 
 
-def test_a_job_that_was_waited_for_has_or_had_a_session(
+def test_a_job_that_was_pending_has_or_had_a_session(
     home: Home, commands: Commands, record: Record
 ) -> None:
     commands.slurm(*(Job(job_id, "RUNNING", start=-200) for job_id in ("11", "12", "13")))
-    ahead = upcoming(home)
-    found = ahead.jobs(max_age=0)
+    sessions = pending_sessions(home)
+    found = pending_jobs(sessions, max_age=0)
     records.publish(home.sessions, replace(record, job_id="12"))
     records.bury(records.publish(home.sessions, replace(record, job_id="13")))
-    assert [each.job_id for each in found if ahead.has_session(each)] == ["12", "13"]
+    assert [each.job_id for each in found if sessions.has_or_had_session(each)] == ["12", "13"]
 
 
 def test_no_answer_leaves_the_graves(home: Home, commands: Commands, record: Record) -> None:
     commands.slurm()
     commands.put("squeue", "echo down >&2; exit 1")
     records.bury(records.publish(home.sessions, record))
-    ahead = upcoming(home)
-    assert (ahead.jobs(max_age=0), ahead.problem) == ([], "Slurm does not answer (down)")
+    sessions = pending_sessions(home)
+    assert (pending_jobs(sessions, max_age=0), sessions.problem) == (
+        [],
+        "Slurm does not answer (down)",
+    )
     assert records.is_buried(home.sessions, "slurm", "12")
     commands.slurm()
-    assert (ahead.jobs(max_age=0), ahead.problem) == ([], "")
+    assert (pending_jobs(sessions, max_age=0), sessions.problem) == ([], "")
     assert not records.is_buried(home.sessions, "slurm", "12")
 
 
@@ -111,7 +127,7 @@ def test_a_dead_session_hides_its_job_whenever_that_was_started(
 ) -> None:
     commands.slurm(Job("12", "RUNNING"))
     records.bury(records.publish(home.sessions, record))
-    assert upcoming(home).jobs(max_age=0) == []
+    assert pending_jobs(pending_sessions(home), max_age=0) == []
 
 
 def test_a_session_of_this_machine_that_is_over(
@@ -122,8 +138,8 @@ def test_a_session_of_this_machine_that_is_over(
     record = replace(record, started=int(time.time()) - 4000)
     alive = replace(record, scheduler="local", node=socket.gethostname(), job_id=str(session.pid))
     over = replace(alive, job_id=str(os.getpid()))
-    ahead = upcoming(home)
-    assert [ahead.is_over(each) for each in (alive, over)] == [False, True]
+    sessions = pending_sessions(home)
+    assert [sessions.job_has_ended(each) for each in (alive, over)] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -139,24 +155,24 @@ def test_a_dead_session_hides_its_job(
 ) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200))
     records.bury(records.publish(home.sessions, record, as_of=time.time() - age))
-    assert (upcoming(home).jobs(max_age=0) == []) is hidden
+    assert (pending_jobs(pending_sessions(home), max_age=0) == []) is hidden
 
 
 def test_what_the_list_says_of_records(home: Home, commands: Commands, record: Record) -> None:
     """Without another question; a job that has ended since is told as such."""
     commands.slurm(Job("11", "RUNNING", start=-200), Job("12", "COMPLETING", start=-200))
-    ahead = upcoming(home)
+    sessions = pending_sessions(home)
     record = replace(record, started=int(time.time()) - 4000)
     alive = replace(record, job_id="11")
-    assert not ahead.is_over(record), "nobody was asked yet"
-    ahead.jobs(max_age=0)
+    assert not sessions.job_has_ended(record), "nobody was asked yet"
+    pending_jobs(sessions, max_age=0)
     asked = len(commands.asked)
-    assert [ahead.is_over(each) for each in (alive, record)] == [False, True]
-    assert not ahead.is_over(replace(record, scheduler="local", node="n9"))
+    assert [sessions.job_has_ended(each) for each in (alive, record)] == [False, True]
+    assert not sessions.job_has_ended(replace(record, scheduler="local", node="n9"))
     assert len(commands.asked) == asked
     commands.put("squeue", "exit 1")
-    ahead.jobs(max_age=0)
-    assert not ahead.is_over(record), "no answer is never the end"
+    pending_jobs(sessions, max_age=0)
+    assert not sessions.job_has_ended(record), "no answer is never the end"
 
 
 @pytest.mark.parametrize("jump", [-3600, 3600], ids=["back", "forward"])
@@ -165,8 +181,24 @@ def test_the_clock_is_set_while_one_waits(
 ) -> None:
     """Otherwise nothing is known of the queue until the clock is where it was before."""
     commands.slurm()
-    waited_for = upcoming(home)
+    sessions = pending_sessions(home)
     now = time.time() + jump
     monkeypatch.setattr(time, "time", lambda: now)
-    assert waited_for.jobs(max_age=15) == []
-    assert waited_for.is_known
+    assert pending_jobs(sessions, max_age=15) == []
+    assert sessions.is_fresh
+
+
+@pytest.mark.parametrize(
+    ("is_fresh", "ids"),
+    [pytest.param(True, ["11", "14"], id="fresh"), pytest.param(False, ["14"], id="kept")],
+)
+def test_pending_leaves_out_jobs_with_a_session(ids: list[str], *, is_fresh: bool) -> None:
+    """Of a list that is not fresh, only what is queued counts."""
+    running = [Status(job_id, State.RUNNING) for job_id in ("11", "12", "13")]
+    found = pending(
+        [*running, Status("14", State.QUEUED)],
+        recorded={"12"},
+        ended_early={"13"},
+        is_fresh=is_fresh,
+    )
+    assert [job.job_id for job in found] == ids
