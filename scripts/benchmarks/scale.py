@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ def _records(site: Site, counts: Sequence[int]) -> Iterator[None]:
 def _use(site: Site, count: int) -> str:
     """Shell command on the laptop after which the sessions are those of the directory."""
     remote = f"ln -sfn sessions-{count} .jlab/sessions"
-    return " ".join([*site.ssh("-oControlPath=none", "near"), f"'cd; {remote}'"])
+    return shlex.join([*site.ssh("-oControlPath=none", "near"), f"cd; {remote}"])
 
 
 def sessions(site: Site, effort: Effort) -> Iterator[Row]:

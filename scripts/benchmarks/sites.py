@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import subprocess
 import tempfile
 from pathlib import Path
@@ -139,7 +140,7 @@ class Site:
         """Sessions of these names, started at once in one job; seconds until each was published."""
         began = self.home / "began"
         began.unlink(missing_ok=True)
-        run = " ".join(self.jlab_node("run"))
+        run = shlex.join(self.jlab_node("run"))
         lines = [f"{run} --name {name} {options} &" for name in names]
         script = "\n".join(["date +%s.%N >began.new", "mv began.new began", *lines, "wait"])
         command = self.job("sh", "-c", f"cd; {script}")

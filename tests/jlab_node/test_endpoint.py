@@ -246,7 +246,8 @@ def test_strangers_start_only_so_many_sshds_a_second() -> None:
         door = Door(stack, program=PROGRAM.replace('["cat"]', '["echo", "sshd"]'))
         began, in_time = time.monotonic(), 0
         while time.monotonic() - began < 2:
-            in_time += says(door.connect(SSH)) == b"sshd\n"
+            with door.connect(SSH) as client:
+                in_time += says(client) == b"sshd\n"
         took = time.monotonic() - began
         assert STRANGERS <= in_time <= STRANGERS + PER_SECOND * took + 1
         owner = [says(door.connect(KNOCK)) for _ in range(50)]

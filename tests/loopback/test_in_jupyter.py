@@ -283,7 +283,7 @@ def test_a_program_that_listens_where_it_likes(site: Loopback, monkeypatch: Any)
         "runpy.run_module('jlab_node', run_name='__main__')\n"
     )
     process = subprocess.Popen(
-        [sys.executable, patient, "run", "--jupyter", f"{sys.executable} {script}"],
+        [sys.executable, patient, "run", "--jupyter", shlex.join([sys.executable, str(script)])],
         env=site.env,
         stderr=subprocess.PIPE,
         text=True,

@@ -25,6 +25,8 @@ from tests.loopback.conftest import answers
 from tests.loopback.light import light
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from loopback import Loopback
 
 # Stands where jupyter-lab would: the light server, which misbehaves as told.
@@ -314,9 +316,23 @@ runpy.run_module("jlab_node", run_name="__main__")
     assert_nothing_is_left(site)
 
 
+@contextlib.contextmanager
+def taken_before_a_free_one() -> Iterator[int]:
+    """A port that is taken, and the next one is free."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            taken = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            low: int = taken.getsockname()[1]
+            try:
+                socket.create_server(("127.0.0.1", low + 1)).close()
+            except (OSError, OverflowError):
+                continue
+            yield low
+            return
+
+
 def test_the_port_range_is_kept(site: Loopback) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        low = taken.getsockname()[1]
+    with taken_before_a_free_one() as low:
         process = site.start_session("--port-range", f"{low}-{low + 1}", *stand_in(site, "plain"))
         assert record_of(site.wait_for_session(process)).ssh_port == low + 1
         full = site.start_session("--port-range", f"{low}-{low + 1}", log=site.root / "full.log")

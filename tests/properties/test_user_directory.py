@@ -123,7 +123,7 @@ def everything(base: Path) -> dict[str, tuple[object, ...]]:
         content = None
         if path.is_symlink():
             content = str(path.readlink())
-        elif path.is_file():
+        elif path.is_file() and os.access(path, os.R_OK):
             content = path.read_text()
         return found.st_mode, found.st_uid, found.st_ino, content
 
