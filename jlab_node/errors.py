@@ -1,7 +1,17 @@
-"""What went wrong, where, and what to type next: one class, one exit code each."""
+"""What a person is told: failures with their exit codes, and text that no terminal obeys."""
 
 from __future__ import annotations
 
+import codecs
+import re
+
+# Control characters, halves of surrogate pairs, and what turns the direction of writing.
+_OBEYED = (
+    r"[^\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]"
+    r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+_OBEYED_IN_LINES = _OBEYED.replace(r"[^\x20", r"[^\t\n\x20")
 FAILED = 1
 UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h: there is nothing to connect to
 
@@ -12,3 +22,22 @@ class JlabError(Exception):
     def __init__(self, message: str, *, code: int = FAILED) -> None:
         super().__init__(message)
         self.code = code
+
+
+def printable(text: str) -> str:
+    """Without what a terminal would obey: some of it comes from schedulers and from other hosts."""
+    return re.sub(_OBEYED, "?", text)
+
+
+class PlainText:
+    """Bytes of a log on their way to a terminal: all but lines and tabs that it would obey is "?".
+
+    Other users of a node can have something in it: what they ask JupyterLab for, say.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def of(self, chunk: bytes) -> bytes:
+        """Return the next piece of the log, as it may be shown."""
+        return re.sub(_OBEYED_IN_LINES, "?", self._decoder.decode(chunk)).encode()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from io import TextIOWrapper
 
+from .errors import printable
+
 _CLEAR = "\r\x1b[K"
-# Control characters, halves of surrogate pairs, and what turns the direction of writing.
-_OBEYED = (
-    r"[^\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]"
-    r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
 
 
 class Screen:
@@ -66,8 +62,3 @@ def take_any_text() -> None:
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=errors)
-
-
-def printable(text: str) -> str:
-    """Without what a terminal would obey: some of it comes from schedulers and from other hosts."""
-    return re.sub(_OBEYED, "?", text)

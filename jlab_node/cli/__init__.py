@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import click
 
-from ..errors import FAILED, JlabError
-from ..terminal import printable, take_any_text
+from ..errors import FAILED, JlabError, printable
+from ..terminal import take_any_text
 from ..version import VERSION
 
 # Which module has a command. Only the one that is wanted is imported: a session starts sooner and

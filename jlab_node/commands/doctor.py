@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from .. import schedulers
 from ..connect import routes
-from ..errors import FAILED, JlabError
+from ..errors import FAILED, JlabError, printable
 from ..files import private
 from ..jobs import messages, scheduler_client
 from ..registry import home, records
@@ -23,7 +23,6 @@ from ..runtime import user_directory
 from ..schedulers.base import State
 from ..session.jupyter import program
 from ..session.ssh import sshd
-from ..terminal import printable
 from ..version import VERSION
 from .json_output import print_json
 from .setup import about

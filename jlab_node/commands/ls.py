@@ -6,9 +6,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..errors import printable
 from ..jobs import messages, scheduler_client
 from ..registry import home, records
-from ..terminal import printable
 from .json_output import print_json, public
 from .status import MAX_AGE, living, pending_sessions
 

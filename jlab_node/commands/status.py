@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import schedulers
-from ..errors import UNAVAILABLE
+from ..errors import UNAVAILABLE, printable
 from ..identifiers import split_id
 from ..jobs import liveness, messages, scheduler_client
 from ..jobs.pending import PendingSessions
 from ..registry import home, records
 from ..runtime import session_lookup, user_directory
 from ..schedulers.base import State
-from ..terminal import printable
 from .json_output import print_json, public
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from ..errors import UNAVAILABLE, JlabError
+from ..errors import UNAVAILABLE, JlabError, printable
 from ..jobs import scheduler_client, submission
 from ..registry import home
 from ..runtime import user_directory
-from ..terminal import printable
 from . import status
 from .json_output import print_json
 from .status import pending_sessions

@@ -26,6 +26,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 NEW = ".new-"  # so begin the names of what is being written
 _BEING_WRITTEN = re.compile(r"\.new-[a-z0-9_]{8}")  # as `tempfile` makes them
 NEW_KEY = ("key", "key.pub")  # what is being made in a directory of such a name
+NEW_CONFIG = "jupyter_server_config.py"  # likewise
 _FORGOTTEN = 3600  # seconds: nobody writes for so long
 
 
@@ -263,7 +264,7 @@ def sweep(directory: Path, *, now: float | None = None) -> None:
             if stat.S_ISREG(found.st_mode):
                 path.unlink()
             elif stat.S_ISDIR(found.st_mode):
-                for name in NEW_KEY:
+                for name in (*NEW_KEY, NEW_CONFIG):
                     path.joinpath(name).unlink(missing_ok=True)
                 path.rmdir()
 

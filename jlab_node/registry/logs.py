@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..errors import UNAVAILABLE, JlabError
+from ..errors import UNAVAILABLE, JlabError, PlainText
 from ..files import private
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ def show(path: Path, *, lines: int, follow: bool, reader_is_gone: Callable[[], b
     try:
         with path.open("rb") as file:
             _seek_lines(file, lines)
+            text = PlainText()
             while True:
-                _copy(file)
+                _copy(file, text)
                 if not follow or reader_is_gone():
                     return
                 time.sleep(_POLL)
@@ -93,9 +94,9 @@ def _seek_lines(file: IO[bytes], lines: int) -> None:
         file.seek(start)
 
 
-def _copy(file: IO[bytes]) -> None:
+def _copy(file: IO[bytes], text: PlainText) -> None:
     while chunk := file.read(1 << 16):
-        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.write(text.of(chunk) if sys.stdout.isatty() else chunk)
     sys.stdout.buffer.flush()
 
 

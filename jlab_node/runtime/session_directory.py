@@ -1,6 +1,6 @@
 """One session's directory on the node, in the user's.
 
-    /tmp/jlab-alice/s-x7k2m9/        sshd.log; etc/, rt/ of its JupyterLab
+    /tmp/jlab-alice/s-x7k2m9/        sshd.log; rt/ of its JupyterLab
         direct, gpu.sock -> direct   where its JupyterLab listens
         lab.sock                     the JupyterLab of the session that asks
         jupyter                      where its JupyterLab calls jlab-node
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from typing import Callable
 
     from .socket_relay import Kept, Side
+
+_LONGEST_LOG = 1 << 20  # bytes of sshd.log; as much comes in a second, at most, before it is cut
 
 
 class SessionDirectory:
@@ -76,8 +78,7 @@ class SessionDirectory:
             leftovers.mark(self.path)
         if not self._alive.exists():
             self._appear_alive()
-        for directory in (self.runtime, self.settings):
-            directory.mkdir(mode=0o700, exist_ok=True)
+        self.runtime.mkdir(mode=0o700, exist_ok=True)
         if self._is_named and not self._has_name():
             self.socket(self.name).symlink_to(self.direct.name)
 
@@ -104,7 +105,8 @@ class SessionDirectory:
             user_directory.check(self.base) is not None
             and self.is_there()
             and leftovers.owner(self.path) is not None
-            and all(each.exists() for each in (self._alive, self.runtime, self.settings))
+            and self._alive.exists()
+            and self.runtime.exists()
             and all(each.is_there() for each in self.listeners)
             and (not self._is_named or self._has_name())
             and all(os.path.lexists(self.base / name) for name in self._linked)
@@ -135,11 +137,6 @@ class SessionDirectory:
         return self.path / "rt"
 
     @property
-    def settings(self) -> Path:
-        """A directory of JupyterLab's configuration, for this session alone."""
-        return self.path / "etc"
-
-    @property
     def _starting(self) -> Path:
         return self.path / session_lookup.STARTING
 
@@ -165,13 +162,6 @@ class SessionDirectory:
         """The socket to which the link NAME.sock of the user's directory may lead."""
         return self.path / f"{name}.sock"
 
-    def write(self, path: Path, text: str) -> None:
-        """A private file in here; raises JlabError."""
-        try:
-            private.replace(path, text)
-        except OSError as error:
-            raise JlabError(f"cannot write {path}: {error.strerror}") from error
-
     def take_links(self) -> None:
         """Let `ssh -L` to the newest socket of each name lead there, this session's for its own."""
         with user_directory.locked(self.base):
@@ -191,6 +181,11 @@ class SessionDirectory:
     def _sweep(self) -> None:
         if leftovers.remove(self.base):
             socket_links.mend(self.base)
+
+    def shorten_logs(self) -> None:
+        """Whoever reaches the endpoint can make its sshds write, and so fill the node's disk."""
+        with contextlib.suppress(OSError):
+            private.keep_end(self.sshd_log, _LONGEST_LOG)
 
     def ready(self) -> None:
         """The session is no longer `starting`."""

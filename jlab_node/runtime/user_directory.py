@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError
-from ..files import private
+from ..files import acl, private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _LONGEST = 44
 
 _LOCK = "lock"
+# Where a container without root shows root's directories as nobody's, these are the system's.
+_OF_THE_SYSTEM = ("/", "/tmp", "/var", "/var/tmp", "/dev", "/dev/shm", "/run")  # noqa: S108
 _MOST_LINKS = 40  # of one path, as Linux has it
 _LOCK_TIMEOUT = 30.0  # seconds: a hundred may start at once
 _POLL = 0.02  # seconds
@@ -76,10 +78,11 @@ def check_parents(base: Path) -> None:
     The directories above it have to be root's or ours, and others may write them only where the
     sticky bit keeps what is not theirs from them, as in /tmp. Raises JlabError.
     """
-    owners = {0, os.geteuid(), *_unmapped()}
+    unmapped = _unmapped()
     for path, found in _on_the_way(base.parent):
         others = ""
-        if found.st_uid not in owners:
+        is_system = found.st_uid in unmapped and str(path) in _OF_THE_SYSTEM
+        if found.st_uid not in (0, os.geteuid()) and not is_system:
             others = private.name(found.st_uid)
         elif stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX:
             others = _other_writers(path, found)
@@ -89,6 +92,26 @@ def check_parents(base: Path) -> None:
                 "to a directory of your own on this node, or ask the administrators for "
                 f"`chmod +t {path}`"
             )
+
+
+def is_ours_alone(path: Path) -> bool:
+    """Whether nobody else can ever put anything at `path`, even when what is there has gone.
+
+    The sticky bit does not see to that: it keeps others from what is there.
+    """
+    try:
+        check_parents(path)
+        return (
+            private.only_ours_to_write(path.parent)
+            and not path.is_symlink()
+            and not any(
+                stat.S_ISDIR(found.st_mode)
+                and (found.st_uid not in (0, os.geteuid()) or _other_writers(each, found))
+                for each, found in _on_the_way(path.parent)
+            )
+        )
+    except (JlabError, OSError):
+        return False
 
 
 def _on_the_way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -112,9 +135,9 @@ def _on_the_way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _other_writers(path: Path, found: os.stat_result) -> str:
-    """Whoever is in root's group is an administrator."""
+    """Whoever is in root's group is an administrator, unless an ACL lets others write."""
     is_of_root = not found.st_gid and not found.st_mode & stat.S_IWOTH
-    return "" if is_of_root else private.other_writers(path)
+    return "" if is_of_root and not acl.names_writers(path) else private.other_writers(path)
 
 
 def _unmapped() -> set[int]:

@@ -107,6 +107,7 @@ class Keeper:
                 removals.watch()  # before the look: a moment between the two would be missed
                 with contextlib.suppress(JlabError):
                     is_whole = await self.look()
+                    self.place.shorten_logs()
                     if time.monotonic() - refreshed >= refresh:
                         await asyncio.to_thread(renew, self.place)
                         refreshed = time.monotonic()

@@ -15,6 +15,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING
 
+from ..errors import PlainText
 from . import job_log
 from .job_log import say
 from .rate_limit import Rate
@@ -65,10 +66,10 @@ class Output:
 
 
 def _file(descriptor: int) -> tuple[int, int] | None:
-    """Which file that is; None: one that does not grow, such as a terminal."""
+    """Which file that is; None: one that does not grow, such as /dev/null."""
     with contextlib.suppress(OSError):
         found = os.fstat(descriptor)
-        if not stat.S_ISCHR(found.st_mode):
+        if not stat.S_ISCHR(found.st_mode) or os.isatty(descriptor):
             return found.st_dev, found.st_ino
     return None
 
@@ -81,6 +82,7 @@ class _Pipe:
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._exit, _SET_PIPE_SIZE, _PIPE)
         self._target = target
+        self._plain = PlainText() if os.isatty(target) else None
         self._budget = budget
         self._written = self._taken = 0  # bytes: by us, and of these by the log
         self._progress = threading.Condition()
@@ -122,6 +124,8 @@ class _Pipe:
         return True
 
     def _write(self, chunk: bytes) -> None:
+        if self._plain:
+            chunk = self._plain.of(chunk)
         self._written += len(chunk)
         self._within_a_line = not chunk.endswith(b"\n")
         written = job_log.pass_on(self._target, chunk)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError
-from ..files import private
 from ..identifiers import NEWEST
 from ..registry import records
 from ..registry.record import MAX_EXPOSED
@@ -148,7 +147,7 @@ class Exposed:
         if straight:
             self._place.listeners.discard(straight)
             straight.end()
-        if isinstance(target, str) and _only_mine_can_be_there(Path(target)):
+        if isinstance(target, str) and user_directory.is_ours_alone(Path(target)):
             straight = self._straight[name] = Straight(self._place.path, name, target)
             await straight.begin()
             self._place.listeners.add(straight)
@@ -200,15 +199,6 @@ async def _connect_to_my_socket(path: str, make: Callable[[], Side]) -> None:
     except BaseException:
         connection.close()
         raise
-
-
-def _only_mine_can_be_there(path: Path) -> bool:
-    """Whether no other user can put a socket of his there, now or when the program has ended."""
-    try:
-        user_directory.check_parents(path)
-    except (JlabError, OSError):
-        return False
-    return private.only_ours_to_write(path.parent) and not path.is_symlink()
 
 
 def _leads_to_mine(path: str) -> bool:

@@ -132,8 +132,9 @@ async def _claimed(
         jupyter.check_runtime(place.runtime)
         config, arguments = jupyter.own_config(options.arguments)
         its_door = await stack.enter_async_context(
-            door.opened(place, draft.token, config=config, debugger=options.debugger)
+            door.opened(place, directory, draft.token, config=config, debugger=options.debugger)
         )
+        lost = await stack.enter_async_context(_keeping(keeper))
         output = stack.enter_context(Output())
         children = await stack.enter_async_context(
             Children(grace=GRACE, stdout=output.stdout, stderr=output.stderr)
@@ -155,7 +156,8 @@ async def _claimed(
             _endpoint(into_the_job, options.port_range, draft, keeper=keeper, children=children)
         )
         claim.tell(record)
-        started = await starting
+        started = await _unless(lost, starting)
+        stack.enter_context(_standing_still(keeper, started))
         record = replace(
             record,
             port=started.port,
@@ -163,7 +165,6 @@ async def _claimed(
             base_url=started.hello.base_url,
         )
         await stack.enter_async_context(place.relay(its_door))
-        await stack.enter_async_context(_keeping(keeper, started))
         at_home = Aside()
         publication = await stack.enter_async_context(_published(directory, record, at_home))
         stack.enter_context(_walltime(publication, children, at_home))
@@ -334,14 +335,36 @@ async def _meanwhile(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Fut
 
 
 @contextlib.asynccontextmanager
-async def _keeping(keeper: Keeper, started: Started) -> AsyncIterator[None]:
-    """The session outlives clean-ups of its node, and falls into nobody's hands by them."""
+async def _keeping(keeper: Keeper) -> AsyncIterator[asyncio.Event]:
+    """The session outlives clean-ups of its node, from before JupyterLab starts to after its end.
+
+    The event: that its directory has been another user's.
+    """
+    lost = asyncio.Event()
+    keeper.lost.append(lost.set)
+    async with _meanwhile(keeper.keep()):
+        yield lost
+
+
+async def _unless(lost: asyncio.Event, starting: asyncio.Future[Started]) -> Started:
+    """JupyterLab, once it has started; raises JlabError if others came in between."""
+    async with _meanwhile(lost.wait()) as waiting:
+        either: set[asyncio.Future[Any]] = {starting, waiting}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if lost.is_set():
+        raise JlabError("another user came in between while JupyterLab was starting: start again")
+    return starting.result()
+
+
+@contextlib.contextmanager
+def _standing_still(keeper: Keeper, started: Started) -> Iterator[None]:
+    """While the session's directory is another user's, nothing of JupyterLab's goes there."""
     keeper.lost.append(started.stand_still)
     keeper.found.append(started.go_on)
     try:
-        async with _meanwhile(keeper.keep()):
-            yield
+        yield
     finally:
+        keeper.lost.remove(started.stand_still)
         started.go_on()
 
 

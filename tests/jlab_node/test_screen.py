@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from jlab_node.terminal import Screen, printable
+from jlab_node.errors import printable
+from jlab_node.terminal import Screen
 
 BACK = "\r\x1b[K"
 

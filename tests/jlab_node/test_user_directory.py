@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from loopback import NOBODY
 
 from jlab_node.errors import JlabError
 from jlab_node.runtime.leftovers import new_path
-from jlab_node.runtime.user_directory import base_path
+from jlab_node.runtime.user_directory import base_path, check_parents
 from jlab_node.session.jupyter.program import _KERNEL_SOCKET, _SOCKET_PATH
+from tests import acl
 
 LONG = "u1.van-der-berg@lab.example-university.edu"
 
@@ -39,3 +46,51 @@ def test_whatever_the_users_name_there_is_room_for_sockets(tmpdir: str) -> None:
 def test_what_jlab_tmpdir_cannot_be(tmpdir: str) -> None:
     with pytest.raises(JlabError, match="JLAB_TMPDIR must be an absolute path of at most 60 plain"):
         base_path({"JLAB_TMPDIR": tmpdir}, "alice")
+
+
+@pytest.mark.root("only root has a directory of root's")
+def test_a_directory_of_root_s_that_an_acl_lets_others_write_is_refused(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(mode=0o755)
+    acl.share(scratch, "access")
+    with pytest.raises(JlabError, match="can be changed by others"):
+        check_parents(scratch / "jlab-alice")
+
+
+# As user 5, who alone is mapped, looks for whoever could move argv[1] away.
+IN_A_CONTAINER = """
+import ctypes, os, sys
+from pathlib import Path
+from jlab_node.runtime import user_directory
+libc = ctypes.CDLL(None)
+os.setgroups([])
+os.setresgid(5, 5, 5)
+os.setresuid(5, 5, 5)
+libc.prctl(4, 1, 0, 0, 0)
+if libc.unshare(0x10000000):
+    sys.exit("no user namespace")
+Path("/proc/self/uid_map").write_text("5 5 1")
+user_directory.check_parents(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.root("only root can be two others")
+def test_in_a_container_another_user_s_directory_is_not_taken_for_root_s(tmp_path: Path) -> None:
+    """There both look like nobody's."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    theirs.chmod(0o1777)
+    os.chown(theirs, NOBODY - 1, NOBODY - 1)
+    for path in tmp_path.parents:
+        if path.owner() == "root" and path != Path("/tmp"):
+            path.chmod(0o755)
+    tmp_path.chmod(0o755)
+    for base, code in ((theirs / "jlab-x", 1), (Path("/tmp/jlab-x"), 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", IN_A_CONTAINER, str(base)],
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if "no user namespace" in done.stderr:
+            pytest.skip("users have no namespaces of their own here")
+        assert done.returncode == code, done.stderr
+        assert ("can be changed by" in done.stderr) is bool(code)

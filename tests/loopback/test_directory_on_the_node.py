@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -147,6 +148,35 @@ def test_who_takes_the_place_after_a_clean_up_gets_nothing(node: Loopback) -> No
     shutil.rmtree(site.tmp)
     wait_until(lambda: site.tmp.exists() and works(site), "it is theirs again", seconds=20)
     assert "is yours again" in log(site)
+    session.terminate()
+    assert session.wait(timeout=60) == 143
+
+
+def test_who_takes_the_place_while_jupyterlab_starts_gets_nothing(node: Loopback) -> None:
+    """Nothing that is run lies there; and the session ends, since it has not begun."""
+    site = node
+    _, server = light(site.root)
+    slow = shlex.join(["sh", "-c", f"sleep 3; exec {server}"])
+    session = site.start_session("--jupyter", slow)
+    wait_until(lambda: list(site.tmp.glob("s-*/jupyter")), "it is starting")
+    assert list(site.tmp.rglob("*.py")) == []
+    (directory,) = site.tmp.glob("s-*")
+    os.kill(session.pid, signal.SIGSTOP)
+    shutil.rmtree(site.tmp)
+    squat = ["sh", "-c", SQUAT, "squat", str(site.tmp), directory.name, str(site.tmpdir / "ran")]
+    subprocess.run(squat, check=True, user=NOBODY, group=NOBODY, extra_groups=[])
+    os.kill(session.pid, signal.SIGCONT)
+    assert session.wait(timeout=60) == 1
+    assert "another user came in between while JupyterLab was starting" in log(site)
+    assert site.records() == []
+    assert list((site.home / ".jlab").glob(".new-*")) == []
+
+
+def test_a_flood_of_connections_leaves_sshd_s_log_short(node: Loopback) -> None:
+    session = started(node)
+    (path,) = node.tmp.glob("s-*/sshd.log")
+    path.write_bytes(b"a line of sshd's\n" * 200_000)
+    wait_until(lambda: path.stat().st_size < 1 << 20, "it is cut", seconds=10)
     session.terminate()
     assert session.wait(timeout=60) == 143
 

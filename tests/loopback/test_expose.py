@@ -9,7 +9,9 @@ import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +23,6 @@ from tests.loopback.light import light
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from loopback import Loopback
 
@@ -339,8 +340,12 @@ def test_a_unix_socket_that_only_its_user_can_replace_is_reached_without_a_relay
 ) -> None:
     """The link leads there, and to the relay again when the name is given to something else."""
     start(site, "one")
-    link, path = site.tmp / "viewer.sock", site.root / "viewer.sock"
-    site.root.chmod(0o700)
+    link, place = site.tmp / "viewer.sock", Path(tempfile.mkdtemp(dir=Path.home()))
+    path, in_tmp = place / "viewer.sock", site.root / "viewer.sock"
+    with saying_by_a_socket(in_tmp, "in /tmp"):
+        node(site, "expose", "viewer", str(in_tmp))
+        assert site.tmp in link.resolve().parents, "others can make that directory when it is gone"
+        assert heard(site, "viewer") == "in /tmp"
     with saying_by_a_socket(path, "first"):
         node(site, "expose", "viewer", str(path))
         assert (link.resolve(), heard(site, "viewer")) == (path, "first")
@@ -360,6 +365,7 @@ def test_a_unix_socket_that_only_its_user_can_replace_is_reached_without_a_relay
         node(site, "expose", "viewer", "--stop")
         assert not os.path.lexists(link)
         assert [each.suffix for each in site.tmp.glob("s-*/viewer*")] == []
+    place.rmdir()
 
 
 def test_a_unix_socket_by_its_name(site: Loopback) -> None:

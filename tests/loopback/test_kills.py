@@ -215,7 +215,7 @@ def test_connect_while_it_waits(site: Loopback) -> None:
     """The laptop's ssh ends; nothing stays on the login node; the session starts as it would."""
     set_up(site)
     session = site.start_session("--jupyter", slow(site))
-    wait_until(lambda: list(site.tmp.glob("*/etc/*.py")), "it is starting")
+    wait_until(lambda: list(site.tmp.glob("s-*/jupyter")), "it is starting")
     ssh = subprocess.Popen(
         site.ssh("jlab+demo", "true"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

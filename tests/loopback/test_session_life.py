@@ -162,7 +162,7 @@ def test_the_log_stays_clean_with_a_browser_connected(site: Loopback) -> None:
 
 def test_a_signal_before_jupyterlab_answers(site: Loopback) -> None:
     process = site.start_session()
-    wait_until(lambda: list(site.tmp.glob("*/etc/*.py")), "it starts JupyterLab")
+    wait_until(lambda: list(site.tmp.glob("s-*/jupyter")), "it starts JupyterLab")
     process.terminate()
     assert process.wait(timeout=30) == 143
     assert_nothing_is_left(site)

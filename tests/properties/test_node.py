@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from jlab_node import cli
 from jlab_node.connect import routes
-from jlab_node.errors import JlabError
+from jlab_node.errors import JlabError, printable
 from jlab_node.jobs import scheduler_client
 from jlab_node.registry import home
 from jlab_node.runtime import control_protocol
-from jlab_node.terminal import printable
 
 from .strategies import (
     as_bytes,

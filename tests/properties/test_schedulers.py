@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jlab_node.errors import printable
 from jlab_node.identifiers import is_id
 from jlab_node.jobs import matching, messages, scheduler_client
 from jlab_node.jobs.job_list_cache import JobListCache
 from jlab_node.schedulers import TABLE
 from jlab_node.schedulers.base import Answer, Machine, State, Status
-from jlab_node.terminal import printable
 from tests.jlab_node.schedulers import (
     test_local,
     test_lsf,

@@ -9,24 +9,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
+import tempfile
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import JlabError
+from ...files import private
 from ...runtime import socket_relay
+from ..io_thread import Aside
 from ..time_limit import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
+    from ...registry.home import Home
     from ...runtime.session_directory import SessionDirectory
 
 _LISTENS = "jupyter"  # the socket in the session's directory
-_CONFIG = "jupyter_server_config.py"
 _ROUNDS, _POLL = 20, 0.05  # of seconds
 _TIMEOUT = 30.0  # seconds for an answer of a JupyterLab that may be busy
+_HOME_TIMEOUT = 2.0  # seconds for ~/.jlab to forget the configuration
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,16 @@ class Door:
         self.said: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._writer: asyncio.StreamWriter | None = None
+        self._at_home = Aside()
+
+    def forget_config(self) -> None:
+        """JupyterLab has read it. A home that does not answer is not waited for."""
+        self._at_home.do(lambda: shutil.rmtree(self.config.parent, ignore_errors=True))
+
+    def settle(self) -> None:
+        """Wait, but not for long, until the configuration is forgotten."""
+        self.forget_config()
+        self._at_home.settle(timeout=_HOME_TIMEOUT)
 
     def arguments(self) -> list[str]:
         """What leads JupyterLab here. They are no secret: all that is one stands in the file."""
@@ -108,11 +123,13 @@ class Door:
 
 @contextlib.asynccontextmanager
 async def opened(
-    place: SessionDirectory, token: str, *, config: str, debugger: bool
+    place: SessionDirectory, home: Home, token: str, *, config: str, debugger: bool
 ) -> AsyncIterator[Door]:
     """The session's door, for a JupyterLab that is started with its `arguments`.
 
-    `config` is the file that the user has named, "" if Jupyter is to look for it. Raises JlabError.
+    `config` is the file that the user has named, "" if Jupyter is to look for it. What JupyterLab
+    runs as its configuration lies in ~/.jlab until it has read it, and never on the node, where it
+    could come to be another user's. Raises JlabError.
     """
     settings = {
         "token": token,
@@ -123,8 +140,24 @@ async def opened(
         "control": str(place.path / _LISTENS),
     }
     text = resources.files(__package__).joinpath("in_jupyter.py").read_text(encoding="utf-8")
-    path = place.settings / _CONFIG
-    place.write(path, f"{text}\n\nbegin({settings!r})\n")
-    door = Door(path, place.direct)
-    async with socket_relay.serving(place.path / _LISTENS, door.serve, kept=set()):
-        yield door
+    door = Door(_written(home, f"{text}\n\nbegin({settings!r})\n"), place.direct)
+    try:
+        control = place.path / _LISTENS
+        async with socket_relay.serving(control, door.serve, kept=place.listeners):
+            yield door
+    finally:
+        door.settle()
+
+
+def _written(home: Home, text: str) -> Path:
+    """A private file with that text, in a directory of its own; raises JlabError."""
+    try:
+        directory = Path(tempfile.mkdtemp(prefix=private.NEW, dir=home.path))
+        try:
+            return private.replace(directory / private.NEW_CONFIG, text)
+        except OSError:
+            directory.rmdir()
+            raise
+    except OSError as error:
+        where = error.filename or home.path
+        raise JlabError(f"cannot write {where}: {error.strerror}") from error

@@ -23,6 +23,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 import weakref
@@ -48,6 +49,7 @@ def begin(settings: dict[str, Any]) -> None:
     from jupyter_server.serverapp import ServerApp
 
     go_on_when_left_alone()
+    wait_for(settings["control"])
     app = ServerApp.instance()
     app.runtime_dir = settings["runtime"]
     _load_the_users_own(app, settings["config"])
@@ -135,6 +137,9 @@ class Guest:
         try:
             self._connection.connect(self._settings["control"])
         except OSError:
+            end()
+            return
+        if not is_ours(self._connection):
             end()
             return
         self._say(
@@ -326,6 +331,23 @@ def widen(server: Any, port: Port) -> None:
         return handle(stream, address)
 
     server.handle_stream = handle_stream
+
+
+def wait_for(path: str) -> None:
+    """Give jlab-node the time to say that a container does not see the session's directory."""
+    for _ in range(100):
+        if os.path.lexists(path):
+            return
+        time.sleep(0.1)
+
+
+def is_ours(connection: socket.socket) -> bool:
+    """Whether a process of this user listens there; True where the system does not tell."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return True
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, 12))
+    return bool(user == os.geteuid())
 
 
 def go_on_when_left_alone() -> None:

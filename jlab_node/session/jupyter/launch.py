@@ -99,10 +99,12 @@ async def _hello(server: Child, door: Door, began: float) -> Hello:
     while not door.said.done():
         await asyncio.wait(either, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
         _refuse_ended(server)
-        blind = blind + 1 if why_silent.cannot_see(server.pid, door.sock.parent) else 0
+        needed = (door.sock.parent, door.config.parent)
+        unseen = [each for each in needed if why_silent.cannot_see(server.pid, each)]
+        blind = blind + 1 if unseen else 0
         if blind > _SECONDS_BLIND:
             raise JlabError(
-                f"JupyterLab does not see {door.sock.parents[1]}: a container needs that directory "
+                f"JupyterLab does not see {unseen[0].parent}: a container needs that directory "
                 "of this node (apptainer: --bind; docker, podman: --volume)"
             )
         if time.monotonic() - told > _PATIENCE:
@@ -110,6 +112,7 @@ async def _hello(server: Child, door: Door, began: float) -> Hello:
             _refuse_listening(server)
             say(f"JupyterLab has not answered for {told - began:.0f} s; still waiting")
     hello = door.said.result()
+    door.forget_config()
     try:
         check("base_url", hello.base_url)
     except RecordError as error:

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
     from ..child_processes import Child
 
-_BACKLOG = 128
+_BACKLOG = 4096  # as many as Linux lets it have: a crowd shall keep nobody out
 _MOST_SILENT = 500  # connections at once that have said nothing, if so many descriptors there are
 _PATIENCE = 10.0  # seconds that they may take
 _MOST_STRANGERS = 10  # at once: whoever can reach the port can make it start an sshd
 _STRANGERS_PER_SECOND = 5.0
-_POLL = 0.05  # seconds
+_POLL = 0.05  # seconds between two looks at a line that has begun
+_MOST_LOOKS = 40
 
 
 def listen(ports: range | None, *, loopback: bool) -> socket.socket:
@@ -160,7 +161,7 @@ class Endpoint:
 
     async def _is_owner(self, connection: socket.socket) -> bool:
         """Whether it knocks, or begins to speak ssh. What follows the knock is left for sshd."""
-        while True:
+        for _ in range(_MOST_LOOKS):
             await _readable(connection)
             said = connection.recv(len(self._knock), socket.MSG_PEEK)
             if said.startswith(b"SSH-"):
@@ -174,6 +175,7 @@ class Endpoint:
             if not said or not begins_well:
                 raise ConnectionError("it says something else, or has hung up")
             await asyncio.sleep(_POLL)  # the rest is still on its way
+        raise ConnectionError("it does not finish its line")
 
 
 async def _readable(connection: socket.socket) -> None:

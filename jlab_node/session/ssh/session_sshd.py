@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import JlabError
-from ...files import private
 from ..io_thread import Aside
 from ..job_log import say
 from . import sshd, trusted_keys
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 _HOME_TIMEOUT = 2.0  # seconds for the keys to be read
 _STILL_READ = 2 * sshd.LOGIN_GRACE  # seconds in which an sshd may still look at older ones
-_LONGEST_LOG = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -128,11 +126,8 @@ class SessionSshd:
 
     def _open_log(self) -> int:
         """The file to which sshd writes what it does, for the user to look at."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-            log = os.open(self._log, flags, 0o600)
+            return os.open(self._log, flags, 0o600)
         except OSError:
             return os.open(os.devnull, os.O_WRONLY)
-        with contextlib.suppress(OSError):
-            private.keep_end(self._log, _LONGEST_LOG)
-        return log
