@@ -21,10 +21,10 @@ relay() { # [BANNER]; ends when either side does
     [[ $1 ]] && printf '%s\n' "$1"
     # Not two cats and `wait -n`, which forgets one that ends just before it.
     {
-        local parent
+        local stat
         cat >&3
-        IFS=' ' read -r _ _ _ parent _ </proc/self/stat
-        [[ $parent == "$$" ]] && kill -KILL $$ # else it has ended, and $$ may be somebody else
+        IFS=' ' read -ra stat </proc/self/stat # the fourth field: the parent
+        [[ ${stat[3]} == "$$" ]] && kill -KILL $$ # else it has ended, and $$ may be somebody else
     } <&0 >/dev/null 2>&1 &
     exec cat <&3 3>&-
 }
@@ -102,6 +102,7 @@ open_endpoint() { # HOST PORT NONCE KNOCK
 # What a step in the job or an ssh to the node runs, where the login node cannot connect itself.
 enter() { # FILE
     local why code=1
+    # shellcheck disable=SC2217 # what is called ls here may be a wrapper, and stdin is ssh's
     ls "$directory/sessions" >/dev/null 2>&1 </dev/null # makes NFS look again
     read_record "$directory/sessions/${1##*/}" || {
         echo "the session's record cannot be read on $HOSTNAME" >&2
@@ -163,6 +164,7 @@ main() {
     fi
     [[ $inside ]] && enter "$inside"
     set -f # and split by $IFS, not by mapfile: that takes a byte at a time from a pipe
+    # shellcheck disable=SC2207,SC2217
     files=($(ls -t "$directory/sessions" 2>/dev/null </dev/null))
     for file in "${files[@]}"; do
         [[ $file == *-"$session"* ]] || continue

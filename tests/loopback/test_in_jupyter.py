@@ -86,10 +86,10 @@ def inherited(environ: dict[str, str], lab: Lab) -> dict[str, str]:
 
 def test_a_kernel_and_what_it_submits_inherit_nothing(lab: Lab, client: Client) -> None:
     code = "import os, json, subprocess, sys; (dict(os.environ), subprocess.check_output(['env']))"
-    mine, childs = ast.literal_eval(evaluate(client.url, code))
-    assert mine["SLURM_JOB_ID"] == "4711", "it is the job's environment"
-    assert inherited(mine, lab) == {}
-    lines = [line.partition("=") for line in childs.decode(errors="replace").splitlines()]
+    kernel, command = ast.literal_eval(evaluate(client.url, code))
+    assert kernel["SLURM_JOB_ID"] == "4711", "it is the job's environment"
+    assert inherited(kernel, lab) == {}
+    lines = [line.partition("=") for line in command.decode(errors="replace").splitlines()]
     assert inherited({name: value for name, _, value in lines}, lab) == {}
 
 
