@@ -24,7 +24,7 @@ def main() -> NoReturn:
     except JlabError as error:
         for line in str(error).splitlines():
             say(line)
-        sys.exit(error.code)
+        sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a home that is gone: nothing that we foresaw here
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left would be tried again at the end
         say(f"{error.filename or 'input or output'}: {error.strerror or error}")

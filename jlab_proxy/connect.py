@@ -61,7 +61,7 @@ def _parse(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
     port, sockets = options.get("--port", "1"), options.get("--sockets", "/")
     wrong = options.get("-F") == "" or not is_port(port) or not _WORD.issuperset(sockets)
     if len(hosts) != 1 or wrong:
-        raise JlabError(USAGE_TEXT, code=USAGE)
+        raise JlabError(USAGE_TEXT, exit_code=USAGE)
     return hosts[0], options
 
 

@@ -16,11 +16,19 @@ UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h: there is nothing to connect to
 
 
 class JlabError(Exception):
-    """A failure that a user or a broken cluster can cause; its text is one clear sentence."""
+    """A failure that a user or a broken cluster can cause: what is wrong, and what to type next.
 
-    def __init__(self, message: str, *, code: int = FAILED) -> None:
-        super().__init__(message)
-        self.code = code
+    As text it is one sentence: the problem, and after a colon the remedy, if there is one.
+    """
+
+    def __init__(self, problem: str, *, remedy: str = "", exit_code: int = FAILED) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.remedy}" if self.remedy else self.problem
 
 
 def say(text: str) -> None:

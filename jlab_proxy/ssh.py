@@ -60,11 +60,7 @@ def remote_command(file: str, arguments: Sequence[str], *, alias: str) -> str:
     may have brackets, which some shells would take for a pattern. What is not the user's own is not
     run: where others can write a home, they may have put it there.
     """
-    missing = (
-        f"jlab-node is not set up on {alias}: log in there and type "
-        "pip install jlab-remote && jlab-node setup"
-    )
-    foreign = f"~/.jlab on {alias} belongs to another user: look at what is in it, and remove it"
+    missing, foreign = (f"{problem}: {remedy}" for problem, remedy in _refusals(alias))
     path = f".jlab/{file}"
     script = (
         f'cd || exit 69; test -O .jlab && test -O {path} && exec bash {path} "$@"; '
@@ -72,6 +68,23 @@ def remote_command(file: str, arguments: Sequence[str], *, alias: str) -> str:
     )
     words = [f"'{each}'" if "[" in each else each for each in arguments]
     return " ".join([f"exec sh -c '{script}' jlab", *words])
+
+
+def _refusals(alias: str) -> tuple[tuple[str, str], ...]:
+    """What the cluster says if ~/.jlab is not there, or is not the user's: problem and remedy."""
+    return (
+        (
+            f"jlab-node is not set up on {alias}",
+            "log in there and type pip install jlab-remote && jlab-node setup",
+        ),
+        (f"~/.jlab on {alias} belongs to another user", "look at what is in it, and remove it"),
+    )
+
+
+def refusal(said: str, *, alias: str) -> tuple[str, str] | None:
+    """Return problem and remedy if the command of `remote_command` said so instead of running."""
+    known = {f"{problem}: {remedy}": (problem, remedy) for problem, remedy in _refusals(alias)}
+    return known.get(said)
 
 
 def tell_master(word: str, paths: Paths, host: str, control_path: str = "") -> list[str]:

@@ -42,7 +42,9 @@ class Target:
 def parse_host(host: str) -> Target:
     """Target of a host name as ssh passes it; raises JlabError."""
     if not host.startswith(PREFIX):
-        raise JlabError(f"{host!r} is not of the form jlab+ALIAS or jlab+ALIAS+SESSION", code=USAGE)
+        raise JlabError(
+            f"{host!r} is not of the form jlab+ALIAS or jlab+ALIAS+SESSION", exit_code=USAGE
+        )
     return parse(host[len(PREFIX) :])
 
 
@@ -54,9 +56,10 @@ def parse(text: str) -> Target:
     alias, plus, session = text.partition("+")
     if not _is_name(alias, _MAX_ALIAS):
         raise JlabError(
-            f"{alias!r} cannot be an alias: 1 to {_MAX_ALIAS} of a-z 0-9 . _ - (ssh lower-cases "
+            f"{alias!r} cannot be an alias",
+            remedy=f"1 to {_MAX_ALIAS} of a-z 0-9 . _ - (ssh lower-cases "
             "host names); give the cluster such a name with a Host line in ~/.ssh/config",
-            code=USAGE,
+            exit_code=USAGE,
         )
     if plus:
         check_session(session)
@@ -67,8 +70,9 @@ def check_session(name: str) -> None:
     """Raises JlabError unless a session, or what one exposes, can be called so."""
     if not _is_name(name, _MAX_SESSION):
         raise JlabError(
-            f"{name!r} cannot be a session's name: 1 to {_MAX_SESSION} of a-z 0-9 . _ -",
-            code=USAGE,
+            f"{name!r} cannot be a session's name",
+            remedy=f"1 to {_MAX_SESSION} of a-z 0-9 . _ -",
+            exit_code=USAGE,
         )
 
 

@@ -39,7 +39,7 @@ def main() -> NoReturn:
         code = cli(prog_name="jlab-node", standalone_mode=False)
         print(end="", flush=True)  # a disk that is full is told of here, not at the very end
     except JlabError as error:
-        _fail(str(error), error.code)
+        _fail(str(error), error.exit_code)
     except OSError as error:  # a full disk, a home that is gone: nothing that we foresaw here
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left would be tried again at the end
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", FAILED)

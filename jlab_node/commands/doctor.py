@@ -184,8 +184,8 @@ def sockets_directory(user: str, *, on_a_node: bool) -> Check:
         base = user_directory.base_path(os.environ, user)
         user_directory.check(base)
     except JlabError as error:
-        problem, _, remedy = str(error).partition(": ")
-        return Check("sockets", FAILURE if on_a_node else WARNING, problem, remedy)
+        state = FAILURE if on_a_node else WARNING
+        return Check("sockets", state, error.problem, error.remedy)
     return Check("sockets", OK, f"{base} cannot be changed by other users")
 
 

@@ -34,14 +34,14 @@ def submit(name: str | None, *, as_json: bool) -> None:
     def look() -> Standing:
         found = status.look(directory, pending, user=user, wanted=name, base=base, max_age=0)
         if found.state == status.UNKNOWN:
-            raise JlabError(f"nothing is submitted: {found.text}", code=UNAVAILABLE)
+            raise JlabError(f"nothing is submitted: {found.text}", exit_code=UNAVAILABLE)
         return found
 
     found, site = look(), scheduler_client.site()
     if found.state != status.NONE:
         said = f"nothing is submitted: {found.text}"
     elif site is None or not text:
-        raise JlabError(found.text, code=UNAVAILABLE)
+        raise JlabError(found.text, exit_code=UNAVAILABLE)
     else:
         said = submission.submit(
             directory,

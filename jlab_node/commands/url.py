@@ -21,7 +21,9 @@ def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
     published = living(directory, user=user, unchecked=unchecked)
     starting = session_lookup.starting(user_directory.base_path(os.environ, user))
     if starting and not published:
-        raise JlabError(f"session {starting[0]} is starting: try again soon", code=UNAVAILABLE)
+        raise JlabError(
+            f"session {starting[0]} is starting", remedy="try again soon", exit_code=UNAVAILABLE
+        )
     start = messages.how_to_start(
         scheduler_client.remembered_site() if unchecked else scheduler_client.site()
     )

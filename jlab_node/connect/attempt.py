@@ -137,12 +137,12 @@ class ConnectAttempt:
         elif self._watch.is_fresh:
             self._screen.clear()
             if self._unreachable:
-                raise JlabError("\n".join(self._unreachable), code=UNAVAILABLE)
+                raise JlabError("\n".join(self._unreachable), exit_code=UNAVAILABLE)
             done = self._watch.submit(has_session=self._has_untried, elsewhere=self._elsewhere)
             self._screen.say(done)
             return
         if client_disconnected():
-            raise JlabError("the laptop has ended the connection", code=UNAVAILABLE)
+            raise JlabError("the laptop has ended the connection", exit_code=UNAVAILABLE)
         time.sleep(LOOK_INTERVAL)
 
     def _has_untried(self) -> bool:

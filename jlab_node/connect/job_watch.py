@@ -95,7 +95,7 @@ class JobWatch:
         if self._site is None or not command:
             names = _other_names(self._home, wanted, self._user)
             text = messages.no_session(self._pending.no_session(names=names))
-            raise JlabError("\n".join([*elsewhere, text]), code=UNAVAILABLE)
+            raise JlabError("\n".join([*elsewhere, text]), exit_code=UNAVAILABLE)
         done = self._submit(command, self._site.scheduler, has_session)
         self._submitted_at = time.monotonic()
         self._pending.refresh(max_age=0)
@@ -106,7 +106,7 @@ class JobWatch:
             asked = scheduler_client.look(self._site.scheduler, self._waited_for.job_id)
             job = asked or self._waited_for
             if not self._pending.has_or_had_session(job):
-                raise JlabError(messages.in_vain(job), code=UNAVAILABLE)
+                raise JlabError(messages.in_vain(job), exit_code=UNAVAILABLE)
 
     def _submit(self, command: str, scheduler: Scheduler, has_session: Callable[[], bool]) -> str:
         def is_needed() -> bool:
@@ -115,7 +115,7 @@ class JobWatch:
                 return False
             if self._pending.problem:
                 text = f"nothing is submitted: {self._pending.problem}"
-                raise JlabError(text, code=UNAVAILABLE)
+                raise JlabError(text, exit_code=UNAVAILABLE)
             return not has_session()
 
         return submission.submit(

@@ -61,7 +61,8 @@ def closed_directory(path: Path, *, if_foreign: str = "") -> Path:
     refuse_others(path, found, if_foreign)
     if found.st_mode & _OTHERS:
         raise JlabError(
-            f"{path} is open to other users: if it is there for jlab-node, `chmod 700 {path}`"
+            f"{path} is open to other users",
+            remedy=f"if it is there for jlab-node, `chmod 700 {path}`",
         )
     return path
 
@@ -79,12 +80,13 @@ def refuse_others(path: Path, found: os.stat_result, if_foreign: str) -> None:
     """Raise JlabError unless `found` tells of a directory that only we can write."""
     # First: in /tmp its owner alone can remove it.
     if found.st_uid != os.geteuid():
-        raise JlabError(f"{path} belongs to {name(found.st_uid)}, not to you{if_foreign}")
+        raise JlabError(f"{path} belongs to {name(found.st_uid)}, not to you", remedy=if_foreign)
     if not stat.S_ISDIR(found.st_mode):
-        raise JlabError(f"{path} is not a directory: remove it, then try again")
+        raise JlabError(f"{path} is not a directory", remedy="remove it, then try again")
     if found.st_mode & _OTHERS_WRITE:
         raise JlabError(
-            f"{path} can be written by other users: look at what is in it, then `chmod 700 {path}`"
+            f"{path} can be written by other users",
+            remedy=f"look at what is in it, then `chmod 700 {path}`",
         )
 
 

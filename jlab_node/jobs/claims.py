@@ -97,7 +97,7 @@ def _take(directory: Path, mine: Record, nodes: Container[str]) -> Claim | None:
             if _is_elsewhere(rival, mine, nodes):
                 return None
             if _is_alive(rival, mine, path):
-                raise JlabError(_refusal(rival.node, mine))
+                raise _taken(rival.node, mine)
             dead.add(rival.token)
         claim = Claim(_path(directory, number + 1, mine.id), mine)
         if private.create(claim.path, render(mine)):
@@ -109,7 +109,7 @@ def _take(directory: Path, mine: Record, nodes: Container[str]) -> Claim | None:
                 return claim
             claim.release()  # we were slow: somebody has begun since we looked
         time.sleep(random.uniform(0, 2 * _POLL))  # noqa: S311
-    raise JlabError(_refusal(mine.node, mine))
+    raise _taken(mine.node, mine)
 
 
 def _is_spent(path: Path, dead: Container[str]) -> bool:
@@ -129,8 +129,8 @@ def refuse_within(directory: Path, draft: Record) -> None:
     for _, claim in _all(directory):
         if claim.process in family and (claim.scheduler, claim.name) == (local.NAME, draft.name):
             raise JlabError(
-                f"session {draft.name} runs here already, and this is in it: --name NAME for a "
-                "second one"
+                f"session {draft.name} runs here already, and this is in it",
+                remedy="--name NAME for a second one",
             )
 
 
@@ -150,8 +150,11 @@ def sweep(directory: Path, rolls: Sequence[Roll]) -> None:
                 path.unlink()
 
 
-def _refusal(node: str, mine: Record) -> str:
-    return f"session {mine.name} of this job runs on {node} already: --name NAME for a second one"
+def _taken(node: str, mine: Record) -> JlabError:
+    return JlabError(
+        f"session {mine.name} of this job runs on {node} already",
+        remedy="--name NAME for a second one",
+    )
 
 
 def _is_elsewhere(rival: Record, mine: Record, nodes: Container[str]) -> bool:

@@ -276,7 +276,7 @@ def cancel(record: Record) -> None:
     if scheduler is None:
         raise JlabError(messages.elsewhere(record))
     if not can_tell(record):
-        raise JlabError(f"session {record.id} runs on {record.node}: type this there")
+        raise JlabError(f"session {record.id} runs on {record.node}", remedy="type this there")
     if scheduler is local:
         _check_is_that_session(record)
     cancel_job(scheduler, record.job_id)
@@ -285,7 +285,9 @@ def cancel(record: Record) -> None:
 def _check_is_that_session(record: Record) -> None:
     """Else its number may be another process's, which nobody has asked to end; raises JlabError."""
     if process_id.is_in_another_namespace(record.process):
-        raise JlabError(f"session {record.id} runs in a container of its own: type this there")
+        raise JlabError(
+            f"session {record.id} runs in a container of its own", remedy="type this there"
+        )
     is_that: bool | None = False
     if record.process:
         is_that = process_id.lives(record.process)

@@ -130,9 +130,9 @@ def _refuse_too_soon(home: Home, text: str, *, by_a_person: bool) -> None:
         why = "without a terminal once a session has ended"
         instead = "use ssh in a terminal"
     raise JlabError(
-        f"there is no session, and a job is not submitted by itself {why}: type `{text}` on the "
-        f"cluster, or {instead}",
-        code=UNAVAILABLE,
+        f"there is no session, and a job is not submitted by itself {why}",
+        remedy=f"type `{text}` on the cluster, or {instead}",
+        exit_code=UNAVAILABLE,
     )
 
 
@@ -150,7 +150,9 @@ def _run(home: Home, text: str, scheduler: Scheduler) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise JlabError(f"`{text}` has not ended for {_TIMEOUT:.0f} s: try it by hand") from None
+        raise JlabError(
+            f"`{text}` has not ended for {_TIMEOUT:.0f} s", remedy="try it by hand"
+        ) from None
     except OSError as error:
         raise JlabError(f"`{text}` could not be run: {error.strerror}") from error
     said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]

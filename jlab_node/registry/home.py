@@ -115,7 +115,8 @@ def authorize(home: Home, public_key: str) -> None:
             _add_line(home.authorized_keys, line)
     except Timeout:
         raise JlabError(
-            f"another jlab-node setup has held {lock} for {_PATIENCE:.0f} s: is one suspended?"
+            f"another jlab-node setup has held {lock} for {_PATIENCE:.0f} s",
+            remedy="is one suspended?",
         ) from None
     except OSError as error:
         raise JlabError(f"cannot write {home.authorized_keys}: {error.strerror}") from error
@@ -195,7 +196,9 @@ def _keygen(*arguments: str) -> str:
             check=False,
         )
     except FileNotFoundError:
-        raise JlabError("ssh-keygen is not on PATH here: install OpenSSH's client") from None
+        raise JlabError(
+            "ssh-keygen is not on PATH here", remedy="install OpenSSH's client"
+        ) from None
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()
         raise JlabError(f"ssh-keygen failed: {reason[-1] if reason else done.returncode}")

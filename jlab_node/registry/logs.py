@@ -52,7 +52,7 @@ def find(home: Home, name: str | None) -> Path:
     which = f" of a session called {name}" if name else ""
     raise JlabError(
         f"no log{which} is known here: a session that was started in a terminal writes to it",
-        code=UNAVAILABLE,
+        exit_code=UNAVAILABLE,
     )
 
 

@@ -129,7 +129,8 @@ def parse(text: str) -> Record:
         raise RecordError("it has no format number")
     if int(version) > FORMAT:
         raise RecordError(
-            f"a newer jlab-node wrote it (format {version}): upgrade jlab-remote on this cluster"
+            f"a newer jlab-node wrote it (format {version})",
+            remedy="upgrade jlab-remote on this cluster",
         )
     missing = [key for key in _REQUIRED if key not in values]
     if missing:

@@ -243,11 +243,15 @@ def choose(
             return each
     host = os.uname().nodename
     if wanted is None:
-        text = f"no session is running on {host}: start one there with `{start}`"
-    else:
-        names = ", ".join(each.record.name for each in published) or "none"
-        text = f"no session is called {wanted!r} on {host}; running: {names}"
-    raise JlabError(text, code=UNAVAILABLE)
+        raise JlabError(
+            f"no session is running on {host}",
+            remedy=f"start one there with `{start}`",
+            exit_code=UNAVAILABLE,
+        )
+    names = ", ".join(each.record.name for each in published) or "none"
+    raise JlabError(
+        f"no session is called {wanted!r} on {host}; running: {names}", exit_code=UNAVAILABLE
+    )
 
 
 def _published_at(path: Path) -> int:

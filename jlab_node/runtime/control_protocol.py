@@ -88,7 +88,9 @@ def _values(line: bytes, what: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise JlabError(f"{what} is not valid") from None
     if version not in (FORMAT, _WITH_PATH):
-        raise JlabError("this session runs with another version of jlab-remote: start a new one")
+        raise JlabError(
+            "this session runs with another version of jlab-remote", remedy="start a new one"
+        )
     return dict(values)
 
 
@@ -117,9 +119,9 @@ def ask(base: Path, request: Request) -> Answer:
             line = answers.readline(_LONGEST)
     except (FileNotFoundError, ConnectionRefusedError):
         raise JlabError(
-            f"no session of yours that could expose a port runs on {socket.gethostname()}: type "
-            "this in the job, in a terminal of JupyterLab or after `ssh jlab+...`",
-            code=UNAVAILABLE,
+            f"no session of yours that could expose a port runs on {socket.gethostname()}",
+            remedy="type this in the job, in a terminal of JupyterLab or after `ssh jlab+...`",
+            exit_code=UNAVAILABLE,
         ) from None
     except OSError as error:
         raise JlabError(f"the session does not answer: {error.strerror or error}") from error

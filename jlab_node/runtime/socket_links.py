@@ -108,7 +108,7 @@ def _link(link: Path, path: Path) -> None:
         if link.readlink() == target:
             return
     elif os.path.lexists(link):
-        raise JlabError(f"{link} is not jlab-node's: move it to somewhere else")
+        raise JlabError(f"{link} is not jlab-node's", remedy="move it to somewhere else")
     # In the session's directory, with which it is swept if we are killed now.
     temporary = path.with_name(private.NEW + secrets.token_hex(4))
     temporary.symlink_to(target)

@@ -29,7 +29,7 @@ _OF_THE_SYSTEM = ("/", "/tmp", "/var", "/var/tmp", "/dev", "/dev/shm", "/run")  
 _MOST_LINKS = 40  # of one path, as Linux has it
 _LOCK_TIMEOUT = 30.0  # seconds: a hundred may start at once
 _POLL = 0.02  # seconds
-_IF_FOREIGN = ": ask the administrators to remove it, and until then use another node"
+_IF_FOREIGN = "ask the administrators to remove it, and until then use another node"
 
 
 def base_path(env: Mapping[str, str], user: str) -> Path:
@@ -88,9 +88,10 @@ def check_parents(base: Path) -> None:
             others = _other_writers(path, found)
         if others:
             raise JlabError(
-                f"{base} is not safe, since {path} can be changed by {others}: set JLAB_TMPDIR "
+                f"{base} is not safe, since {path} can be changed by {others}",
+                remedy=f"set JLAB_TMPDIR "
                 "to a directory of your own on this node, or ask the administrators for "
-                f"`chmod +t {path}`"
+                f"`chmod +t {path}`",
             )
 
 
@@ -160,8 +161,8 @@ def locked(base: Path, *, timeout: float = _LOCK_TIMEOUT) -> Iterator[None]:
     try:
         if not _lock(descriptor, timeout):
             raise JlabError(
-                f"another jlab-node of yours on this node has held {path} for "
-                f"{timeout:.0f} s: is one suspended?"
+                f"another jlab-node of yours on this node has held {path} for {timeout:.0f} s",
+                remedy="is one suspended?",
             )
         yield
     finally:

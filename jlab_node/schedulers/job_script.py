@@ -50,7 +50,7 @@ def memory(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([KMGT])(?:I?B)?", text.strip().upper())
     megabytes = round(float(found[1]) * _UNITS[found[2]]) if found else 0
     if not megabytes:
-        raise JlabError(f"{text!r} is not an amount of memory: write it as 16G or 500M")
+        raise JlabError(f"{text!r} is not an amount of memory", remedy="write it as 16G or 500M")
     return megabytes
 
 
@@ -65,7 +65,9 @@ def walltime(text: str) -> int:
         parts = parts if len(parts) == len(spans) else {}  # "1h1h"
     seconds = sum(int(number) * _SPANS[unit] for unit, number in parts.items())
     if not seconds:
-        raise JlabError(f"{text!r} is not a time: write it as 4:00:00, 1-12:00:00, 4h or 90m")
+        raise JlabError(
+            f"{text!r} is not a time", remedy="write it as 4:00:00, 1-12:00:00, 4h or 90m"
+        )
     return seconds
 
 
@@ -80,7 +82,9 @@ def session_name(request: Request) -> str:
         return DEFAULT_NAME
     prefix, _, session = request.name.partition("-")
     if prefix != _JOB or not is_name(session):
-        raise JlabError(f"{request.name!r} cannot be the name of the job: it is jlab or jlab-NAME")
+        raise JlabError(
+            f"{request.name!r} cannot be the name of the job", remedy="it is jlab or jlab-NAME"
+        )
     return session
 
 
@@ -182,8 +186,8 @@ def _check(request: Request) -> None:
             raise JlabError(f"{option} {value!r} is not a name: letters, digits and . _ @ : / + -")
     if not re.fullmatch(_LOG, request.log):
         raise JlabError(
-            f"{request.log!r} cannot be the log: --log-dir takes an absolute path of letters, "
-            "digits and . _ @ + -"
+            f"{request.log!r} cannot be the log",
+            remedy="--log-dir takes an absolute path of letters, digits and . _ @ + -",
         )
     if request.cpus < 1 or request.gpus < 0 or request.walltime < 1:
         raise JlabError("a job needs a CPU and some time")

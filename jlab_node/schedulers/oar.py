@@ -151,8 +151,9 @@ def extend(job_id: str) -> str:
 def directives(request: Request) -> list[str]:
     if request.memory:
         raise JlabError(
-            "OAR shares out memory with the cores: leave --mem out and ask for --cpus enough, or "
-            "choose nodes in the script by a property of your site's, `#OAR -p ...`"
+            "OAR shares out memory with the cores",
+            remedy="leave --mem out and ask for --cpus enough, or "
+            "choose nodes in the script by a property of your site's, `#OAR -p ...`",
         )
     # Sites with GPUs call that resource so, and a GPU brings its share of the cores.
     resources = f"/nodes=1/gpu={request.gpus}" if request.gpus else f"/nodes=1/core={request.cpus}"

@@ -105,16 +105,20 @@ class Exposed:
         )
         what = f"port {target}" if isinstance(target, int) else target
         if name in (NEWEST, *(each.record.name for each in running)):
-            raise JlabError(f"{name} is the name of a session: take another one for {what}")
+            raise JlabError(
+                f"{name} is the name of a session", remedy=f"take another one for {what}"
+            )
         if name not in self._targets and len(self._targets) == MAX_EXPOSED:
-            raise JlabError(f"{MAX_EXPOSED} ports are exposed: end one of them with --stop first")
+            raise JlabError(
+                f"{MAX_EXPOSED} ports are exposed", remedy="end one of them with --stop first"
+            )
         if isinstance(target, int):
             target = f"{ports.HOST}:{target}" if not ports.of_mine(target) else ""
         elif _leads_to_mine(target):
             target = ""
         if target:
             host = f"{target} of {socket.gethostname()}"
-            raise JlabError(f"nothing of yours listens on {host}: start it first")
+            raise JlabError(f"nothing of yours listens on {host}", remedy="start it first")
 
     async def _expose(self, name: str, target: int | str) -> None:
         """If `name` is exposed already, new connections lead to `target` from now on."""

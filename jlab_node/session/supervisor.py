@@ -249,9 +249,9 @@ def _refuse_outside_of_a_job(env: Mapping[str, str]) -> None:
     where = f"{socket.gethostname()} belongs to a {scheduler.TITLE} cluster"
     inherited = f" ({scheduler.JOB_ID} is set, but job {job_id} does not run here)"
     raise JlabError(
-        f"{where}, and this is not in a job{inherited if job_id else ''}: "
-        f"{messages.submit_one(site)}, or type `{scheduler.INSIDE}`; `jlab-node run --here` starts "
-        "it all the same"
+        f"{where}, and this is not in a job{inherited if job_id else ''}",
+        remedy=f"{messages.submit_one(site)}, or type `{scheduler.INSIDE}`; `jlab-node run --here` "
+        "starts it all the same",
     )
 
 

@@ -64,7 +64,8 @@ class Login:
             if running.says_too_much:
                 raise JlabError(
                     f"{self.alias} sends more than {bounded_output.MOST // 10**6} MB, and no "
-                    f"answer: `ssh {self.alias} true` should print nothing; look into its ~/.bashrc"
+                    f"answer",
+                    remedy=f"`ssh {self.alias} true` should print nothing; look into its ~/.bashrc",
                 )
             if code is None:
                 raise NoConnectionError(f"{self.alias} has not answered for {timeout:.0f} s")
@@ -139,13 +140,14 @@ def find(paths: Paths, alias: str) -> Login:
         raise JlabError(f"cannot start ssh: {error.strerror}") from error
     if done.returncode:
         sys.stderr.write(done.stderr)
-        raise JlabError("ssh does not accept its config file: see its message above")
+        raise JlabError("ssh does not accept its config file", remedy="see its message above")
     settings = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
     proxied = any(settings.get(key, "none") != "none" for key in ("proxyjump", "proxycommand"))
     if settings.get("hostname") == alias and not proxied and not _resolves(alias):
         raise JlabError(
-            f"ssh knows no host {alias}: give it a Host entry in {paths.config}, so that "
-            f"`ssh {alias}` works, then try again"
+            f"ssh knows no host {alias}",
+            remedy=f"give it a Host entry in {paths.config}, so that "
+            f"`ssh {alias}` works, then try again",
         )
     return Login(paths, alias, share=may_share(settings))
 
@@ -174,23 +176,24 @@ def parse(output: str, *, alias: str) -> dict[str, Any]:
             continue
         version = answer["format"]
         if type(version) is not int or version < 1:
-            raise JlabError(_too_old(alias))
+            raise _too_old(alias)
         if version > JSON_FORMAT:
             raise JlabError(
-                "the cluster side is newer: upgrade jlab-remote on this computer "
-                "(pip install -U jlab-remote)"
+                "the cluster side is newer",
+                remedy="upgrade jlab-remote on this computer (pip install -U jlab-remote)",
             )
         return answer
     raise JlabError(
-        f"{alias} did not answer as jlab-node does: `ssh {alias} true` should print nothing; "
-        "if it does print, look into its ~/.bashrc"
+        f"{alias} did not answer as jlab-node does",
+        remedy=f"`ssh {alias} true` should print nothing; "
+        "if it does print, look into its ~/.bashrc",
     )
 
 
-def _too_old(alias: str) -> str:
-    return (
-        f"jlab-remote on {alias} is older than here: log in there and type "
-        "pip install -U jlab-remote && jlab-node setup"
+def _too_old(alias: str) -> JlabError:
+    return JlabError(
+        f"jlab-remote on {alias} is older than here",
+        remedy="log in there and type pip install -U jlab-remote && jlab-node setup",
     )
 
 
@@ -198,9 +201,12 @@ def _failure(code: int, alias: str, said: str) -> JlabError:
     """`said`: what ssh or jlab-node said, where it did not go to the terminal."""
     lines = [printable(line) for line in said.splitlines() if line.strip()]
     if code == _SSH_FAILED:
-        why = lines[-1] if lines else f"`ssh {alias}` has to work first"
-        return NoConnectionError(f"no connection to {alias}: {why}", code=code)
+        if lines:
+            return NoConnectionError(f"no connection to {alias}: {lines[-1]}", exit_code=code)
+        return NoConnectionError(
+            f"no connection to {alias}", remedy=f"`ssh {alias}` has to work first", exit_code=code
+        )
     if code == _BAD_USAGE:
-        return JlabError(_too_old(alias))
+        return _too_old(alias)
     ours = [line[len(_OURS) :] for line in lines if line.startswith(_OURS)]
-    return JlabError("\n".join(ours or lines[-1:]), code=code)  # "": the cluster has said why
+    return JlabError("\n".join(ours or lines[-1:]), exit_code=code)  # "": the cluster has said why

@@ -139,6 +139,6 @@ def _time(value: Any) -> int | None:
 
 def _invalid() -> JlabError:
     return JlabError(
-        "the cluster's answer is not one that jlab-node gives: log in there and type "
-        "pip install -U jlab-remote && jlab-node setup"
+        "the cluster's answer is not one that jlab-node gives",
+        remedy="log in there and type pip install -U jlab-remote && jlab-node setup",
     )

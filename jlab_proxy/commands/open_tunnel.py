@@ -107,7 +107,7 @@ class Tunnel:
             except local_ports.TakenError as error:
                 self._look_for_another()
                 self._lead = local_ports.another(self._lead, paths)
-                self._screen.say(f"{error.who}: this takes port {self._lead.port} instead")
+                self._screen.say(f"{error.problem}: this takes port {self._lead.port} instead")
             else:
                 break
         if isinstance(way, ways.OwnWay):
@@ -300,7 +300,7 @@ def run(
     """
     files, wanted = paths.locate(config), target.parse(where)
     if submit is not None and not submit.isprintable():
-        raise JlabError("--submit takes one command line", code=USAGE)
+        raise JlabError("--submit takes one command line", exit_code=USAGE)
     for name in exposed:
         target.check_session(name)
     lead, screen = local_ports.lead(files, wanted, exposed), Screen()

@@ -57,8 +57,9 @@ def run(
     """
     if "+" in alias:
         raise JlabError(
-            f"{alias!r} cannot be an alias: leave out jlab+, and name a session with --session",
-            code=USAGE,
+            f"{alias!r} cannot be an alias",
+            remedy="leave out jlab+, and name a session with --session",
+            exit_code=USAGE,
         )
     where = target.parse(f"{alias}+{session}" if session is not None else alias)
     files = locate(config)
@@ -130,14 +131,14 @@ def _port(text: str, target: Target, answers: Answers) -> int:
     port = answers.port or document.unused_port(text, target.host, is_free=port_check.is_free)
     for host, taken in document.ports(text).items():
         if taken == port and host != target.host:
-            raise JlabError(f"port {port} is {host}'s already: choose another with --port")
+            raise JlabError(f"port {port} is {host}'s already", remedy="choose another with --port")
     return port
 
 
 def _set_submit(cluster: Login, target: Target, command: str) -> None:
     """The command itself goes over standard input: no shell on the way reads it."""
     if not command.isprintable():
-        raise JlabError("--submit takes one command line", code=USAGE)
+        raise JlabError("--submit takes one command line", exit_code=USAGE)
     session = [f"--session={target.session}"] if target.session else []
     cluster.ask("setup", "--submit", *session, stdin=command + "\n")
     if command:
@@ -186,8 +187,8 @@ def _checked(about: dict[str, Any]) -> dict[str, Any]:
     )
     if not fits:
         raise JlabError(
-            "the cluster's answer is not one that jlab-node gives: log in there and type "
-            "jlab-node setup"
+            "the cluster's answer is not one that jlab-node gives",
+            remedy="log in there and type jlab-node setup",
         )
     return about
 
@@ -225,7 +226,7 @@ def _trusted(paths: Paths, target: Target, host_key: str, answers: Answers) -> b
     if answers.dry_run or answers.yes:
         return True
     if not sys.stdin.isatty():
-        raise JlabError("nothing was changed: say --yes to pin the new host key")
+        raise JlabError("nothing was changed", remedy="say --yes to pin the new host key")
     if click.confirm("Pin the new key?", default=False):
         return True
     print("nothing was changed")
@@ -245,7 +246,7 @@ def _agreed(paths: Paths, answers: Answers, after: str, before: str) -> bool:
     if answers.yes:
         return True
     if not sys.stdin.isatty():
-        raise JlabError("nothing was changed: say --yes to write this without being asked")
+        raise JlabError("nothing was changed", remedy="say --yes to write this without being asked")
     if click.confirm(f"Write this to {paths.config}?", default=True):
         return True
     print("nothing was changed")
@@ -260,8 +261,8 @@ def _lock(paths: Paths) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise JlabError(
-            f"another jlab-proxy setup has held {lock.lock_file} for {_PATIENCE:.0f} s: "
-            "is one suspended?"
+            f"another jlab-proxy setup has held {lock.lock_file} for {_PATIENCE:.0f} s",
+            remedy="is one suspended?",
         ) from None
     except (OSError, NotImplementedError):  # a full file system, or one without locks
         pass

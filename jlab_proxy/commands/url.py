@@ -54,7 +54,7 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
         )
     _, address = behind(cluster, lead, target.sessions, lambda each: answering(each, by=ways))
     if not all(port_owners.listens(each, lead.port) for each in ways):
-        raise JlabError(f"the ssh that had {HOST}:{lead.port} has ended: try again")
+        raise JlabError(f"the ssh that had {HOST}:{lead.port} has ended", remedy="try again")
     return address, ""
 
 
@@ -63,8 +63,8 @@ def _lead(paths: Paths, target: Target) -> local_ports.Lead:
     lead = local_ports.lead(paths, target)
     if target.session and lead.port not in local_ports.of_blocks(paths).values():
         raise JlabError(
-            f"no port of this computer leads to {target.name}: "
-            f"jlab-proxy setup {target.alias} --session {target.session}"
+            f"no port of this computer leads to {target.name}",
+            remedy=f"jlab-proxy setup {target.alias} --session {target.session}",
         )
     return lead
 
@@ -80,7 +80,8 @@ def check_place(session: Session, lead: local_ports.Lead, alias: str) -> None:
     if session.socket_dir not in (None, lead.directory):
         raise JlabError(
             f"session {session.name} has its sockets in {session.socket_dir}, and port {lead.port} "
-            f"leads to {lead.directory}: jlab-proxy setup {alias} mends it"
+            f"leads to {lead.directory}",
+            remedy=f"jlab-proxy setup {alias} mends it",
         )
 
 
@@ -104,12 +105,14 @@ def behind(
         if may_be_it and each.socket_dir not in (None, lead.directory):
             raise JlabError(
                 f"the ssh at {HOST}:{lead.port} may have arrived at session {each.name} on "
-                f"{each.node}, and it leads to {lead.directory} instead of {each.socket_dir}: "
-                f"end it, then `jlab-proxy open {cluster.alias}`"
+                f"{each.node}, and it leads to {lead.directory} instead of {each.socket_dir}",
+                remedy=f"end it, then `jlab-proxy open {cluster.alias}`",
             )
     status = answers_at(address)
     if status is None:
-        raise JlabError(f"JupyterLab does not answer at {HOST}:{lead.port}: try again soon")
+        raise JlabError(
+            f"JupyterLab does not answer at {HOST}:{lead.port}", remedy="try again soon"
+        )
     if status == 200:
         return session, address
     for each in known:
@@ -118,6 +121,6 @@ def behind(
             if answers_at(address) == 200:
                 return session, address
     raise JlabError(
-        f"what answers at {HOST}:{lead.port} is none of the sessions that {cluster.alias} knows: "
-        f"`jlab-proxy close {cluster.alias}`, then connect again"
+        f"what answers at {HOST}:{lead.port} is none of the sessions that {cluster.alias} knows",
+        remedy=f"`jlab-proxy close {cluster.alias}`, then connect again",
     )

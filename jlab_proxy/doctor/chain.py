@@ -16,7 +16,7 @@ from ..errors import FAILED, USAGE, JlabError
 from . import laptop as here
 from . import login_node as there
 from . import session as tunnel
-from .check import FAILURE, SKIPPED, Check, parse, render, skipped
+from .check import FAILURE, SKIPPED, Check, broken, parse, render, skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,9 +55,9 @@ class Chain:
         yield self._if("local port", ["block"], lambda: here.local_port(paths, target))
         yield from self._login_node()
         needs = ["permissions", "key", "block in force", "cluster side", "pinned key", "node"]
-        broken = self._broken(*needs)
-        if broken:
-            yield skipped("way in", broken)
+        first = self._broken(*needs)
+        if first:
+            yield skipped("way in", first)
             yield skipped("JupyterLab", "way in")
         else:
             yield from tunnel.look(paths, target)
@@ -72,7 +72,8 @@ class Chain:
                 cluster = client.find(self.paths, self.target.alias)
                 check, said = there.reach(cluster)
             except JlabError as error:
-                check = Check("login node", FAILURE, *there.split(error))
+                remedy = f"`ssh {self.target.alias}` has to work first"
+                check = broken("login node", error, remedy=remedy)
             yield check
         if said is None:
             yield skipped("login shell", "login node")
@@ -90,7 +91,7 @@ class Chain:
         try:
             found = parse(answer, alias=alias) if answer else []
         except JlabError as error:
-            check, answer = Check("cluster side", FAILURE, *there.split(error)), {}
+            check, answer = broken("cluster side", error), {}
         yield check
         if not answer:
             return
@@ -101,8 +102,8 @@ class Chain:
         )
 
     def _if(self, name: str, needs: list[str], look: Callable[[], Check]) -> Check:
-        broken = self._broken(*needs)
-        return skipped(name, broken) if broken else look()
+        first = self._broken(*needs)
+        return skipped(name, first) if first else look()
 
     def _broken(self, *names: str) -> str:
         """The first of these links that has failed or was not looked at; "" if none."""
@@ -136,6 +137,8 @@ def run(alias: str, *, as_json: bool, config: str | None) -> int:
     where = target.parse(alias)
     if where.session:
         raise JlabError(
-            f"doctor looks at all of {where.alias}: leave out +{where.session}", code=USAGE
+            f"doctor looks at all of {where.alias}",
+            remedy=f"leave out +{where.session}",
+            exit_code=USAGE,
         )
     return report(paths.locate(config), where, as_json=as_json)

@@ -16,10 +16,6 @@ _COLOURS = {OK: "green", WARNING: "yellow", FAILURE: "red", SKIPPED: None}
 _NAME = re.compile(r"[A-Za-z0-9~][A-Za-z0-9~./ -]{0,31}")
 _LONGEST = 1000  # characters of a sentence
 _MOST = 100  # checks
-_STRANGE = (
-    "the cluster's answer is not one that jlab-node doctor gives: log in there and type "
-    "pip install -U jlab-remote && jlab-node setup"
-)
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,11 @@ def skipped(name: str, because: str) -> Check:
     return Check(name, SKIPPED, f"not looked at: {because} comes first")
 
 
+def broken(name: str, error: JlabError, *, remedy: str = "") -> Check:
+    """Return the link whose look has raised `error`; `remedy` is for one that names none."""
+    return Check(name, FAILURE, printable(error.problem), printable(error.remedy) or remedy)
+
+
 def render(check: Check) -> str:
     """As a person reads it: the line, and under it the remedy."""
     state = click.style(f"{check.state:8}", fg=_COLOURS[check.state])
@@ -48,8 +49,15 @@ def parse(answer: dict[str, Any], *, alias: str) -> list[Check]:
     """The checks in the answer of `jlab-node doctor --json`; raises JlabError."""
     given = answer.get("checks")
     if not isinstance(given, list) or not 1 <= len(given) <= _MOST:
-        raise JlabError(_STRANGE)
+        raise _strange()
     return [_parse(each, alias) for each in given]
+
+
+def _strange() -> JlabError:
+    return JlabError(
+        "the cluster's answer is not one that jlab-node doctor gives",
+        remedy="log in there and type pip install -U jlab-remote && jlab-node setup",
+    )
 
 
 def _parse(given: object, alias: str) -> Check:
@@ -65,6 +73,6 @@ def _parse(given: object, alias: str) -> Check:
         and isinstance(remedy, str)
     )
     if not fits:
-        raise JlabError(_STRANGE)
+        raise _strange()
     found, remedy = (printable(text[:_LONGEST]) for text in (found, remedy))
     return Check(name, state, found, f"on {alias}: {remedy}" if remedy else "")

@@ -14,7 +14,7 @@ from ..cluster import client
 from ..cluster.bounded_output import Running
 from ..errors import JlabError, printable
 from ..ssh_config import document, keys
-from .check import FAILURE, OK, WARNING, Check
+from .check import FAILURE, OK, WARNING, Check, broken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,20 +138,15 @@ def ask(there: Login) -> tuple[Check, dict[str, Any]]:
         answer = client.parse(said.stdout, alias=alias)
     except JlabError as error:
         if said.code == 0:
-            return Check(name, FAILURE, *split(error)), {}
-        if said.code == _UNAVAILABLE:
-            return Check(name, FAILURE, *split(JlabError(said.reason))), {}
+            return broken(name, error), {}
+        refusal = ssh.refusal(said.reason, alias=alias)
+        if said.code == _UNAVAILABLE and refusal:
+            return Check(name, FAILURE, *refusal), {}
         remedy = (
             f"on {alias}: `sh ~/.jlab/jlab-node doctor` has to work; `jlab-node setup` mends it"
         )
         return Check(name, FAILURE, f"jlab-node fails on {alias}: {said.reason}", remedy), {}
     return Check(name, OK, f"jlab-node answers on {alias}"), answer
-
-
-def split(error: JlabError) -> tuple[str, str]:
-    """A sentence of the house: what is wrong, and after the colon what to type."""
-    found, _, remedy = printable(str(error)).partition(": ")
-    return found, remedy
 
 
 def versions(answer: dict[str, Any], alias: str) -> Check:

@@ -44,7 +44,8 @@ def lead(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lead:
     cluster = own or (blocks.get(f"jlab+{target.alias}") if target.session else None)
     if cluster is None:
         raise JlabError(
-            f"no port of this computer leads to {target.name}: jlab-proxy setup {target.alias}"
+            f"no port of this computer leads to {target.name}",
+            remedy=f"jlab-proxy setup {target.alias}",
         )
     taken = {each.port for each in blocks.values()}
     port = own.port if own else _free_from(document.FIRST_PORT, taken)
@@ -74,11 +75,7 @@ def _free_from(first: int, taken: Iterable[int]) -> int:
 
 
 class TakenError(JlabError):
-    """Somebody else has the port: `who` says it in words."""
-
-    def __init__(self, who: str, remedy: str) -> None:
-        super().__init__(f"{who}: {remedy}")
-        self.who = who
+    """Somebody else has the port: `problem` says who."""
 
 
 def end_left_behind(port: int) -> bool:
@@ -93,10 +90,10 @@ def taken(port: int, target: Target) -> TakenError:
     held = port_owners.look(port)
     remedy = f"jlab-proxy setup {target.alias} --port N chooses another port"
     if held.by_others or not held.processes:
-        return TakenError(f"{HOST}:{port} is taken by a program of another user", remedy)
+        return TakenError(f"{HOST}:{port} is taken by a program of another user", remedy=remedy)
     found, command = held.processes[0], ""
     with contextlib.suppress(psutil.Error):
         command = printable(" ".join(found.cmdline()))
     if port_owners.tunnel_words(found) or port_owners.is_open(found):
         remedy = f"jlab-proxy close {target.alias} ends it"
-    return TakenError(f"{HOST}:{port} is taken by process {found.pid} ({command})", remedy)
+    return TakenError(f"{HOST}:{port} is taken by process {found.pid} ({command})", remedy=remedy)

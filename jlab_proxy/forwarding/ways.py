@@ -110,7 +110,9 @@ class OwnWay:
     def starting(self) -> Iterator[Forward]:
         """An ssh that takes no forward from the user's config; raises JlabError."""
         if not _is_private(self._place):
-            raise JlabError(f"{self._place} was removed or opened meanwhile: start it again")
+            raise JlabError(
+                f"{self._place} was removed or opened meanwhile", remedy="start it again"
+            )
         with contextlib.suppress(OSError):
             os.unlink(self._control)  # noqa: PTH108
         options = ["-oClearAllForwardings=yes", "-oControlMaster=yes", "-oControlPersist=no"]
@@ -194,8 +196,8 @@ class SharedWay:
         if directory != self._lead.directory:
             raise WrongWayError(
                 f"an ssh to {self._target.host} has port {self.port} and leads to "
-                f"{self._lead.directory}, but the session's sockets are in {directory}: end it, "
-                f"then jlab-proxy setup {self._target.alias}"
+                f"{self._lead.directory}, but the session's sockets are in {directory}",
+                remedy=f"end it, then jlab-proxy setup {self._target.alias}",
             )
         return True
 

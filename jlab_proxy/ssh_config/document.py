@@ -112,7 +112,9 @@ def _sharing(block: Block) -> list[str]:
     """Options about connections to the job that ride on another."""
     if block.platform == "nt":  # its ssh has no such thing
         if block.mux:
-            raise JlabError("ssh on Windows cannot share connections: leave out --mux", code=USAGE)
+            raise JlabError(
+                "ssh on Windows cannot share connections", remedy="leave out --mux", exit_code=USAGE
+            )
         return []
     if block.mux:
         path = _path(block.paths, "job-%C")
@@ -126,8 +128,9 @@ def _windows_command(before: Sequence[str], after: Sequence[str]) -> str:
     for word in words:
         if not re.fullmatch(r'[^\x00-\x20\x7f"\']+', word):
             raise JlabError(
-                f"ssh on Windows cannot use the path {word}: install jlab-remote where no space is "
-                r"in the path, for example in a venv made by `py -m venv C:\jlab`"
+                f"ssh on Windows cannot use the path {word}",
+                remedy="install jlab-remote where no space is "
+                r"in the path, for example in a venv made by `py -m venv C:\jlab`",
             )
     return " ".join(words).replace("\\", "/")  # some builds of ssh do go through a shell
 
@@ -192,7 +195,8 @@ def _regions(lines: Sequence[str]) -> list[_Region]:
 def _unbalanced(number: int) -> JlabError:
     return JlabError(
         f"line {number + 1} of the ssh config is half of a pair of jlab-remote's markers "
-        "(# >>> jlab+... and # <<< jlab+...): delete what is left of that block, then try again"
+        "(# >>> jlab+... and # <<< jlab+...)",
+        remedy="delete what is left of that block, then try again",
     )
 
 
@@ -332,7 +336,7 @@ def check_writable(path: str) -> None:
     """Refuse a file that its owner has closed, although it could be replaced; raises JlabError."""
     target = Path(os.path.realpath(path))
     if target.exists() and not target.stat().st_mode & stat.S_IWUSR:
-        raise JlabError(f"{path} is read-only: `chmod u+w {path}`, then try again")
+        raise JlabError(f"{path} is read-only", remedy=f"`chmod u+w {path}`, then try again")
 
 
 def edit(path: str, change: Callable[[str], str]) -> None:
@@ -345,7 +349,7 @@ def edit(path: str, change: Callable[[str], str]) -> None:
         after = change(before)
         if after == before or write(path, after, instead_of=before):
             return
-    raise JlabError(f"another program keeps changing {path}: try again when it has ended")
+    raise JlabError(f"another program keeps changing {path}", remedy="try again when it has ended")
 
 
 def write(path: str, text: str, *, instead_of: str | None = None) -> bool:

@@ -110,7 +110,7 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
     for base in (tmp_path, tmp_path / "gone"):
         with pytest.raises(JlabError, match="no session of yours that could expose") as caught:
             ask(base, Request())
-        assert caught.value.code == 69
+        assert caught.value.exit_code == 69
 
 
 def test_a_directory_that_others_can_write_is_not_looked_at(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
         os.chown(path, owner, -1)
     name = pwd.getpwuid(owner).pw_name
     with pytest.raises(JlabError, match=rf"belongs to user {name}, not to you: go away$"):
-        private.closed_directory(path, if_foreign=": go away")
+        private.closed_directory(path, if_foreign="go away")
 
 
 @pytest.mark.root("only root can give a directory to a nobody")

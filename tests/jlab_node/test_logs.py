@@ -92,7 +92,7 @@ def test_the_jobs_log_and_the_sessions(home: Home) -> None:
 def test_no_log(home: Home) -> None:
     with pytest.raises(JlabError, match=r"^no log is known here: .* terminal writes to it$") as no:
         logs.find(home, None)
-    assert no.value.code == UNAVAILABLE
+    assert no.value.exit_code == UNAVAILABLE
 
 
 def test_a_log_that_is_not_seen_from_here(home: Home) -> None:

@@ -84,7 +84,7 @@ def refused(home: Home, *, by_a_person: bool) -> str:
     before = runs(home)
     with pytest.raises(JlabError) as caught:
         connect(home, by_a_person=by_a_person)
-    assert caught.value.code == UNAVAILABLE
+    assert caught.value.exit_code == UNAVAILABLE
     assert runs(home) == before
     return str(caught.value)
 
@@ -304,7 +304,7 @@ def test_command_that_fails(home: Home, command: str, says: str) -> None:
     submission.set_command(home, None, command)
     with pytest.raises(JlabError) as caught:
         connect(home)
-    assert (str(caught.value), caught.value.code) == (f"`{command}` failed: {says}", FAILED)
+    assert (str(caught.value), caught.value.exit_code) == (f"`{command}` failed: {says}", FAILED)
     assert not mark(home).exists(), "nothing was submitted"
     submission.set_command(home, None, COMMAND)
     assert connect(home).startswith("submitted"), "the lock is free again"
@@ -348,7 +348,7 @@ def test_command_that_hangs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None
     submission.set_command(home, None, command)
     with pytest.raises(JlabError, match=f"^`{command}` has not ended for") as caught:
         connect(home)
-    assert caught.value.code == FAILED
+    assert caught.value.exit_code == FAILED
     assert not [each for each in psutil.process_iter(["cmdline"]) if is_sleep(each)]
     submission.set_command(home, None, COMMAND)
     assert connect(home).startswith("submitted")

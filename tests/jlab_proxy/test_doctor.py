@@ -11,7 +11,7 @@ from loopback import NOBODY
 from jlab_proxy import target
 from jlab_proxy.cluster.client import Login
 from jlab_proxy.doctor import laptop, login_node, session
-from jlab_proxy.doctor.check import Check, parse, render
+from jlab_proxy.doctor.check import Check, broken, parse, render
 from jlab_proxy.doctor.login_node import Said
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
@@ -123,6 +123,19 @@ def test_why_ssh_is_not_in(stderr: str, found: str) -> None:
     assert check.state == "failure"
     assert found in check.found
     assert check.remedy
+
+
+@pytest.mark.parametrize(
+    ("error", "found", "remedy"),
+    [
+        (JlabError("a: b \x1b", remedy="type c: d"), "a: b ?", "type c: d"),
+        (JlabError("cannot start ssh: no such file"), "cannot start ssh: no such file", "else"),
+    ],
+)
+def test_a_colon_in_a_problem_begins_no_remedy(error: JlabError, found: str, remedy: str) -> None:
+    assert broken("login node", error, remedy="else") == Check(
+        "login node", "failure", found, remedy
+    )
 
 
 GOOD = {"check": "home", "state": "warning", "found": "full", "remedy": "make room"}

@@ -196,6 +196,11 @@ def test_login_shell_says_what_is_missing(tmp_path: Path, shell: str) -> None:
         "jlab-node is not set up on gricad: log in there and type "
         "pip install jlab-remote && jlab-node setup\n"
     )
+    assert ssh.refusal(done.stderr.rstrip(), alias="gricad") == (
+        "jlab-node is not set up on gricad",
+        "log in there and type pip install jlab-remote && jlab-node setup",
+    )
+    assert ssh.refusal("cd: no such directory: /home/x", alias="gricad") is None
 
 
 @pytest.mark.root("only root can give a file to another user")

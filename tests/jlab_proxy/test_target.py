@@ -59,7 +59,7 @@ def test_alias_that_cannot_be(alias: str) -> None:
     for text in (alias, f"{alias}+gpu"):
         with pytest.raises(JlabError, match="cannot be an alias: 1 to 63 of") as caught:
             target.parse(text)
-        assert caught.value.code == USAGE
+        assert caught.value.exit_code == USAGE
         assert str(caught.value).isprintable()
 
 
@@ -71,7 +71,7 @@ def test_alias_that_cannot_be(alias: str) -> None:
 def test_session_that_cannot_be(session: str) -> None:
     with pytest.raises(JlabError, match="cannot be a session's name: 1 to 32 of") as caught:
         target.parse(f"gricad+{session}")
-    assert caught.value.code == USAGE
+    assert caught.value.exit_code == USAGE
     assert str(caught.value).isprintable()
 
 
@@ -79,7 +79,7 @@ def test_session_that_cannot_be(session: str) -> None:
 def test_host_of_another_form(host: str) -> None:
     with pytest.raises(JlabError, match=r"is not of the form jlab\+ALIAS or") as caught:
         target.parse_host(host)
-    assert caught.value.code == USAGE
+    assert caught.value.exit_code == USAGE
 
 
 @pytest.mark.parametrize("host", ["jlab+", "jlab++gpu", "jlab+a+", "jlab+a+b+c"])

@@ -84,7 +84,7 @@ def test_no_shared_connections() -> None:
     assert not client.may_share({"controlpath": "~/.ssh/%C"}, platform="posix")
     with pytest.raises(JlabError, match="leave out --mux") as caught:
         document.render(replace(BLOCK, mux=True))
-    assert caught.value.code == USAGE
+    assert caught.value.exit_code == USAGE
 
 
 def test_the_words_that_start_us_again() -> None:

@@ -104,8 +104,9 @@ async def _hello(server: Child, door: Door, began: float) -> Hello:
         blind = blind + 1 if unseen else 0
         if blind > _SECONDS_BLIND:
             raise JlabError(
-                f"JupyterLab does not see {unseen[0].parent}: a container needs that directory "
-                "of this node (apptainer: --bind; docker, podman: --volume)"
+                f"JupyterLab does not see {unseen[0].parent}",
+                remedy="a container needs that directory "
+                "of this node (apptainer: --bind; docker, podman: --volume)",
             )
         if time.monotonic() - told > _PATIENCE:
             told = time.monotonic()
@@ -133,9 +134,9 @@ def _refuse_ended(server: Child) -> None:
     if server.ended.done():
         code = server.ended.result()
         raise JlabError(
-            f"jupyter-lab ended with exit code {code} before it answered: "
-            "its own messages stand above",
-            code=code or FAILED,
+            f"jupyter-lab ended with exit code {code} before it answered",
+            remedy="its own messages stand above",
+            exit_code=code or FAILED,
         )
 
 
@@ -144,8 +145,8 @@ def _refuse_listening(server: Child) -> None:
     address = why_silent.listens_on(server.pid)
     if address:
         raise JlabError(
-            f"what was started listens on {address}, and not where it was told to: jlab-node needs "
-            "JupyterLab 3 or newer"
+            f"what was started listens on {address}, and not where it was told to",
+            remedy="jlab-node needs JupyterLab 3 or newer",
         )
 
 

@@ -49,8 +49,9 @@ def find(command: str | None) -> list[str]:
     found = shutil.which("jupyter-lab") or shutil.which(str(beside))
     if found is None:
         raise JlabError(
-            "jupyter-lab is not on PATH: activate the environment that has it, or install it "
-            "(pip install jupyterlab), or name it: jlab-node run --jupyter /path/to/jupyter-lab"
+            "jupyter-lab is not on PATH",
+            remedy="activate the environment that has it, or install it "
+            "(pip install jupyterlab), or name it: jlab-node run --jupyter /path/to/jupyter-lab",
         )
     return [found]
 
@@ -60,7 +61,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
     for argument in arguments:
         if _OURS.fullmatch(argument):
             option = argument.partition("=")[0]
-            raise JlabError(f"jlab-node sets {option} itself: leave it out after --")
+            raise JlabError(f"jlab-node sets {option} itself", remedy="leave it out after --")
 
 
 def own_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -88,8 +89,8 @@ def check_runtime(runtime: Path) -> None:
     """Refuse a runtime directory that is too long for what kernels make in it; raises JlabError."""
     if len(str(runtime)) + _KERNEL_SOCKET > _SOCKET_PATH:
         raise JlabError(
-            f"{runtime} is too long a path for the sockets of kernels: set JLAB_TMPDIR to a "
-            "shorter directory on this node"
+            f"{runtime} is too long a path for the sockets of kernels",
+            remedy="set JLAB_TMPDIR to a shorter directory on this node",
         )
 
 
@@ -102,9 +103,10 @@ def answers(where: Path | int, *, token: str, base_url: str = "/", tls: bool = F
     with_token = _status(where, f"{base_url}api/status", token=token, tls=tls)
     if with_token in _REFUSED:
         raise JlabError(
-            "JupyterLab does not take the token that jlab-node gave it: your Jupyter configuration "
+            "JupyterLab does not take the token that jlab-node gave it",
+            remedy="your Jupyter configuration "
             "sets an identity provider or login handler of its own; take that out "
-            "(`jupyter --paths` says where the files are)"
+            "(`jupyter --paths` says where the files are)",
         )
     if with_token is None:
         return False
@@ -124,9 +126,10 @@ def refuses(where: Path | int, *, base_url: str, tls: bool) -> bool:
         answered = answered and found is not None
         if found is not None and http.client.OK <= found < http.client.MULTIPLE_CHOICES:
             raise JlabError(
-                "JupyterLab lets everybody in without a token: your Jupyter configuration sees to "
+                "JupyterLab lets everybody in without a token",
+                remedy="your Jupyter configuration sees to "
                 "it, by an identity provider or login handler; take that out (`jupyter --paths` "
-                "says where the files are)"
+                "says where the files are)",
             )
     return answered
 

@@ -40,4 +40,4 @@ def _refuse(path: Path, found: os.stat_result, bits: int) -> None:
     if found.st_uid != os.geteuid():
         raise JlabError(f"{path} is another user's")
     if found.st_mode & bits:
-        raise JlabError(f"{path} is open to other users: `chmod go-rwx {path}`")
+        raise JlabError(f"{path} is open to other users", remedy=f"`chmod go-rwx {path}`")
