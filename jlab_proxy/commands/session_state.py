@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..cluster import responses
 from ..cluster.client import NoConnectionError
 from ..errors import JlabError
+from .reconnect import LONGEST_PAUSE, Backoff
 
 if TYPE_CHECKING:
     from ..cluster.client import Login
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from ..ui.terminal import Screen
 
 TIMEOUT = 15.0  # seconds for the login node to answer
-_LONGEST_TIMEOUT = 90.0
-_LONGEST_PAUSE = 15.0  # seconds between two attempts
-_BOOT = 600.0  # seconds that a login node may take to be itself again
+_LONGEST_TIMEOUT = 90.0  # seconds, the same after several attempts
+_FIRST_PAUSE = 1.0  # seconds between two attempts
+_BOOT_PERIOD = 600.0  # seconds that a login node may take to be itself again
 
 
 class Asking:
@@ -36,26 +37,27 @@ class Asking:
 
     def until_answered(self, session: Session | None) -> Standing:
         """How it stands with it, as soon as the cluster can be asked; raises JlabError."""
-        began, pause, timeout, asks = time.monotonic(), 1.0, TIMEOUT, False
+        began, asks = time.monotonic(), False
+        pauses = Backoff(_FIRST_PAUSE, LONGEST_PAUSE)
+        timeouts = Backoff(TIMEOUT, _LONGEST_TIMEOUT)  # a scheduler may take its time
         while True:
             self._screen.status("the connection is lost; looking what has happened ...")
+            timeout = timeouts.next()
             try:
                 return self.standing(session, batch=not asks, timeout=None if asks else timeout)
             except NoConnectionError as error:
-                self._say_away(error)
+                self._report_unreachable(error)
                 # The shared connection may be one of before the network went.
                 self._login.leave_shared()
                 asks = "Permission denied" in str(error) and sys.stdin.isatty()
             except JlabError as error:
                 # A login node that has just been booted may lack its homes, and more.
-                if session is None or time.monotonic() - began > _BOOT:
+                if session is None or time.monotonic() - began > _BOOT_PERIOD:
                     raise
-                self._say_away(error)
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-            timeout = min(timeout * 2, _LONGEST_TIMEOUT)  # a scheduler may take its time
+                self._report_unreachable(error)
+            time.sleep(pauses.next())
 
-    def _say_away(self, error: JlabError) -> None:
+    def _report_unreachable(self, error: JlabError) -> None:
         if not self.is_away:
             self._screen.say(f"{error}; trying again until it is back, or Ctrl-C")
         self.is_away = True

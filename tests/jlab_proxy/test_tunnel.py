@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from jlab_proxy.cluster.responses import Standing, parse_session
-from jlab_proxy.commands import open_tunnel
+from jlab_proxy.commands.reconnect import Backoff, Failures
+from jlab_proxy.commands.session_check import SessionCheck, WrongSession
 from jlab_proxy.forwarding.local_ports import Lead
 from jlab_proxy.target import Target
-from jlab_proxy.ui.terminal import Screen
 
 if TYPE_CHECKING:
     from jlab_proxy.cluster.client import Login
@@ -63,16 +63,53 @@ class Recorder:
 def test_an_ssh_is_led_to_no_session_but_the_one_it_was_started_for() -> None:
     """On its node the path of another session's sockets may be a stranger's."""
     cluster, recorder = Cluster(), Recorder()
-    wish = open_tunnel.Wish(Target("cal1"), Lead(PORT, "lab", "/tmp/jlab-alice"), browser=False)
-    made, way = open_tunnel.Tunnel(cast("Login", cluster), wish, Screen()), cast("Way", recorder)
-    made._expect(Standing("running", "", parse_session(described(1))))
+    check, way = SessionCheck(cast("Login", cluster), Target("cal1")), cast("Way", recorder)
+    lead = Lead(PORT, "lab", "/tmp/jlab-alice")
+    check.expect(Standing("running", "", parse_session(described(1))))
     cluster.newest = 2
-    with pytest.raises(open_tunnel._Another):
-        made._behind(way)
+    with pytest.raises(WrongSession):
+        check.verify(way, lead)
     assert recorder.told == []
-    session, _ = made._behind(way)  # of the ssh that was started since
+    session, _ = check.verify(way, lead)  # of the ssh that was started since
     assert session.node == "n2"
     assert recorder.told == ["/tmp/2", "2"]
-    made._expect(Standing("unknown", ""))
-    made._behind(way)
+    check.expect(Standing("unknown", ""))
+    check.verify(way, lead)
     assert recorder.told == ["/tmp/2", "2"] * 2
+
+
+def test_backoff_doubles_up_to_its_maximum() -> None:
+    backoff = Backoff(2.0, 15.0)
+    assert [backoff.next() for _ in range(6)] == [2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+    backoff.reset()
+    assert backoff.next() == 2.0
+
+
+def test_failures_are_final_when_too_many_before_any_session() -> None:
+    failures = Failures()
+    for _ in range(5):
+        assert not failures.are_final(is_new=True)
+        failures.add(lasted=1.0)
+    assert failures.are_final(is_new=True)
+    assert not failures.are_final(is_new=False)
+
+
+def test_failures_count_anew_after_an_attempt_that_lasted() -> None:
+    failures = Failures()
+    for lasted in (1.0, 1.0):
+        failures.add(lasted=lasted)
+        failures.pause()
+    failures.add(lasted=61.0)
+    assert (failures.count, failures.pause()) == (1, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "final"),
+    [("Host key verification failed.", True), ("Connection refused", False)],
+    ids=["host key", "refused"],
+)
+def test_failures_are_final_by_what_ssh_says(words: str, *, final: bool) -> None:
+    failures = Failures()
+    failures.add(lasted=1.0)
+    failures.last_words = words
+    assert failures.are_final(is_new=False) is final

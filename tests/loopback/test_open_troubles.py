@@ -11,7 +11,7 @@ import psutil
 import pytest
 from loopback import jupyterlab_of, wait_until
 
-from jlab_proxy.commands import open_tunnel
+from jlab_proxy.commands import tunnel_ssh
 from tests.loopback.light import light
 from tests.loopback.test_clock import date
 from tests.loopback.test_doctor import rewrite_wrapper
@@ -28,8 +28,8 @@ pytestmark = pytest.mark.full
 # `jlab-proxy` that asks again every second when the job ends.
 CURIOUS = """\
 from jlab_proxy import __main__
-from jlab_proxy.commands import open_tunnel as tunnel
-tunnel._REFRESH = 1.0
+from jlab_proxy.commands import tunnel_ssh
+tunnel_ssh.REFRESH_INTERVAL = 1.0
 __main__.main()
 """
 
@@ -139,7 +139,7 @@ def test_a_laptop_that_slept_long(opened: Light) -> None:
     for each in [*asleep, *opened.site.connections()]:
         each.suspend()
     began = time.monotonic()
-    wait_until(lambda: time.monotonic() - began > open_tunnel._SLEPT + 1, "it was long")
+    wait_until(lambda: time.monotonic() - began > tunnel_ssh.SUSPEND_THRESHOLD + 1, "it was long")
     for each in asleep:
         each.resume()
     wait_until(lambda: opened.has_another_ssh(before), "a new ssh", seconds=90)
