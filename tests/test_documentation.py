@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import click
+import messages
 import pytest
 
 from jlab_node.cli import cli as node
@@ -33,3 +34,17 @@ def test_the_readme_has_it(name: str, command: click.Command) -> None:
     for each in family:
         assert each.help
         assert re.search("Example:  .*jlab-", each.help) or isinstance(each, click.Group)
+
+
+def test_the_list_of_messages_is_that_of_the_code() -> None:
+    assert messages.DOCUMENT.read_text("utf-8") == messages.document(), (
+        "scripts/messages --write makes it anew"
+    )
+
+
+def test_the_list_of_messages_has_each_kind() -> None:
+    listed = messages.DOCUMENT.read_text("utf-8").splitlines()
+    assert "  1  {path} is not a directory: remove it, then try again" in listed
+    assert "  2  a session's id is SCHEDULER-JOB-NAME" in listed
+    assert " 69  the laptop has ended the connection" in listed
+    assert "  -  connected again" in listed
