@@ -29,6 +29,7 @@ _SITE = re.compile(r"([a-z]{1,16}):([A-Za-z0-9._-]{0,64})[ \n]")
 _PATIENCE = 10.0  # seconds for another setup to add its key
 
 # cd: `python -m` looks for modules in the current directory first, and $HOME may hold any.
+# Laptops know the remedy in it word for word.
 _WRAPPER = """\
 # Written by jlab-node; the laptop starts it as `sh ~/.jlab/jlab-node VERB`.
 python={python}

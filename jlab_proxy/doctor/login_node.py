@@ -27,6 +27,8 @@ _LOGIN_TIMEOUT = 40.0  # seconds: a bastion before it may take as long as itself
 _CLUSTER_TIMEOUT = 120.0  # seconds: it asks a scheduler, and tries ways that may be dead
 _MARK = "jlab-doctor-is-here"
 _BAD_USAGE, _UNAVAILABLE = 2, 69  # exit codes of jlab-node
+# The remedy that ~/.jlab/jlab-node names if its Python is gone, in all versions.
+_WITHOUT_PYTHON = "install jlab-remote again on this cluster, then type jlab-node setup there"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!-]{0,63}")
 
 
@@ -139,14 +141,19 @@ def ask(there: Login) -> tuple[Check, dict[str, Any]]:
     except JlabError as error:
         if said.code == 0:
             return broken(name, error), {}
-        refusal = ssh.refusal(said.reason, alias=alias)
-        if said.code == _UNAVAILABLE and refusal:
-            return Check(name, FAILURE, *refusal), {}
-        remedy = (
-            f"on {alias}: `sh ~/.jlab/jlab-node doctor` has to work; `jlab-node setup` mends it"
-        )
-        return Check(name, FAILURE, f"jlab-node fails on {alias}: {said.reason}", remedy), {}
+        return Check(name, FAILURE, *_why_it_fails(said, alias)), {}
     return Check(name, OK, f"jlab-node answers on {alias}"), answer
+
+
+def _why_it_fails(said: Said, alias: str) -> tuple[str, str]:
+    """Return problem and remedy of a jlab-node that gave no answer."""
+    if said.code == _UNAVAILABLE:
+        if refusal := ssh.refusal(said.reason, alias=alias):
+            return refusal
+        if said.reason.endswith(f": {_WITHOUT_PYTHON}"):
+            return said.reason[: -len(f": {_WITHOUT_PYTHON}")], _WITHOUT_PYTHON
+    remedy = f"on {alias}: `sh ~/.jlab/jlab-node doctor` has to work; `jlab-node setup` mends it"
+    return f"jlab-node fails on {alias}: {said.reason}", remedy
 
 
 def versions(answer: dict[str, Any], alias: str) -> Check:
