@@ -30,7 +30,7 @@ relay() { # [BANNER]; ends when either side does
 }
 
 # Read a record into the variables below; fails unless it is whole and every value fits its pattern,
-# as record.py has them.
+# as registry/record.py has them.
 read_record() { # FILE
     local line key token='' number='^[1-9][0-9]{0,4}$' word='^[A-Za-z0-9][A-Za-z0-9._-]*$'
     local -A seen=()

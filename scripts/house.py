@@ -12,6 +12,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import house_svg
+
 PACKAGES = ("jlab_node", "jlab_proxy")
 _ROOT = Path(__file__).parents[1]
 
@@ -20,7 +22,11 @@ def main() -> int:
     """Print the figures of both packages; 1 if an import runs up or in a circle."""
     parser = argparse.ArgumentParser(prog="scripts/house", description=__doc__)
     parser.add_argument("--arrows", action="store_true", help="each arrow, and which files make it")
+    parser.add_argument("--svg", action="store_true", help="only the picture, for docs/house.svg")
     options = parser.parse_args()
+    if options.svg:
+        print(picture(), end="")
+        return 0
     sound = True
     for package in PACKAGES:
         imports = imports_of(package)
@@ -38,6 +44,15 @@ def main() -> int:
             for (source, target), files in sorted(arrows.items()):
                 print(f"  {source} -> {target}: {', '.join(sorted(files))}")
     return 0 if sound else 1
+
+
+def picture() -> str:
+    """The house as SVG; raises KeyError if the imports run in a circle."""
+    packages = {}
+    for package in PACKAGES:
+        arrows = arrows_of(imports_of(package))
+        packages[package] = (floors_of(arrows)[0], set(arrows))
+    return house_svg.draw(packages)
 
 
 def _modules(package: str) -> dict[str, Path]:

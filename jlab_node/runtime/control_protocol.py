@@ -1,8 +1,8 @@
 """`jlab-node expose`: a name in the user's directory on the node that leads to one more port.
 
-The session relays (`exposed.py`), for as long as it lives. What asks it for that sends one line to
-the socket `control` in its directory, and gets one back: JSON with a `format` number, since the
-package may have been upgraded while the session runs.
+The session relays (session/port_exposure.py), for as long as it lives. What asks it for that
+sends one line to the socket `control` in its directory, and gets one back: JSON with a `format`
+number, since the package may have been upgraded while the session runs.
 """
 
 from __future__ import annotations

@@ -43,7 +43,10 @@ def mark(directory: Path) -> None:
 
 
 def new_path(base: Path) -> Path:
-    """A path in `base` by which a session's directory is known as one. Short: see `jupyter.py`."""
+    """Return a path in `base` by which a session's directory is known as one.
+
+    It is short, since kernels make sockets in it: see session/jupyter/program.py.
+    """
     return base / (PREFIX + "".join(secrets.choice(_LETTERS) for _ in range(6)))
 
 

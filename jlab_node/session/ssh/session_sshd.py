@@ -1,6 +1,6 @@
 """The sshd of one session, started for each connection with the keys as they are at that moment.
 
-It runs from memory (`sealed.py`): configuration, host key and laptops' keys are in no directory
+It runs from memory (memory_file.py): configuration, host key and laptops' keys are in no directory
 that could come to belong to somebody else while the session lives.
 """
 
