@@ -59,7 +59,7 @@ def test_a_directory_of_root_s_that_an_acl_lets_others_write_is_refused(tmp_path
 
 # As user 5, who alone is mapped, looks for whoever could move argv[1] away.
 IN_A_CONTAINER = """
-import ctypes, os, sys
+import ctypes, encodings.ascii, os, sys
 from pathlib import Path
 from jlab_node.runtime import user_directory
 libc = ctypes.CDLL(None)
