@@ -6,6 +6,7 @@ Asked on the way of `ssh jlab+x` as well, so that next to nothing is imported.
 from __future__ import annotations
 
 import os
+import sys
 
 TYPE_CHECKING = False  # `typing` would cost a tenth of the start-up
 if TYPE_CHECKING:
@@ -54,10 +55,13 @@ def _ask(place: str) -> dict[str, Any]:
     if not hasattr(_socket, "AF_UNIX"):
         return {}
     asking = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    said = b""
+    said, pid = b"", None
     try:
         asking.settimeout(_TIMEOUT)
         asking.connect(place)
+        if hasattr(_socket, "SO_PEERCRED"):  # else it says so itself
+            found = asking.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+            pid = int.from_bytes(found[:4], sys.byteorder)
         while len(said) < _MOST and (piece := asking.recv(_MOST)):
             said += piece
         found = json.loads(said)
@@ -65,7 +69,9 @@ def _ask(place: str) -> dict[str, Any]:
         return {}
     finally:
         asking.close()
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict) or pid == 0:  # of another container: nothing here is its
+        return {}
+    return found if pid is None else {**found, "pid": pid}
 
 
 class Announcement:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from ..paths import Paths
 
+_MOST = 50  # names of sessions that are remembered for a cluster
+
 
 def aliases(paths: Paths) -> list[str]:
     """In the order of the alphabet."""
@@ -29,7 +31,7 @@ def aliases(paths: Paths) -> list[str]:
 def remember(paths: Paths, alias: str, sessions: Iterable[str]) -> None:
     """These are the sessions there now."""
     known = seen(paths)
-    known[alias] = sorted(set(sessions))
+    known[alias] = sorted(set(sessions))[:_MOST]
     with contextlib.suppress(JlabError):  # it is a convenience
         document.write(_file(paths), json.dumps(known) + "\n")
 
@@ -44,7 +46,7 @@ def seen(paths: Paths) -> dict[str, list[str]]:
         found = json.loads(document.read(_file(paths)) or "{}")
         if isinstance(found, dict):
             return {
-                str(alias): [str(each) for each in names]
+                str(alias): [str(each) for each in names[:_MOST]]
                 for alias, names in found.items()
                 if isinstance(names, list)
             }

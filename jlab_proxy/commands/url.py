@@ -39,7 +39,7 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
     lead = _lead(paths, target)
     known = open_state.ask(paths, lead.port).get("address")
     held = port_owners.look(lead.port)
-    if known and not held.by_others:
+    if known and held.processes and not held.by_others:
         return str(known), ""
     ways = port_owners.ways_at(lead.port, target.host, paths)
     if not held.by_nobody and not ways:
@@ -48,6 +48,10 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
     if held.by_nobody:
         session, address = ask(cluster, lead.port, target.sessions)
         check_place(session, lead, cluster.alias)
+        if not port_owners.look(lead.port).by_nobody:  # by now
+            raise JlabError(
+                f"{HOST}:{lead.port} was taken meanwhile", remedy="try again, or `jlab-proxy open`"
+            )
         return address, (
             f"{HOST}:{lead.port} is not open yet: keep `ssh {target.host}` running, "
             "then open this address"

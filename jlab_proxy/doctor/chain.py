@@ -96,7 +96,10 @@ class Chain:
         if not answer:
             return
         yield there.versions(answer, alias)
-        yield from found
+        ours = {"pinned key", "way in", "JupyterLab", *(each.check for each in self.checks)}
+        for each in found:  # none of them stands for one of ours
+            name = f"{each.check} (cluster)" if each.check in ours else each.check
+            yield dataclasses.replace(each, check=name)
         yield self._if(
             "pinned key", ["block"], lambda: there.pinned_key(self.paths, self.target, answer)
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..forwarding import ssh_forward
@@ -31,15 +31,21 @@ def look(paths: Paths, target: Target) -> Iterator[Check]:
         remedy = f"jlab-proxy setup {target.alias}"
         yield Check("way in", FAILURE, "the block forwards no socket", remedy)
         return
-    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="jlab-") as place:
+        yield from _through(paths, target, f"{place}/s", lead.socket)
+
+
+def _through(paths: Paths, target: Target, place: str, there: str) -> Iterator[Check]:
+    """By an ssh that forwards the unix socket `place`, which nobody else can have."""
     words = ["ssh", *([] if paths.is_default else ["-F", paths.config]), "-N", "-oBatchMode=yes"]
     words += ["-oControlMaster=no", "-oControlPath=none"]  # a way of our own, which ends with us
-    words += [f"-L127.0.0.1:{port}:{lead.socket}", "--", target.host]
+    words += ["-oForwardAgent=no", "-oForwardX11=no"]
+    words += [f"-L{place}:{there}", "--", target.host]
     with started(words) as process:
         began = time.monotonic()
-        is_open = _wait_for(port, process)
+        is_open = _wait_for(place, process)
         took = int((time.monotonic() - began) * 1000)
-        answer = _http(port) if is_open else ""
+        answer = _http(place) if is_open else ""
         code = process.wait(0) if process.has_ended else None
         said = Said(code, "", process.stderr, took)
     if is_open:
@@ -77,27 +83,21 @@ def jupyterlab(answer: str) -> Check:
     )
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _wait_for(port: int, process: Running) -> bool:
+def _wait_for(place: str, process: Running) -> bool:
     """Wait until ssh listens, which it does when it is in; False: it does not get there."""
     deadline = time.monotonic() + _TUNNEL_TIMEOUT
     while time.monotonic() < deadline and not process.has_ended:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        if Path(place).is_socket():
             return True
         time.sleep(_POLL)
     return False
 
 
-def _http(port: int) -> str:
+def _http(place: str) -> str:
     """Status and time of a request that needs no token; "" where none came."""
     for scheme in ("http", "https"):
         began = time.monotonic()
-        status = ssh_forward.request(scheme, port, "/api", timeout=_HTTP_TIMEOUT)
+        status = ssh_forward.request(scheme, 80, "/api", timeout=_HTTP_TIMEOUT, place=place)
         if status is not None:
             return f"{scheme.upper()} {status} in {(time.monotonic() - began) * 1000:.0f} ms"
     return ""

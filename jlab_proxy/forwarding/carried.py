@@ -11,6 +11,7 @@ import re
 import select
 import selectors
 import socket
+import struct
 import time
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,13 @@ class Carried:
     def _answer(self, text: bytes) -> None:
         with contextlib.suppress(OSError):
             self._client.socket.send(text)
+        self.close()
+
+    def cut(self) -> None:
+        """End both sides, so that nothing of it keeps the port from being used again."""
+        with contextlib.suppress(OSError):
+            at_once = struct.pack("ii", 1, 0)
+            self._client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         self.close()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 import selectors
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, cast
@@ -23,19 +24,37 @@ _TICK = 0.1  # seconds between two looks at those that wait
 _MOST = 400  # connections at once
 _MANY = 50  # so many may be anybody's: who connects is looked up only then
 _SPARE = 64  # descriptors for all else
+_SETTLING, _POLL = 65.0, 0.5  # seconds in which Linux keeps a port after its last connection
+# Where it may be, another user can have the port as well, with a socket that does not listen: if he
+# connects from there to the port that the browser comes from, he hears what it says.
+_SHARES = sys.platform != "linux"
 
 
-def listen(port: int) -> list[socket.socket]:
+def listen(port: int, *, settling: float = _SETTLING) -> list[socket.socket]:
     """Listen on the port of 127.0.0.1 and, where there is IPv6, of ::1; raises OSError.
 
-    At both, so that nobody else is reached at either.
+    At both, so that nobody else is reached at either. A port that has just been used is waited for,
+    `settling` seconds at most.
     """
+    until = time.monotonic() + settling
+    while True:
+        try:
+            return _listen(port)
+        except OSError as error:
+            in_use = error.errno == errno.EADDRINUSE and neighbours.is_settling(port)
+            if not in_use or time.monotonic() > until:
+                raise
+        time.sleep(_POLL)
+
+
+def _listen(port: int) -> list[socket.socket]:
     with contextlib.ExitStack() as stack:
         made = []
         for family, host in ((socket.AF_INET, HOST), (socket.AF_INET6, HOST6)):
             try:
                 listener = stack.enter_context(socket.socket(family))
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if _SHARES:
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
                     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 listener.bind((host, port))
@@ -85,7 +104,7 @@ class Carrier:
         self._wake.send(b".")
         self._thread.join()
         for connection in list(self._connections):
-            connection.close()
+            connection.cut()
         for each in (*self._listeners, self._ours, self._wake):
             each.close()
         self._selector.close()

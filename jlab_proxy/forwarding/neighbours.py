@@ -7,6 +7,8 @@ import socket
 import struct
 from pathlib import Path
 
+_TIME_WAIT = "06"  # in that table
+
 
 def is_stranger(connection: socket.socket) -> bool:
     """Whether another ordinary user has connected. root may carry for us: False."""
@@ -39,3 +41,16 @@ def _written(end: tuple[str, int], family: int) -> str:
     raw = socket.inet_pton(family, end[0])
     words = struct.unpack(f"={len(raw) // 4}I", raw)
     return "".join(f"{each:08X}" for each in words) + f":{end[1]:04X}"
+
+
+def is_settling(port: int) -> bool:
+    """Whether only connections that have ended keep the port; False where Linux does not say."""
+    states = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except (OSError, ValueError):
+            continue
+        ends = [row.split()[1:4] for row in rows]
+        states |= {state for here, _, state in ends if here.endswith(f":{port:04X}")}
+    return states == {_TIME_WAIT}

@@ -55,6 +55,12 @@ def look(port: int) -> Held:
     return Held(tuple(processes.values()), by_others)
 
 
+def is_ours(port: int) -> bool:
+    """Whether programs of this user's have the port, and nobody else has it too."""
+    held = look(port)
+    return bool(held.processes) and not held.by_others
+
+
 def own(pid: int | None) -> psutil.Process | None:
     """The process, if it is the user's; of those of others Linux tells not even the number."""
     with contextlib.suppress(psutil.Error):

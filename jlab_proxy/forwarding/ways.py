@@ -116,6 +116,7 @@ class OwnWay:
         with contextlib.suppress(OSError):
             os.unlink(self._control)  # noqa: PTH108
         options = ["-oClearAllForwardings=yes", "-oControlMaster=yes", "-oControlPersist=no"]
+        options += ["-oForwardAgent=no", "-oForwardX11=no"]
         options += [f"-oControlPath={self._control}", "-oStreamLocalBindUnlink=yes"]
         try:
             with Forward(self._paths, self._target.host, options) as made:

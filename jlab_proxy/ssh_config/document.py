@@ -32,9 +32,11 @@ _ATTEMPTS = 20
 _SETTLING = 0.1  # seconds: an editor that has emptied the file has written it again by then
 
 # Whether nothing listens on the port, without a word. ssh asks at each start, so no Python here.
+# A listener that is full lets nobody in: it is not waited for.
 _FREE = (
-    f"bash -c 'exec 2>/dev/null; : </dev/tcp/{HOST}/{{port}} && exit 1; "
-    ": </dev/tcp/::1/{port} && exit 1; exit 0'"
+    f"bash -c 'exec </dev/null >/dev/null 2>&1; f() {{{{ for h in {HOST} ::1; do "
+    ": </dev/tcp/$h/{port} && exit 1; done; exit 0; }}; export -f f; "
+    "type timeout && exec timeout 2 bash -c f; f'"
 )
 # ssh before 9.6 hands any name to the shell. In quotes nothing is dangerous but a quote, and to
 # fish a backslash; what the shell would obey outside of them is refused as well. None of *?" can
@@ -387,10 +389,21 @@ def _written_beside(target: Path, text: str) -> str:
             os.fsync(file.fileno())
             if hasattr(os, "fchmod"):  # not on Windows
                 os.fchmod(file.fileno(), mode)
+            _take_over(target, file.fileno())
     except BaseException:
         _unlink(temporary)
         raise
     return temporary
+
+
+def _take_over(target: Path, descriptor: int) -> None:
+    """Give a file the owner and the access control list of `target`, as far as that can be."""
+    with contextlib.suppress(OSError, AttributeError):
+        found = target.stat()
+        os.fchown(descriptor, found.st_uid, found.st_gid)
+    with contextlib.suppress(OSError, AttributeError):
+        for name in os.listxattr(target):
+            os.setxattr(descriptor, name, os.getxattr(target, name))
 
 
 def _unlink(path: str) -> None:

@@ -25,7 +25,10 @@ def make_directory(paths: Paths) -> None:
     try:
         for directory in (Path(paths.config).parent, Path(paths.directory)):
             directory.mkdir(mode=0o700, exist_ok=True)
-        if directory.stat().st_mode & 0o022:  # it was made with another umask
+        found = directory.lstat()
+        if hasattr(os, "getuid") and (found.st_uid != os.getuid() or directory.is_symlink()):
+            raise JlabError(f"{directory} is not a directory of yours", remedy="remove it first")
+        if found.st_mode & 0o022:  # it was made with another umask
             with contextlib.suppress(OSError):  # a file system without modes
                 directory.chmod(0o700)
     except OSError as error:

@@ -36,7 +36,7 @@ def page(address: str) -> Iterator[Path]:
     """
     for left in Path.home().glob(f"{_PREFIX}*.html"):  # by one that was killed
         with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _OLD:
+            if time.time() - left.lstat().st_mtime > _OLD and _is_a_page(left):
                 left.unlink()
     descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=".html", dir=Path.home())
     try:
@@ -45,6 +45,14 @@ def page(address: str) -> Iterator[Path]:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _is_a_page(path: Path) -> bool:
+    """Whether we made that, and not the user; raises OSError."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_PAGE)).startswith(_PAGE.partition("{")[0].encode())
 
 
 def is_here() -> bool:

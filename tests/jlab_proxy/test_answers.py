@@ -150,3 +150,13 @@ def test_describe(now: float, text: str) -> None:
 def test_describe_one_of_a_plain_server() -> None:
     local = Session("local-1-lab", "lab", "host", "local", "1", None, ())
     assert local.describe(0) == "session lab on host"
+
+
+def test_an_answer_that_is_too_long_is_cut() -> None:
+    """What is read is at most some megabytes; what is made of it must not be more."""
+    long = {**SESSION, "node": "n" * 100_000}
+    sessions, jobs = responses.parse_sessions(
+        {"sessions": [long] * 2000, "jobs": [{"job_id": "1", "text": "x" * 100_000}] * 2000}
+    )
+    assert (len(sessions), len(jobs)) == (1000, 1000)
+    assert (len(sessions[0].node), len(jobs[0].text)) == (1000, 1000)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import NOBODY, free_port, wait_until
 
-from jlab_proxy.forwarding import carrier
+from jlab_proxy.forwarding import carrier, neighbours
 from jlab_proxy.forwarding.carrier import Carrier, listen
 
 if TYPE_CHECKING:
@@ -385,6 +385,36 @@ def test_those_who_leave_are_forgotten(port: Port) -> None:
     for _ in range(300):
         port.connect().close()
     wait_until(lambda: not port.carrier._connections, "all are forgotten")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is so on Linux alone")
+def test_a_port_is_shared_with_no_socket_that_does_not_listen() -> None:
+    """Whoever connects from there to the browser's next port would hear what the browser says."""
+    number = free_port()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", number))
+        with pytest.raises(OSError, match="in use"):
+            listen(number, settling=0)
+    ours = listen(number)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", number))
+    for each in ours:
+        each.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says so")
+def test_a_port_that_was_used_just_now_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", number)):
+            listener.accept()[0].close()
+        assert not neighbours.is_settling(number), "somebody listens"
+    assert neighbours.is_settling(number)
+    with pytest.raises(OSError, match="in use"):
+        listen(number, settling=0)
 
 
 def test_both_addresses_are_taken_or_none(tmp_path: Path) -> None:

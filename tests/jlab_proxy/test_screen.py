@@ -82,15 +82,22 @@ def test_a_page_for_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_page_that_was_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By one that was killed: its token may still be good. Another's that is open stays."""
+    """By one that was killed: its token may still be good. Another's that is open stays.
+
+    So does what only has such a name.
+    """
     monkeypatch.setenv("HOME", str(tmp_path))
-    old, new = tmp_path / "jlab-open-old.html", tmp_path / "jlab-open-new.html"
+    old, new, users = (tmp_path / f"jlab-open-{name}.html" for name in ("old", "new", "users"))
+    with browser.page("http://localhost:1/lab?token=y") as page:
+        text = page.read_text()
     for each in (old, new):
-        each.touch()
-    os.utime(old, (1, 1))
+        each.write_text(text)
+    users.write_text("the user's own")
+    for each in (old, users):
+        os.utime(each, (1, 1))
     with browser.page("http://localhost:1/lab?token=x"):
         assert not old.exists()
-    assert list(tmp_path.iterdir()) == [new]
+    assert sorted(tmp_path.iterdir()) == [new, users]
 
 
 @pytest.mark.parametrize(

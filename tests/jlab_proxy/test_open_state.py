@@ -1,0 +1,26 @@
+"""Who holds a local port as `open`: told by the kernel, whatever is said."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jlab_proxy import open_state
+from jlab_proxy.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_the_process_that_answers_is_named_not_the_one_that_is_said(tmp_path: Path) -> None:
+    """In a container its number is another one; and `close` ends the process with the number."""
+    (tmp_path / "jlab").mkdir(mode=0o700)
+    paths = Paths(str(tmp_path / "config"), is_default=False)
+    with open_state.Announcement(paths, 8888, lambda: {"pid": 1, "host": "jlab+demo"}):
+        assert open_state.ask(paths, 8888) == {"pid": os.getpid(), "host": "jlab+demo"}
+        assert list(open_state.all_of(paths)) == [(8888, {"pid": os.getpid(), "host": "jlab+demo"})]
+    assert open_state.ask(paths, 8888) == {}
