@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 import surroundings
+
+import jlab_node.version
+import jlab_proxy
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("jlab_*/**/*.py"), *ROOT.glob("scripts/**/*.py")])
@@ -51,6 +55,23 @@ def test_the_sdist(built: Path) -> None:
     with tarfile.open(path) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "jlab_node/connect.bash"} <= names
+
+
+@pytest.mark.network
+@pytest.mark.full
+def test_wheel_and_sdist_work_in_an_empty_environment() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "check_release.py")]
+    env = {**os.environ, **surroundings.PROXIES}
+    done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.count(": works\n") == 2
+
+
+def test_the_release_is_of_one_version() -> None:
+    version = jlab_node.version.VERSION
+    assert version == jlab_proxy.VERSION
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest
+    assert newest[1] == version
 
 
 def test_python_3_9_can_read_it() -> None:
