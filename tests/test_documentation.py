@@ -65,3 +65,9 @@ def test_each_room_is_in_the_map() -> None:
             room for arrow in house.arrows_of(house.imports_of(package)) for room in arrow
         }:
             assert f"`{room}`" in map_ or f"`{room}/`" in map_, f"{package}.{room}"
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
