@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import time
 from typing import TYPE_CHECKING
 
 from .. import schedulers
+from ..errors import JlabError
 from ..jobs import messages
+from . import job_log, scheduler_query
+from .registration import HOME_TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterator
     from typing import Callable
 
     from ..registry.record import Record
+    from ..registry.records import Publication
     from ..schedulers.base import Answer
+    from .child_processes import Children
+    from .io_thread import Aside
 
 WARNINGS = (30 * 60, 10 * 60, 5 * 60)  # seconds before the end
 _REFRESH = 600.0  # seconds between two questions where the end is; it can be moved
+
+
+@contextlib.contextmanager
+def followed(publication: Publication, children: Children, home_io: Aside) -> Iterator[None]:
+    """Warn before the job's end, and publish a new end when the scheduler moves it."""
+    record = publication.record
+    if record.scheduler == schedulers.local.NAME:
+        yield
+        return
+
+    async def ask(command: list[str]) -> Answer:
+        return await scheduler_query.ask(children, command)
+
+    async def moved(ends_at: int) -> bool:
+        amend = functools.partial(publication.amend, ends_at=ends_at)
+        try:
+            await home_io.done(amend, timeout=HOME_TIMEOUT)
+        except (JlabError, asyncio.TimeoutError):  # a full disk: the old end stands, and is wrong
+            return False
+        return True
+
+    following = asyncio.ensure_future(follow(record, ask=ask, moved=moved, say=job_log.say))
+    try:
+        yield
+    finally:
+        following.cancel()
 
 
 async def follow(

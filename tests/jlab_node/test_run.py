@@ -13,7 +13,7 @@ import pytest
 
 from jlab_node.registry.record import parse
 from jlab_node.registry.records import Publication
-from jlab_node.session import job_log, supervisor
+from jlab_node.session import job_log, walltime
 from jlab_node.session.child_processes import Children
 from jlab_node.session.io_thread import Aside
 from tests.jlab_node.conftest import Job
@@ -30,7 +30,7 @@ async def followed(directory: Path, record: Record) -> Record:
     async with Children(grace=1) as children:
         soon = int(time.time()) + 5 * 60 + 3
         publication = Publication(directory, replace(record, ends_at=soon))
-        with supervisor._walltime(publication, children, Aside()):
+        with walltime.followed(publication, children, Aside()):
             while publication.record.ends_at == soon:
                 await asyncio.sleep(0.05)
     return publication.record

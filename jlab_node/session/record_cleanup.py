@@ -1,0 +1,56 @@
+"""What earlier sessions left in ~/.jlab, which were killed and nobody came back to, is removed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from typing import TYPE_CHECKING
+
+from .. import schedulers
+from ..jobs import claims, liveness, scheduler_client
+from ..registry import records
+from . import scheduler_query
+from .io_thread import Aside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..jobs.liveness import Roll
+    from ..registry.home import Home
+    from ..registry.record import Record
+    from ..schedulers.base import Status
+    from .child_processes import Children
+
+_TIMEOUT = 600.0  # seconds for old records, of which a slow home may have thousands
+
+
+@contextlib.contextmanager
+def in_background(home: Home, record: Record, children: Children) -> Iterator[None]:
+    """Clean up once, while the session of `record` goes on."""
+    cleaning = asyncio.ensure_future(_clean_up(home, record, children))
+    try:
+        yield
+    finally:
+        cleaning.cancel()
+
+
+async def _clean_up(home: Home, record: Record, children: Children) -> None:
+    scheduler = schedulers.TABLE[record.scheduler]
+    asked_at = time.time()
+    answer = await scheduler_query.ask(children, scheduler.mine(record.user))
+    jobs = scheduler.parse_mine(answer)
+    if jobs is not None:
+        roll = scheduler_client.roll(scheduler, record.cluster, jobs, asked_at=asked_at)
+        prune = functools.partial(_prune, home, record, jobs, roll)
+        await Aside().done(prune, timeout=_TIMEOUT)
+
+
+def _prune(home: Home, record: Record, jobs: Sequence[Status], roll: Roll) -> None:
+    """Remove the records, claims and tombstones whose jobs are not among the user's `jobs`."""
+    published, _ = records.read_all(home.sessions)
+    liveness.sweep(published, [roll])
+    claims.sweep(home.sessions, [roll])
+    listed = {job.job_id for job in jobs}
+    records.exhume_others(home.sessions, record.scheduler, listed, cluster=record.cluster)

@@ -1,0 +1,59 @@
+"""A session in ~/.jlab/sessions: its claim to its id, and the record by which others find it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from .. import schedulers
+from ..jobs import claims, submission
+from ..registry.records import Publication
+from .io_thread import Aside
+from .job_log import say
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from ..jobs.claims import Claim
+    from ..registry.home import Home
+    from ..registry.record import Record
+    from .identity import SessionIdentity
+
+HOME_TIMEOUT = 10.0  # seconds for a file in ~/.jlab to be written
+_RELEASE_TIMEOUT = 2.0  # seconds for the last of them
+
+
+@contextlib.contextmanager
+def claimed(home: Home, identity: SessionIdentity) -> Iterator[Claim]:
+    """Be the session of that name in the job for as long as this lasts; raises JlabError."""
+    draft = identity.claim_record()
+    if draft.scheduler == schedulers.local.NAME:
+        claims.refuse_within(home.sessions, draft)
+    claim = claims.take(home.sessions, draft, nodes=identity.job.nodes)
+    try:
+        yield claim
+    finally:
+        # The last thing; no signal cuts it short. Else whoever comes next sees that we have ended.
+        home_io = Aside()
+        home_io.do(claim.release)
+        home_io.settle(timeout=_RELEASE_TIMEOUT)
+
+
+@contextlib.asynccontextmanager
+async def published(home: Home, record: Record, home_io: Aside) -> AsyncIterator[Publication]:
+    """Let the session be found for as long as this lasts; raises JlabError."""
+    publication = Publication(home.sessions, record)
+
+    def withdraw() -> None:
+        # The job may have more to do, and takes a moment to end in any case.
+        publication.withdraw(job_lives_on=record.scheduler != schedulers.local.NAME)
+        submission.note_end(home)
+
+    try:
+        yield publication
+    finally:
+        try:
+            await home_io.done(withdraw, timeout=HOME_TIMEOUT)
+        except asyncio.TimeoutError:
+            say(f"{home.path} does not answer: the record of this session may stay there")
