@@ -41,7 +41,7 @@ install_packages() {
 
 find_python() {
     local candidate
-    for candidate in python3 python3.{13,12,11,10,9}; do
+    for candidate in python3 python3.{14,13,12,11,10,9}; do
         "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))' 2>/dev/null &&
             echo "$candidate" && return
     done
