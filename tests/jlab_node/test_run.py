@@ -13,25 +13,26 @@ import pytest
 
 from jlab_node.registry.record import parse
 from jlab_node.registry.records import Publication
-from jlab_node.session import job_log, walltime
+from jlab_node.session import walltime
 from jlab_node.session.child_processes import Children
 from jlab_node.session.io_thread import Aside
 from tests.jlab_node.conftest import Job
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Callable
 
     from jlab_node.registry.record import Record
     from tests.jlab_node.conftest import Commands, Login
 
 
-async def followed(directory: Path, record: Record) -> Record:
-    """What is published once the record has another end than the one that is near a warning."""
+async def followed(directory: Path, record: Record, said: Callable[[], str]) -> Record:
+    """Return what is published once the record has another end, and something is said of it."""
     async with Children(grace=1) as children:
         soon = int(time.time()) + 5 * 60 + 3
         publication = Publication(directory, replace(record, ends_at=soon))
         with walltime.followed(publication, children, Aside()):
-            while publication.record.ends_at == soon:
+            while publication.record.ends_at == soon or not said():
                 await asyncio.sleep(0.05)
     return publication.record
 
@@ -41,11 +42,16 @@ def test_a_new_end_of_the_job_is_published(
 ) -> None:
     """At a warning it asks whether that is still right, and warns of what it is told."""
     commands.slurm(Job(word="RUNNING", start=-100, end=240))
-    found = asyncio.run(asyncio.wait_for(followed(tmp_path, record), 60))
+    parts: list[str] = []
+
+    def said() -> str:
+        parts.append(capfd.readouterr().err)
+        return "".join(parts)
+
+    found = asyncio.run(asyncio.wait_for(followed(tmp_path, record, said), 60))
     assert parse((tmp_path / record.id).read_text()) == found
     assert commands.names == ["squeue"]
-    job_log._log.settle(timeout=30)
-    assert "Slurm ends this job in 4 minutes, at " in capfd.readouterr().err
+    assert "Slurm ends this job in 4 minutes, at " in said()
 
 
 @pytest.mark.parametrize("inherited", [False, True])
