@@ -51,6 +51,9 @@ def attend(listener: socket.socket, token: bytes) -> None:
             said = re.search(rb"(?i)^authorization: token (\S+)", asked, re.MULTILINE)
             status = b"200 OK" if said and said[1] == token else b"403 Forbidden"
             connection.sendall(b"HTTP/1.0 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+            # Whoever ends a connection first keeps its port for a minute; JupyterLab does not.
+            connection.settimeout(0.3)
+            connection.recv(1)
 
 
 def obey(token: bytes) -> None:
