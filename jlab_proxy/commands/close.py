@@ -8,7 +8,7 @@ from .. import open_state, paths, target
 from ..cluster import client
 from ..errors import JlabError
 from ..forwarding import port_owners
-from ..ssh_config import document
+from ..ssh_config import document, text_file
 from . import completion
 
 if TYPE_CHECKING:
@@ -82,6 +82,6 @@ def _end_jobs_masters(paths: Paths, alias: str) -> bool:
     """Those of `setup --mux`: each session that has a block or was seen may have one."""
     host = f"jlab+{alias}"
     seen = {f"{host}+{name}" for name in completion.seen(paths).get(alias, [])}
-    blocks = document.hosts(document.read(paths.config))
+    blocks = document.hosts(text_file.read(paths.config))
     wanted = {host, *seen, *(each for each in blocks if _is_of(each, alias))}
     return client.end_masters(paths, sorted(wanted))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .. import paths as locating
 from .. import target
 from ..errors import JlabError
-from ..ssh_config import document
+from ..ssh_config import document, text_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ _MOST = 50  # names of sessions that are remembered for a cluster
 
 def aliases(paths: Paths) -> list[str]:
     """In the order of the alphabet."""
-    found = document.hosts(document.read(paths.config))
+    found = document.hosts(text_file.read(paths.config))
     return sorted({target.parse_host(host).alias for host in found})
 
 
@@ -33,7 +33,7 @@ def remember(paths: Paths, alias: str, sessions: Iterable[str]) -> None:
     known = seen(paths)
     known[alias] = sorted(set(sessions))[:_MOST]
     with contextlib.suppress(JlabError):  # it is a convenience
-        document.write(_file(paths), json.dumps(known) + "\n")
+        text_file.write(_file(paths), json.dumps(known) + "\n")
 
 
 def _file(paths: Paths) -> str:
@@ -43,7 +43,7 @@ def _file(paths: Paths) -> str:
 def seen(paths: Paths) -> dict[str, list[str]]:
     """The names of the sessions last seen, by alias."""
     with contextlib.suppress(JlabError, ValueError, RecursionError):
-        found = json.loads(document.read(_file(paths)) or "{}")
+        found = json.loads(text_file.read(_file(paths)) or "{}")
         if isinstance(found, dict):
             return {
                 str(alias): [str(each) for each in names[:_MOST]]
@@ -62,7 +62,7 @@ def complete(context: Context, parameter: Parameter, incomplete: str) -> list[Co
         known = aliases(paths)
     except JlabError:  # half a block: other commands say so
         return []
-    hosts = {host[len(target.PREFIX) :] for host in document.hosts(document.read(paths.config))}
+    hosts = {host[len(target.PREFIX) :] for host in document.hosts(text_file.read(paths.config))}
     there = seen(paths)
     with_sessions = {f"{alias}+{name}" for alias in known for name in there.get(alias, ())}
     wanted = {*known, *(hosts | with_sessions if "SESSION" in (parameter.metavar or "") else ())}

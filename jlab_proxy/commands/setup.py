@@ -21,7 +21,7 @@ from ..cluster import client
 from ..cluster.responses import parse_session
 from ..errors import USAGE, JlabError
 from ..paths import locate
-from ..ssh_config import document, keys, launcher
+from ..ssh_config import document, keys, launcher, text_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ def run(
 
 def setup(paths: Paths, target: Target, answers: Answers) -> None:
     """Make `ssh jlab+ALIAS` work; raises JlabError, and then nothing is half written."""
-    before = document.read(paths.config)
+    before = text_file.read(paths.config)
     _port(before, target, answers)  # says at once if it is another's
     cluster = client.find(paths, target.alias)
     if not answers.dry_run:
@@ -101,7 +101,7 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
     if answers.submit is not None:
         _set_submit(cluster, target, answers.submit)
     save(paths, target, about["host_key"], merge)
-    port = document.ports(document.read(paths.config)).get(target.host)
+    port = document.ports(text_file.read(paths.config)).get(target.host)
     option = "" if paths.is_default else f" -F {shlex.quote(paths.config)}"
     print(f"jlab-proxy open{option} {target.name}   opens JupyterLab in your browser (port {port})")
     print(f"ssh{option} {target.host}   opens a shell in your session")
@@ -123,7 +123,7 @@ def save(paths: Paths, target: Target, host_key: str, merge: Callable[[str], str
     with _lock(paths):
         keys.save_pin(paths, target, host_key)
         launcher.write(paths, ourselves())
-        document.edit(paths.config, merge)
+        text_file.edit(paths.config, merge)
 
 
 def _port(text: str, target: Target, answers: Answers) -> int:
@@ -159,7 +159,7 @@ def take_out(paths: Paths, target: Target, answers: Answers) -> None:
         )
         return document.remove(text, *gone)
 
-    before = document.read(paths.config)
+    before = text_file.read(paths.config)
     if without(before) == before:
         print(f"{paths.config} has no block for {target.host}")
         return
@@ -167,8 +167,8 @@ def take_out(paths: Paths, target: Target, answers: Answers) -> None:
         return
     keys.make_directory(paths)  # the lock is in it
     with _lock(paths):
-        document.edit(paths.config, without)
-        left = document.hosts(document.read(paths.config))
+        text_file.edit(paths.config, without)
+        left = document.hosts(text_file.read(paths.config))
         if any(host.split("+")[1] == target.alias for host in left):
             return
         keys.save_pin(paths, target, None)
@@ -235,7 +235,7 @@ def _trusted(paths: Paths, target: Target, host_key: str, answers: Answers) -> b
 
 def _agreed(paths: Paths, answers: Answers, after: str, before: str) -> bool:
     """Show the change to the config file; whether it is to be made."""
-    document.check_writable(paths.config)
+    text_file.check_writable(paths.config)
     if after == before:
         print(f"{paths.config} is as it should be")
         return not answers.dry_run

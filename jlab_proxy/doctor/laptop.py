@@ -19,7 +19,7 @@ from .. import open_state
 from ..errors import JlabError, printable
 from ..forwarding import port_owners
 from ..port_check import is_free
-from ..ssh_config import document
+from ..ssh_config import document, text_file
 from ..ssh_config import keys as identity
 from .check import FAILURE, OK, WARNING, Check
 
@@ -126,7 +126,7 @@ def block(paths: Paths, target: Target) -> Check:
     """Whether there is one, with a program behind its ProxyCommand."""
     setup = f"jlab-proxy setup {target.alias}"
     try:
-        text = document.block_of(document.read(paths.config), target.host)
+        text = document.block_of(text_file.read(paths.config), target.host)
     except JlabError as error:
         return Check("block", FAILURE, printable(str(error)), f"afterwards: {setup}")
     if not text:
@@ -155,7 +155,7 @@ def _paths(command: str) -> list[str]:
 
 def order(paths: Paths, target: Target) -> Check:
     """Whether only blocks of ours stand above it, those of single sessions among them."""
-    if document.is_at_top(document.read(paths.config), target.host):
+    if document.is_at_top(text_file.read(paths.config), target.host):
         return Check("block order", OK, f"it is at the top of {paths.config}")
     return Check(
         "block order",
@@ -167,7 +167,7 @@ def order(paths: Paths, target: Target) -> Check:
 
 def in_force(paths: Paths, target: Target) -> Check:
     """Whether ssh makes of the whole file what it makes of the block alone."""
-    text = document.block_of(document.read(paths.config), target.host)
+    text = document.block_of(text_file.read(paths.config), target.host)
     keys = {line.split()[0].lower() for line in text.splitlines() if line.startswith(" ")}
     with tempfile.TemporaryDirectory() as directory:
         alone = Path(directory, "config")
@@ -216,7 +216,7 @@ def settings(options: list[str], host: str) -> dict[str, str]:
 
 def local_port(paths: Paths, target: Target) -> Check:
     """Whether ssh could listen on it; if not, who does."""
-    port = document.ports(document.read(paths.config)).get(target.host)
+    port = document.ports(text_file.read(paths.config)).get(target.host)
     if port is None:
         remedy = f"jlab-proxy setup {target.alias}"
         return Check("local port", FAILURE, "the block forwards none", remedy)

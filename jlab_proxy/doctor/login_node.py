@@ -13,7 +13,7 @@ from .. import ssh
 from ..cluster import client
 from ..cluster.bounded_output import Running
 from ..errors import JlabError, printable
-from ..ssh_config import document, keys
+from ..ssh_config import keys, text_file
 from .check import FAILURE, OK, WARNING, Check, broken
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def pinned_key(paths: Paths, target: Target, answer: dict[str, Any]) -> Check:
     if not keys.is_host_key(real):
         remedy = f"on {target.alias}: jlab-node setup"
         return Check(name, FAILURE, f"sessions on {target.alias} have no host key", remedy)
-    pinned = keys.pinned(document.read(paths.known_hosts), target)
+    pinned = keys.pinned(text_file.read(paths.known_hosts), target)
     if pinned == real:
         return Check(name, OK, "the sessions' host key is the one in ~/.jlab there")
     found = "none is pinned" if pinned is None else "another than that in ~/.jlab there is pinned"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..forwarding import ssh_forward
-from ..ssh_config import document
+from ..ssh_config import document, text_file
 from .check import FAILURE, OK, Check, skipped
 from .login_node import Said, started
 
@@ -26,7 +26,7 @@ _POLL = 0.05
 
 def look(paths: Paths, target: Target) -> Iterator[Check]:
     """Log in to the session as `ssh jlab+ALIAS` does, and ask JupyterLab something."""
-    lead = document.forwards(document.read(paths.config)).get(target.host)
+    lead = document.forwards(text_file.read(paths.config)).get(target.host)
     if lead is None:
         remedy = f"jlab-proxy setup {target.alias}"
         yield Check("way in", FAILURE, "the block forwards no socket", remedy)

@@ -12,7 +12,7 @@ import psutil
 from .. import port_check
 from ..errors import JlabError, printable
 from ..port_check import HOST
-from ..ssh_config import document
+from ..ssh_config import document, text_file
 from . import port_owners
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def lead(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lead:
 
     A session without a block of its own borrows from that of its cluster. Raises JlabError.
     """
-    blocks = document.forwards(document.read(paths.config))
+    blocks = document.forwards(text_file.read(paths.config))
     own = blocks.get(target.host)
     cluster = own or (blocks.get(f"jlab+{target.alias}") if target.session else None)
     if cluster is None:
@@ -60,7 +60,7 @@ def lead(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lead:
 
 def of_blocks(paths: Paths) -> dict[str, int]:
     """The port of each of our blocks, by host; raises JlabError."""
-    return document.ports(document.read(paths.config))
+    return document.ports(text_file.read(paths.config))
 
 
 def another(lead: Lead, paths: Paths) -> Lead:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError, printable
-from . import document
+from . import text_file
 
 if TYPE_CHECKING:
     from ..paths import Paths
@@ -110,16 +110,16 @@ def _names(target: Target) -> str:
 
 def save_pin(paths: Paths, target: Target, host_key: str | None) -> None:
     """Pin the key in ~/.ssh/jlab/known_hosts (None: forget it); raises JlabError."""
-    before = document.read(paths.known_hosts)
+    before = text_file.read(paths.known_hosts)
     after = pin(before, target, host_key)
     if after == before:
         return
-    document.write(paths.known_hosts, after)
+    text_file.write(paths.known_hosts, after)
 
 
 def changed(paths: Paths, target: Target, host_key: str) -> str | None:
     """The key that is pinned, if that is another; None if there is none or the same."""
-    before = pinned(document.read(paths.known_hosts), target)
+    before = pinned(text_file.read(paths.known_hosts), target)
     return before if before != host_key else None
 
 

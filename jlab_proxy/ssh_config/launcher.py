@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import document
+from . import text_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +44,8 @@ def write(paths: Paths, proxy: Sequence[str]) -> None:
     """Put the file there; raises JlabError."""
     place = str(Path(__file__).parents[2])
     text = _TEXT.format(place=place, program=proxy[0], words=[*proxy])
-    if document.read(_path(paths)) != text:
-        document.write(_path(paths), text)
+    if text_file.read(_path(paths)) != text:
+        text_file.write(_path(paths), text)
 
 
 def _path(paths: Paths) -> str:

@@ -16,7 +16,7 @@ import pytest
 from jlab_proxy import target
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
-from jlab_proxy.ssh_config import document
+from jlab_proxy.ssh_config import document, text_file
 from jlab_proxy.ssh_config.document import Forward
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ each_file = pytest.mark.parametrize("content", FILES.values(), ids=FILES.keys())
 WRITE_ON_A_FULL_DISK = """
 import resource, sys
 from jlab_proxy import errors
-from jlab_proxy.ssh_config import document as sshconfig
+from jlab_proxy.ssh_config import text_file
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
 try:
-    sshconfig.write(sys.argv[1], "new" * 4096)
+    text_file.write(sys.argv[1], "new" * 4096)
 except errors.JlabError as error:
     sys.exit(str(error))
 finally:
@@ -127,7 +127,7 @@ def config_file(directory: Path, content: bytes) -> Path:
 
 def merged_into(path: Path, new: document.Block) -> None:
     """What `setup` does to the file."""
-    document.write(str(path), document.merge(document.read(str(path)), new))
+    text_file.write(str(path), document.merge(text_file.read(str(path)), new))
 
 
 def as_ssh_reads(path: Path, host: str, shell: str = "/bin/sh") -> dict[str, list[str]]:
@@ -171,7 +171,7 @@ def test_merge_and_remove_give_the_same_bytes(
     merged_into(path, block(tmp_path))
     assert real.read_bytes() == merged
 
-    document.write(str(path), document.remove(document.read(str(path)), "jlab+demo"))
+    text_file.write(str(path), document.remove(text_file.read(str(path)), "jlab+demo"))
     assert real.read_bytes() == original
     assert real.stat().st_mode & 0o7777 == mode
     assert path.is_symlink() is linked
@@ -225,7 +225,7 @@ def test_older_block_is_replaced(tmp_path: Path, content: bytes, place: str) -> 
     )
     path.write_bytes(older + rest if place == "top" else rest + older)
     merged_into(path, block(tmp_path))
-    new = document.merge(document.read(str(path)), block(tmp_path))
+    new = document.merge(text_file.read(str(path)), block(tmp_path))
     assert new.encode("utf-8", "surrogateescape") == path.read_bytes()
     assert path.read_bytes().startswith(b"# >>> jlab+demo >>>")
     assert b"User bob\n    LocalForward" not in path.read_bytes()
@@ -570,10 +570,10 @@ def test_unused_port_is_free_on_this_computer(tmp_path: Path) -> None:
 
 def test_file_that_is_not_there_is_empty_and_made_private(tmp_path: Path) -> None:
     path = tmp_path / "config"
-    assert document.read(str(path)) == ""
+    assert text_file.read(str(path)) == ""
     before = os.umask(0)
     try:
-        document.write(str(path), "Host a\n")
+        text_file.write(str(path), "Host a\n")
     finally:
         os.umask(before)
     assert path.read_text() == "Host a\n"
@@ -585,7 +585,7 @@ def test_write_keeps_the_mode(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "config"
     path.write_text("old")
     path.chmod(mode)
-    document.write(str(path), "new")
+    text_file.write(str(path), "new")
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o7777 == mode
 
@@ -594,7 +594,7 @@ def test_write_through_links_to_a_file_still_to_be_made(tmp_path: Path) -> None:
     (tmp_path / "dotfiles").mkdir()
     (tmp_path / "link").symlink_to("dotfiles/config")
     (tmp_path / "config").symlink_to("link")
-    document.write(str(tmp_path / "config"), "new")
+    text_file.write(str(tmp_path / "config"), "new")
     assert (tmp_path / "dotfiles/config").read_text() == "new"
     assert (tmp_path / "config").is_symlink()
     assert (tmp_path / "link").is_symlink()
@@ -606,7 +606,7 @@ def test_read_only_file_is_refused(tmp_path: Path, mode: int) -> None:
     path.write_text("old")
     path.chmod(mode)
     with pytest.raises(JlabError, match=rf"^{path} is read-only: `chmod u\+w {path}`, then try"):
-        document.write(str(path), "new")
+        text_file.write(str(path), "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -615,15 +615,15 @@ def test_any_bytes_survive_read_and_write(tmp_path: Path) -> None:
     path = tmp_path / "config"
     content = bytes(range(256)) * 2 + "é\u2028\x85".encode()
     path.write_bytes(content)
-    document.write(str(path), document.read(str(path)))
+    text_file.write(str(path), text_file.read(str(path)))
     assert path.read_bytes() == content
 
 
 def test_file_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(JlabError, match=rf"^cannot read {tmp_path}: Is a directory$"):
-        document.read(str(tmp_path))
+        text_file.read(str(tmp_path))
     with pytest.raises(JlabError, match=r"^cannot write .*/gone/config: No such file or directory"):
-        document.write(str(tmp_path / "gone/config"), "new")
+        text_file.write(str(tmp_path / "gone/config"), "new")
 
 
 def by_rename(path: Path, text: str) -> None:
@@ -652,7 +652,7 @@ def test_edit_loses_nothing_that_is_saved_meanwhile(
                 save(path, unsaved.pop(0))
             return text + "# ours\n"
 
-        document.edit(str(path), change)
+        text_file.edit(str(path), change)
         assert path.read_text() == f"# {turn} and more\n# ours\n"
 
 
@@ -662,7 +662,7 @@ def test_edit_of_a_file_that_an_editor_has_emptied_and_not_written_yet(tmp_path:
         path.write_text("")
         editor = threading.Thread(target=write_once_something_is_beside, args=(path, f"# {turn}\n"))
         editor.start()
-        document.edit(str(path), lambda text: text + "# ours\n")
+        text_file.edit(str(path), lambda text: text + "# ours\n")
         editor.join()
         assert path.read_text() == f"# {turn}\n# ours\n"
 
@@ -678,7 +678,7 @@ def test_edit_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text("as it was\n")
     before = path.stat().st_ino
-    document.edit(str(path), lambda text: text)
+    text_file.edit(str(path), lambda text: text)
     assert path.stat().st_ino == before
 
 
@@ -692,7 +692,7 @@ def test_edit_of_a_file_that_never_rests(tmp_path: Path) -> None:
         return text + "# ours\n"
 
     with pytest.raises(JlabError, match=rf"^another program keeps changing {path}: try again"):
-        document.edit(str(path), change)
+        text_file.edit(str(path), change)
     assert path.read_text() == "".join(lines)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -703,7 +703,7 @@ def test_file_in_a_read_only_directory(bound_by_modes: Path) -> None:
     bound_by_modes.chmod(0o500)
     try:
         with pytest.raises(JlabError, match=rf"^cannot write {path}: Permission denied$"):
-            document.write(str(path), "new")
+            text_file.write(str(path), "new")
     finally:
         bound_by_modes.chmod(0o700)
     assert path.read_text() == "old"

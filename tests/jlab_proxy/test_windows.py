@@ -16,6 +16,7 @@ from jlab_proxy.commands import setup
 from jlab_proxy.errors import USAGE, JlabError
 from jlab_proxy.paths import Paths
 from jlab_proxy.ssh_config import document, launcher
+from jlab_proxy.ssh_config.block import _UNSAFE_NAMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ def test_the_block() -> None:
         "Host jlab+gricad",
         f"    ProxyCommand {COMMAND} --port 8889 --no-share",
         "    LocalForward 127.0.0.1:8889 /tmp/jlab-alice/lab.sock",
-        f"Host jlab+gricad jlab+gricad+* {document._NO_NAMES}",
+        f"Host jlab+gricad jlab+gricad+* {_UNSAFE_NAMES}",
         f"    ProxyCommand {COMMAND} --no-share",
     ]
     assert "bash" not in text

@@ -16,7 +16,7 @@ from loopback import NOBODY, Loopback, accepts, finished, free_port, stop, wait_
 from jlab_proxy import port_check
 from jlab_proxy.forwarding import local_ports, port_owners, ways
 from jlab_proxy.paths import Paths
-from jlab_proxy.ssh_config import document
+from jlab_proxy.ssh_config import block
 from jlab_proxy.target import Target
 from tests.loopback.light import light
 
@@ -73,7 +73,7 @@ def test_a_port_that_anybody_has_is_not_free(host: str) -> None:
     assert port_owners.look(port).by_nobody
     with Listener(host, port) as listener:
         assert not port_check.is_free(port)
-        free = document._FREE.format(port=port).replace('"', "")
+        free = block._PORT_IS_FREE.format(port=port).replace('"', "")
         assert subprocess.run(free, shell=True, check=False).returncode == 1
         held = port_owners.look(port)
         assert [each.pid for each in held.processes] == [listener.pid]

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jlab_proxy.errors import JlabError
-from jlab_proxy.ssh_config import document
+from jlab_proxy.ssh_config import document, text_file
 from tests.jlab_proxy.test_sshconfig import FILES, as_ssh_reads, block, proxy_command
 
 from .strategies import fewer, hostile_bytes, hostile_text, is_shown_safely
@@ -116,7 +116,7 @@ def test_any_bytes_survive_the_disk(
 ) -> None:
     path = str(tmp_path_factory.getbasetemp() / "bytes")
     Path(path).write_bytes(content)
-    document.write(path, document.read(path))
+    text_file.write(path, text_file.read(path))
     assert Path(path).read_bytes() == content
 
 
