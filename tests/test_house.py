@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import house
@@ -32,3 +33,14 @@ def test_map_has_each_room(package: str) -> None:
     rooms = text.partition("## The house")[2].partition("## Glossary")[0]
     for room in {room for arrow in house.arrows_of(house.imports_of(package)) for room in arrow}:
         assert f"`{room}`" in rooms or f"`{room}/`" in rooms, room
+
+
+def test_modules_that_are_named_exist() -> None:
+    """Where a document, a docstring or a comment of ours names a file of Python, there is one."""
+    known = {str(path.relative_to(ROOT)) for path in ROOT.glob("[jst]*/**/*.py")}
+    theirs = {"jupyter_server_config.py", "connect.py", "enter.py"}  # of Jupyter; that ssh starts
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("jlab_*/*.bash")]
+    for document in [*documents, *ROOT.glob("jlab_*/**/*.py")]:
+        for name in re.findall(r"[a-z_/]+\.py\b", document.read_text(encoding="utf-8")):
+            exists = any(f"/{path}".endswith(f"/{name.lstrip('/')}") for path in known)
+            assert exists or name.rpartition("/")[2] in theirs, f"{document.name}: {name}"
