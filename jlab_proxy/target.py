@@ -57,7 +57,7 @@ def parse(text: str) -> Target:
     if not _is_name(alias, _MAX_ALIAS):
         raise JlabError(
             f"{alias!r} cannot be an alias",
-            remedy=f"1 to {_MAX_ALIAS} of a-z 0-9 . _ - (ssh lower-cases "
+            remedy=f"use 1 to {_MAX_ALIAS} of a-z 0-9 . _ - (ssh lower-cases "
             "host names); give the cluster such a name with a Host line in ~/.ssh/config",
             exit_code=USAGE,
         )
@@ -71,7 +71,7 @@ def check_session(name: str) -> None:
     if not _is_name(name, _MAX_SESSION):
         raise JlabError(
             f"{name!r} cannot be a session's name",
-            remedy=f"1 to {_MAX_SESSION} of a-z 0-9 . _ -",
+            remedy=f"use 1 to {_MAX_SESSION} of a-z 0-9 . _ -",
             exit_code=USAGE,
         )
 

@@ -204,7 +204,7 @@ def _piece(node: ast.expr) -> str:
     if isinstance(node, ast.IfExp):
         either = [_texts(node.body, {})[0], _texts(node.orelse, {})[0]]
         return "/".join(either) if all(either) else f"[{''.join(either)}]"
-    return f"{{{_name(node)}}}"
+    return f"{{{_name(node).strip('_').lower()}}}"
 
 
 def _name(node: ast.expr) -> str:

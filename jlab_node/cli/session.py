@@ -92,7 +92,7 @@ def _port_or_path(
         return None, value
     if value.isdecimal():
         return click.IntRange(1, MAX_PORT).convert(int(value), parameter, context), None
-    raise click.BadParameter("a port, or the absolute path of a unix socket")
+    raise click.BadParameter("this must be a port, or the absolute path of a unix socket")
 
 
 @click.command()
@@ -110,5 +110,5 @@ def expose(
     from ..commands import expose as command
 
     if end != (name is not None and target == (None, None)):
-        raise click.UsageError("NAME PORT, or NAME --stop, or neither")
+        raise click.UsageError("give NAME and PORT, or NAME and --stop, or none of them")
     command.expose(name, *target, as_json=as_json)

@@ -213,7 +213,7 @@ def home_directory(path: Path) -> Check:
         return Check(
             "home",
             WARNING,
-            f"{path} can be written by {others}: who does so can act as you",
+            f"{path} can be written by {others}, who can then act as you",
             f"`chmod go-w {path}`",
         )
     free = space.f_bavail * space.f_frsize

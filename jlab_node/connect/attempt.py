@@ -88,7 +88,8 @@ class ConnectAttempt:
             self._screen.say(f"the record {records.printable(each.path)} is no use: {each.why}")
         more = len(batch.invalid) - _MAX_REPORTED
         if more > 0 and not batch.candidate:
-            self._screen.say(f"so {'is' if more == 1 else 'are'} {more} more")
+            one = "1 more record is no use"
+            self._screen.say(one if more == 1 else f"{more} more records are no use")
 
     def _remove_ended(self, ended: Sequence[Published]) -> None:
         """Remove the records of sessions that have ended beside the one whose end was told."""

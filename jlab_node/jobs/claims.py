@@ -129,8 +129,8 @@ def refuse_within(directory: Path, draft: Record) -> None:
     for _, claim in _all(directory):
         if claim.process in family and (claim.scheduler, claim.name) == (local.NAME, draft.name):
             raise JlabError(
-                f"session {draft.name} runs here already, and this is in it",
-                remedy="--name NAME for a second one",
+                f"session {draft.name} runs here already, and you are inside it",
+                remedy="start a second one with --name NAME",
             )
 
 
@@ -153,7 +153,7 @@ def sweep(directory: Path, rolls: Sequence[Roll]) -> None:
 def _taken(node: str, mine: Record) -> JlabError:
     return JlabError(
         f"session {mine.name} of this job runs on {node} already",
-        remedy="--name NAME for a second one",
+        remedy="start a second one with --name NAME",
     )
 
 

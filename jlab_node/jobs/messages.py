@@ -94,8 +94,8 @@ def elsewhere(record: Record) -> str:
 def cleared(count: int) -> str:
     """Beside the session whose end has been told."""
     if count == 1:
-        return "so is 1 other session; its record is removed"
-    return f"so are {count} other sessions; their records are removed"
+        return "1 other session is over as well; its record is removed"
+    return f"{count} other sessions are over as well; their records are removed"
 
 
 def waiting(ahead: Sequence[Status], *, now: float) -> str:
@@ -126,10 +126,10 @@ def in_vain(status: Status) -> str:
     what = f"job {status.job_id} ({status.name})" if status.name else f"job {status.job_id}"
     if status.state is State.ENDED:
         when = f" at {clock(status.ends_at, now=time.time())}" if status.ends_at else ""
-        return f"{what} {status.why}{when} before it was a session: its log says why"
+        return f"{what} {status.why}{when} before its session started: its log says why"
     if status.state is State.QUEUED:
         return f"{what} is not in the queue any more: its log may say why"
-    return f"{what} has run for ten minutes and is no session yet: its log may say why"
+    return f"{what} has run for ten minutes and has no session yet: its log may say why"
 
 
 def no_way(failures: Sequence[str]) -> str:
@@ -185,12 +185,12 @@ def _about_jobs(found: NoSession, site: Site) -> str:
         return f"your {title} job {_named(found.other_pending)} will be a session of another name"
     if found.ended_early:
         job = _named(found.ended_early)
-        return f"that of your {title} job {job} is over, although the job still runs"
+        return f"the session of your {title} job {job} is over, although the job still runs"
     if found.job_count:
         other = " other" if found.names else ""
         return (
-            f"none of your{other} {title} jobs ({found.job_count}) looks like one (by jlab in its "
-            "name, or jlab-node in its script)"
+            f"none of your{other} {title} jobs ({found.job_count}) looks like a session (jlab in "
+            "its name, or jlab-node in its script)"
         )
     return "you have no other job there" if found.names else "you have no job there"
 

@@ -111,7 +111,9 @@ def submit(
                 _refuse_too_soon(home, text, by_a_person=by_a_person)
             return _run(home, text, scheduler)
     except Timeout:
-        raise JlabError("another connection of yours has been submitting for a minute") from None
+        raise JlabError(
+            "another connection of yours is submitting a job and has not ended for a minute"
+        ) from None
 
 
 def _refuse_too_soon(home: Home, text: str, *, by_a_person: bool) -> None:
@@ -130,7 +132,7 @@ def _refuse_too_soon(home: Home, text: str, *, by_a_person: bool) -> None:
         why = "without a terminal once a session has ended"
         instead = "use ssh in a terminal"
     raise JlabError(
-        f"there is no session, and a job is not submitted by itself {why}",
+        f"there is no session, and jlab-node submits no job {why}",
         remedy=f"type `{text}` on the cluster, or {instead}",
         exit_code=UNAVAILABLE,
     )

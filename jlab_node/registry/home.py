@@ -117,7 +117,7 @@ def authorize(home: Home, public_key: str) -> None:
     except Timeout:
         raise JlabError(
             f"another jlab-node setup has held {lock} for {_PATIENCE:.0f} s",
-            remedy="is one suspended?",
+            remedy="end it, or continue it if it is suspended",
         ) from None
     except OSError as error:
         raise JlabError(f"cannot write {home.authorized_keys}: {error.strerror}") from error

@@ -51,7 +51,8 @@ def find(home: Home, name: str | None) -> Path:
         raise JlabError(f"the log {logs[0]} cannot be seen from here: it is on the node, or gone")
     which = f" of a session called {name}" if name else ""
     raise JlabError(
-        f"no log{which} is known here: a session that was started in a terminal writes to it",
+        f"no log{which} is known here: a session that was started in a terminal writes to that "
+        "terminal",
         exit_code=UNAVAILABLE,
     )
 

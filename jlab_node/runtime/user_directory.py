@@ -162,7 +162,7 @@ def locked(base: Path, *, timeout: float = _LOCK_TIMEOUT) -> Iterator[None]:
         if not _lock(descriptor, timeout):
             raise JlabError(
                 f"another jlab-node of yours on this node has held {path} for {timeout:.0f} s",
-                remedy="is one suspended?",
+                remedy="end it, or continue it if it is suspended",
             )
         yield
     finally:

@@ -151,9 +151,9 @@ def extend(job_id: str) -> str:
 def directives(request: Request) -> list[str]:
     if request.memory:
         raise JlabError(
-            "OAR shares out memory with the cores",
-            remedy="leave --mem out and ask for --cpus enough, or "
-            "choose nodes in the script by a property of your site's, `#OAR -p ...`",
+            "OAR gives each core a share of the memory",
+            remedy="leave out --mem and ask for enough --cpus, or choose nodes in the script by a "
+            "property that your site has defined, `#OAR -p ...`",
         )
     # Sites with GPUs call that resource so, and a GPU brings its share of the cores.
     resources = f"/nodes=1/gpu={request.gpus}" if request.gpus else f"/nodes=1/core={request.cpus}"

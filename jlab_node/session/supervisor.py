@@ -213,8 +213,8 @@ def _warn_if_home_writable(home_dir: Home) -> None:
     others = private.other_writers(whole)
     if others:
         say(
-            f"{whole} can be written by {others}: who does so can act as you, in your sessions "
-            f"too; `chmod go-w {whole}` ends that"
+            f"{whole} can be written by {others}, who can then act as you, also in your "
+            f"sessions: type `chmod go-w {whole}`"
         )
 
 

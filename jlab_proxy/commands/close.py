@@ -27,7 +27,9 @@ def run(aliases: Sequence[str], *, config: str | None) -> None:
     files = paths.locate(config)
     wanted = [target.parse(each).alias for each in aliases] or completion.aliases(files)
     if not wanted:
-        raise JlabError("no cluster is set up on this computer", remedy="jlab-proxy setup ALIAS")
+        raise JlabError(
+            "no cluster is set up on this computer", remedy="type jlab-proxy setup ALIAS"
+        )
     for alias in dict.fromkeys(wanted):
         closed = close(files, alias)
         print("\n".join(f"{alias}: {each}" for each in closed or ["nothing is open"]))

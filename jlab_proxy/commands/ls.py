@@ -41,7 +41,9 @@ def ls(aliases: Sequence[str], *, as_json: bool, config: str | None) -> int:
     files = paths.locate(config)
     wanted = [target.parse(each).alias for each in aliases] or completion.aliases(files)
     if not wanted:
-        raise JlabError("no cluster is set up on this computer", remedy="jlab-proxy setup ALIAS")
+        raise JlabError(
+            "no cluster is set up on this computer", remedy="type jlab-proxy setup ALIAS"
+        )
     found = ask_all(files, list(dict.fromkeys(wanted)))
     for cluster in found:
         if cluster.problem:

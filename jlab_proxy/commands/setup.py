@@ -131,7 +131,9 @@ def _port(text: str, target: Target, answers: Answers) -> int:
     port = answers.port or document.unused_port(text, target.host, is_free=port_check.is_free)
     for host, taken in document.ports(text).items():
         if taken == port and host != target.host:
-            raise JlabError(f"port {port} is {host}'s already", remedy="choose another with --port")
+            raise JlabError(
+                f"port {port} belongs to {host} already", remedy="choose another with --port"
+            )
     return port
 
 
@@ -226,7 +228,7 @@ def _trusted(paths: Paths, target: Target, host_key: str, answers: Answers) -> b
     if answers.dry_run or answers.yes:
         return True
     if not sys.stdin.isatty():
-        raise JlabError("nothing was changed", remedy="say --yes to pin the new host key")
+        raise JlabError("nothing was changed", remedy="type --yes to pin the new host key")
     if click.confirm("Pin the new key?", default=False):
         return True
     print("nothing was changed")
@@ -246,7 +248,9 @@ def _agreed(paths: Paths, answers: Answers, after: str, before: str) -> bool:
     if answers.yes:
         return True
     if not sys.stdin.isatty():
-        raise JlabError("nothing was changed", remedy="say --yes to write this without being asked")
+        raise JlabError(
+            "nothing was changed", remedy="type --yes to write this without being asked"
+        )
     if click.confirm(f"Write this to {paths.config}?", default=True):
         return True
     print("nothing was changed")
@@ -262,7 +266,7 @@ def _lock(paths: Paths) -> Iterator[None]:
     except Timeout:
         raise JlabError(
             f"another jlab-proxy setup has held {lock.lock_file} for {_PATIENCE:.0f} s",
-            remedy="is one suspended?",
+            remedy="end it, or continue it if it is suspended",
         ) from None
     except (OSError, NotImplementedError):  # a full file system, or one without locks
         pass

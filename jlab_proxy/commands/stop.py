@@ -26,7 +26,9 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
         agreed = yes or click.confirm("End it?", default=False)
     except click.Abort:
         print()
-        raise JlabError("nothing was stopped", remedy="--yes stops it without a question") from None
+        raise JlabError(
+            "nothing was stopped", remedy="type --yes to stop it without a question"
+        ) from None
     if not agreed:
         print("nothing was stopped")
         return FAILED

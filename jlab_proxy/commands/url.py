@@ -68,7 +68,7 @@ def _lead(paths: Paths, target: Target) -> local_ports.Lead:
     if target.session and lead.port not in local_ports.of_blocks(paths).values():
         raise JlabError(
             f"no port of this computer leads to {target.name}",
-            remedy=f"jlab-proxy setup {target.alias} --session {target.session}",
+            remedy=f"type jlab-proxy setup {target.alias} --session {target.session}",
         )
     return lead
 
@@ -84,8 +84,8 @@ def check_place(session: Session, lead: local_ports.Lead, alias: str) -> None:
     if session.socket_dir not in (None, lead.directory):
         raise JlabError(
             f"session {session.name} has its sockets in {session.socket_dir}, and port {lead.port} "
-            f"leads to {lead.directory}",
-            remedy=f"jlab-proxy setup {alias} mends it",
+            f"leads to {lead.directory} instead",
+            remedy=f"type jlab-proxy setup {alias}",
         )
 
 
@@ -108,9 +108,9 @@ def behind(
         may_be_it = not sessions or each.name in sessions
         if may_be_it and each.socket_dir not in (None, lead.directory):
             raise JlabError(
-                f"the ssh at {HOST}:{lead.port} may have arrived at session {each.name} on "
-                f"{each.node}, and it leads to {lead.directory} instead of {each.socket_dir}",
-                remedy=f"end it, then `jlab-proxy open {cluster.alias}`",
+                f"the ssh at {HOST}:{lead.port} may be connected to session {each.name} on "
+                f"{each.node}, but it leads to {lead.directory} instead of {each.socket_dir}",
+                remedy=f"end that ssh, then type `jlab-proxy open {cluster.alias}`",
             )
     status = answers_at(address)
     if status is None:
@@ -125,6 +125,6 @@ def behind(
             if answers_at(address) == 200:
                 return session, address
     raise JlabError(
-        f"what answers at {HOST}:{lead.port} is none of the sessions that {cluster.alias} knows",
-        remedy=f"`jlab-proxy close {cluster.alias}`, then connect again",
+        f"what answers at {HOST}:{lead.port} is not a session that {cluster.alias} knows",
+        remedy=f"type `jlab-proxy close {cluster.alias}`, then connect again",
     )

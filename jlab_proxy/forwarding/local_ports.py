@@ -45,7 +45,7 @@ def lead(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lead:
     if cluster is None:
         raise JlabError(
             f"no port of this computer leads to {target.name}",
-            remedy=f"jlab-proxy setup {target.alias}",
+            remedy=f"type jlab-proxy setup {target.alias}",
         )
     taken = {each.port for each in blocks.values()}
     port = own.port if own else _free_from(document.FIRST_PORT, taken)
@@ -88,12 +88,12 @@ def end_left_behind(port: int) -> bool:
 def taken(port: int, target: Target) -> TakenError:
     """A sentence about who has the port."""
     held = port_owners.look(port)
-    remedy = f"jlab-proxy setup {target.alias} --port N chooses another port"
+    elsewhere = f"type jlab-proxy setup {target.alias} --port N to choose another port"
     if held.by_others or not held.processes:
-        return TakenError(f"{HOST}:{port} is taken by a program of another user", remedy=remedy)
+        return TakenError(f"{HOST}:{port} is taken by a program of another user", remedy=elsewhere)
     found, command = held.processes[0], ""
     with contextlib.suppress(psutil.Error):
         command = printable(" ".join(found.cmdline()))
-    if port_owners.tunnel_words(found) or port_owners.is_open(found):
-        remedy = f"jlab-proxy close {target.alias} ends it"
+    is_ours = port_owners.tunnel_words(found) or port_owners.is_open(found)
+    remedy = f"type jlab-proxy close {target.alias} to end it" if is_ours else elsewhere
     return TakenError(f"{HOST}:{port} is taken by process {found.pid} ({command})", remedy=remedy)

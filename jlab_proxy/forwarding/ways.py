@@ -111,7 +111,8 @@ class OwnWay:
         """An ssh that takes no forward from the user's config; raises JlabError."""
         if not _is_private(self._place):
             raise JlabError(
-                f"{self._place} was removed or opened meanwhile", remedy="start it again"
+                f"{self._place} was removed or opened to others meanwhile",
+                remedy="type jlab-proxy open again",
             )
         with contextlib.suppress(OSError):
             os.unlink(self._control)  # noqa: PTH108
@@ -198,7 +199,7 @@ class SharedWay:
             raise WrongWayError(
                 f"an ssh to {self._target.host} has port {self.port} and leads to "
                 f"{self._lead.directory}, but the session's sockets are in {directory}",
-                remedy=f"end it, then jlab-proxy setup {self._target.alias}",
+                remedy=f"end that ssh, then type jlab-proxy setup {self._target.alias}",
             )
         return True
 

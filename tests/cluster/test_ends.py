@@ -23,7 +23,7 @@ TITLES = {"slurm": "Slurm", "oar": "OAR"}
 AT = r"at [0-9:]+"  # of a job that is ending it is not known yet
 NOTHING = "no session to connect to, and you have no job there"
 # The scheduler takes a moment to notice that the job's only process is gone.
-LINGERS = "that of your {title} job {job} .* is over, although the job still runs"
+LINGERS = "the session of your {title} job {job} .* is over, although the job still runs"
 
 
 def kill(person: Person, job: str, pattern: str) -> None:

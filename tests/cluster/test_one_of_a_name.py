@@ -31,7 +31,9 @@ def test_of_the_tasks_of_a_job_on_two_nodes_one_is_the_session(person: Person) -
     assert record["node"] in person.site.nodes
     log = person.home / "work.log"
     wait_until(lambda: log.read_text().count(REFUSAL) == 3, "three of four refuse")
-    assert f"{REFUSAL}{record['node']} already: --name NAME for a second one" in log.read_text()
+    assert (
+        f"{REFUSAL}{record['node']} already: start a second one with --name NAME" in log.read_text()
+    )
     nested = person.ssh("sh .jlab/jlab-node run")
     assert nested.code == 1
     assert f"{REFUSAL}{record['node']} already" in nested.stderr

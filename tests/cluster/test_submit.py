@@ -48,12 +48,12 @@ def test_submit_when_there_is_no_job(person: Person) -> None:
     for _ in range(2):
         said = person.ssh("true")
         assert said.code == 255
-        assert "not submitted by itself without a terminal" in said.sentences
+        assert "submits no job without a terminal" in said.sentences
         assert f"type `{SUBMIT[scheduler]}`" in said.sentences
         assert "use ssh in a terminal" in said.sentences
     terminal = person.terminal("ssh", host)
     assert terminal.wait() == 255
-    assert "not submitted by itself so soon after the last one" in terminal.text
+    assert "submits no job so soon after the last one" in terminal.text
     assert "connect again in 10 minutes" in terminal.text
     assert person.jobs() == []
     # As it says, by hand; and that is waited for.

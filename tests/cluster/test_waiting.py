@@ -145,7 +145,7 @@ def test_a_job_that_is_no_session_is_not_waited_for(person: Person) -> None:
     said = person.ssh("true")
     assert said.code == 255
     assert "none of your" in said.sentences
-    assert "looks like one" in said.sentences
+    assert "looks like a session" in said.sentences
     assert person.is_soon(said)
 
 

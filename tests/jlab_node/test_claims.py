@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NONCE = "0f" * 16
 ELSEWHERE = f"4711.134058.4026531836.{NONCE}"  # a process of another machine
-REFUSED = r"^session lab of this job runs on n1 already: --name NAME for a second one$"
+REFUSED = r"^session lab of this job runs on n1 already: start a second one with --name NAME$"
 
 # Claims the id when its stdin says so, says what came of it, and has it until its stdin ends.
 PROGRAM = """
@@ -112,7 +112,7 @@ def test_of_many_at_one_moment_one_has_it_and_the_rest_are_told(
         said = [each.stdout.readline() for each in everyone if each.stdout]
         assert said.count("has it\n") == 1
         assert {each for each in said if each != "has it\n"} == {
-            "session lab of this job runs on n1 already: --name NAME for a second one\n"
+            "session lab of this job runs on n1 already: start a second one with --name NAME\n"
         }
         winner = everyone[said.index("has it\n")]
         claim = tmp_path / f".claim-{(before or 0) + 1}-slurm-12-lab"
@@ -278,7 +278,7 @@ from jlab_node.registry.record import Record
 claims.refuse_within(Path({str(tmp_path)!r}), Record("lab", "n1", 1, "ab" * 32))
 """
     done = finished(["sh", "-c", 'exec "$@"', "sh", sys.executable, "-c", code])
-    assert "session lab runs here already, and this is in it: --name NAME" in done.stderr
+    assert "session lab runs here already, and you are inside it: start a second one" in done.stderr
     published(tmp_path, replace(record, name="gpu"))
     (tmp_path / f".claim-1-{record.id}").unlink()
     assert finished([sys.executable, "-c", code]).returncode == 0

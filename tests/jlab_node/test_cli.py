@@ -345,7 +345,7 @@ def test_submit_by_what_setup_was_told(login: Login, slurm: Commands) -> None:
     assert done.stdout == "submitted Slurm job 15 by `sbatch mine.sh`\n", done.stderr
     done = login.run("submit", stdin="\n")
     assert done.returncode == 69
-    assert "not submitted by itself so soon after the last one" in done.stderr
+    assert "submits no job so soon after the last one" in done.stderr
     assert slurm.asked.count("sbatch mine.sh") == 1
 
 

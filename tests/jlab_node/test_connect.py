@@ -237,7 +237,7 @@ def test_a_job_that_goes_on_after_its_session(
     login.publish(replace(record, started=int(time.time()) - 30))
     nothing = NO_JOB.replace(
         "you have no job there",
-        "that of your Slurm job 12 (jlab) is over, although the job still runs",
+        "the session of your Slurm job 12 (jlab) is over, although the job still runs",
     )
     assert login.connect() == [
         "session lab is over: its jlab-node has ended, although Slurm job 12 still runs; its "
@@ -338,7 +338,7 @@ def test_how_one_of_many_ended_is_told(login: Login, commands: Commands, record:
     login.publish(record)
     assert login.connect() == [
         "session lab is over: Slurm job 12 reached its time limit; its record is removed",
-        "so are 300 other sessions; their records are removed",
+        "300 other sessions are over as well; their records are removed",
         NO_JOB,
     ]
     assert len(commands.names) < 10, "however slow the machine is"
@@ -380,8 +380,8 @@ def test_among_many_that_are_over_is_one_that_cannot_be_reached(
     over, *cleared, unreachable, _ = login.connect()
     assert over.startswith("session lab is over: ")
     assert cleared == [
-        "so are 3 other sessions; their records are removed",
-        "so is 1 other session; its record is removed",
+        "3 other sessions are over as well; their records are removed",
+        "1 other session is over as well; its record is removed",
     ]
     assert unreachable.startswith("session lab runs on localhost, but no way leads there: ")
     assert login.records == [living.id]
@@ -403,7 +403,8 @@ def test_what_nobody_can_tell_of_is_not_removed(
 
 
 @pytest.mark.parametrize(
-    ("count", "more"), [(3, []), (4, ["so is 1 more"]), (5, ["so are 2 more"])]
+    ("count", "more"),
+    [(3, []), (4, ["1 more record is no use"]), (5, ["2 more records are no use"])],
 )
 def test_records_that_are_no_use(
     login: Login, commands: Commands, count: int, more: list[str]
@@ -676,9 +677,9 @@ def test_a_dead_session_of_another_cluster_hides_no_job(
             job(word="RUNNING", start=-START_UP - 60, name="work"),
             "./notebook.sh\n",
             [],
-            "no session to connect to, and none of your Slurm jobs (1) looks like one (by jlab in "
-            f"its name, or jlab-node in its script): log in and submit one with `sbatch jlab.sh` "
-            f"{WRITE_ONE}",
+            "no session to connect to, and none of your Slurm jobs (1) looks like a session (jlab "
+            "in its name, or jlab-node in its script): log in and submit one with "
+            f"`sbatch jlab.sh` {WRITE_ONE}",
             id="it has run for long",
         ),
     ],
@@ -703,7 +704,7 @@ def test_another_job_that_looks_like_nothing_is_not_waited_for(
     login: Login, commands: Commands
 ) -> None:
     commands.slurm(job(name="work"))
-    assert "none of your Slurm jobs (1) looks like one" in login.connect()[0]
+    assert "none of your Slurm jobs (1) looks like a session" in login.connect()[0]
 
 
 @pytest.fixture
@@ -773,7 +774,7 @@ def test_a_job_that_is_never_listed(
     commands.link("ls")
     monkeypatch.setenv("HOME", str(login.directory))
     monkeypatch.setattr(job_watch, "LISTING_DELAY", 0.1)
-    with pytest.raises(JlabError, match="a job is not submitted by itself"):
+    with pytest.raises(JlabError, match="jlab-node submits no job"):
         connect_here()
     assert commands.names.count("sbatch") == 1
 
@@ -878,7 +879,7 @@ def test_what_another_connection_has_heard_is_not_the_last_word(
     [
         pytest.param(
             prints(job(word="FAILED", reason="NonZeroExitCode", start=0)),
-            "failed before it was a session: its log says why",
+            "failed before its session started: its log says why",
             id="it failed",
         ),
         pytest.param(

@@ -247,7 +247,9 @@ def test_answers_by_a_unix_socket(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("url", "status"), [("/", 404), ("/moved/", 302)])
 def test_another_answer_is_told(server: int, url: str, status: int) -> None:
-    with pytest.raises(JlabError, match=rf"does not take the token|answers {status} at {url}api"):
+    with pytest.raises(
+        JlabError, match=rf"does not take the token|answers with HTTP status {status} at {url}api"
+    ):
         jupyter.answers(server, token=TOKEN, base_url=url)
 
 

@@ -90,7 +90,9 @@ def test_the_jobs_log_and_the_sessions(home: Home) -> None:
 
 
 def test_no_log(home: Home) -> None:
-    with pytest.raises(JlabError, match=r"^no log is known here: .* terminal writes to it$") as no:
+    with pytest.raises(
+        JlabError, match=r"^no log is known here: .* terminal writes to that terminal$"
+    ) as no:
         logs.find(home, None)
     assert no.value.exit_code == UNAVAILABLE
 

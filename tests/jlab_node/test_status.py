@@ -142,7 +142,7 @@ def test_none(home: Home, commands: Commands, record: Record) -> None:
     assert found.state == "none"
     assert found.text.startswith(
         "no session called gpu to connect to (there are: lab), and none of your other Slurm jobs "
-        "(1) looks like one"
+        "(1) looks like a session"
     )
 
 

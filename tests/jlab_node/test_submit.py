@@ -198,7 +198,7 @@ def test_a_person_waits_for_ten_minutes(home: Home, seconds: float, *, submits: 
         assert connect(home).startswith("submitted Slurm job 12")
         return
     assert refused(home, by_a_person=True) == (
-        "there is no session, and a job is not submitted by itself so soon after the last one "
+        "there is no session, and jlab-node submits no job so soon after the last one "
         f"ended or was submitted (every attempt counts): type `{COMMAND}` on the cluster, or "
         "connect again in 10 minutes"
     )
@@ -209,7 +209,7 @@ def test_without_a_terminal_a_lost_job_is_never_replaced(home: Home, seconds: fl
     submission.set_command(home, None, COMMAND)
     aged(home, seconds)
     assert refused(home, by_a_person=False) == (
-        "there is no session, and a job is not submitted by itself without a terminal once a "
+        "there is no session, and jlab-node submits no job without a terminal once a "
         f"session has ended: type `{COMMAND}` on the cluster, or use ssh in a terminal"
     )
 
@@ -439,7 +439,7 @@ def test_one_that_submits_for_too_long(
         time.sleep(0.01)
     monkeypatch.setattr(submission, "_TIMEOUT", 0.2)
     try:
-        with pytest.raises(JlabError, match=r"^another connection of yours has been submitting"):
+        with pytest.raises(JlabError, match=r"^another connection of yours is submitting a job"):
             connect(home)
     finally:
         os.killpg(process.pid, 9)

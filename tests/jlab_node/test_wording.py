@@ -165,17 +165,17 @@ def test_waiting(ahead: list[Status], text: str) -> None:
     [
         pytest.param(
             Status("12", State.ENDED, why="failed", name="jlab", ends_at=NOW),
-            "job 12 (jlab) failed at 2027-01-15 08:00 before it was a session: its log says why",
+            "job 12 (jlab) failed at 2027-01-15 08:00 before its session started: its log says why",
             id="it ended",
         ),
         pytest.param(
             Status("12", State.ENDED, why="was cancelled"),
-            "job 12 was cancelled before it was a session: its log says why",
+            "job 12 was cancelled before its session started: its log says why",
             id="it ended, nobody knows when",
         ),
         pytest.param(
             RUNNING,
-            "job 12 (jlab) has run for ten minutes and is no session yet: its log may say why",
+            "job 12 (jlab) has run for ten minutes and has no session yet: its log may say why",
             id="it runs",
         ),
         pytest.param(
@@ -231,7 +231,7 @@ def test_no_way() -> None:
             None,
             [],
             3,
-            "no session to connect to, and none of your OAR jobs (3) looks like one (by jlab in "
+            "no session to connect to, and none of your OAR jobs (3) looks like a session (jlab in "
             "its name, or jlab-node in its script): log in and submit one with `chmod +x jlab.sh "
             "&& oarsub -S ./jlab.sh` (`jlab-node script oar > jlab.sh` writes it)",
             id="other jobs",
@@ -242,8 +242,8 @@ def test_no_way() -> None:
             ["lab"],
             1,
             "no session called gpu to connect to (there are: lab), and none of your other Slurm "
-            "jobs (1) looks like one (by jlab in its name, or jlab-node in its script): log in and "
-            "submit one with `sbatch jlab.sh` (`jlab-node script slurm --name gpu > jlab.sh` "
+            "jobs (1) looks like a session (jlab in its name, or jlab-node in its script): log in "
+            "and submit one with `sbatch jlab.sh` (`jlab-node script slurm --name gpu > jlab.sh` "
             "writes it)",
             id="no job of that name",
         ),
@@ -284,7 +284,7 @@ def test_no_session(
         ),
         pytest.param(
             {"ended_early": [RUNNING]},
-            "that of your Slurm job 12 (jlab) is over, although the job still runs",
+            "the session of your Slurm job 12 (jlab) is over, although the job still runs",
             id="it was one",
         ),
     ],

@@ -57,7 +57,7 @@ def test_parse(text: str, alias: str, session: str | None) -> None:
 )
 def test_alias_that_cannot_be(alias: str) -> None:
     for text in (alias, f"{alias}+gpu"):
-        with pytest.raises(JlabError, match="cannot be an alias: 1 to 63 of") as caught:
+        with pytest.raises(JlabError, match="cannot be an alias: use 1 to 63 of") as caught:
             target.parse(text)
         assert caught.value.exit_code == USAGE
         assert str(caught.value).isprintable()
@@ -69,7 +69,7 @@ def test_alias_that_cannot_be(alias: str) -> None:
     ids=ascii,
 )
 def test_session_that_cannot_be(session: str) -> None:
-    with pytest.raises(JlabError, match="cannot be a session's name: 1 to 32 of") as caught:
+    with pytest.raises(JlabError, match="cannot be a session's name: use 1 to 32 of") as caught:
         target.parse(f"gricad+{session}")
     assert caught.value.exit_code == USAGE
     assert str(caught.value).isprintable()

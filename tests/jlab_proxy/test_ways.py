@@ -92,5 +92,5 @@ def test_a_carrier_that_fails_is_the_end_and_says_so(
 def test_a_directory_that_somebody_has_opened_is_not_used(way: ways.OwnWay, home: Path) -> None:
     with way:
         (home / ".ssh" / "jlab" / f"way-{way.port}").chmod(0o777)
-        with pytest.raises(JlabError, match="was removed or opened meanwhile"), way.starting():
+        with pytest.raises(JlabError, match="was removed or opened to others"), way.starting():
             pass

@@ -105,7 +105,7 @@ def test_where_nothing_is_set_up(site: Loopback, verb: str) -> None:
     done = proxy(site, verb)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "jlab-proxy: no cluster is set up on this computer: jlab-proxy setup ALIAS\n"
+        "jlab-proxy: no cluster is set up on this computer: type jlab-proxy setup ALIAS\n"
     )
 
 
@@ -172,7 +172,7 @@ def test_an_address_that_no_port_leads_to(laptop: Loopback) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "jlab-proxy: no port of this computer leads to demo+gpu: "
-        "jlab-proxy setup demo --session gpu\n"
+        "type jlab-proxy setup demo --session gpu\n"
     )
 
 
@@ -187,7 +187,9 @@ def test_stop_asks_first(laptop: Loopback) -> None:
     assert "no session called other" in done.stderr
     done = proxy(laptop, "stop", "demo", text="")
     assert done.returncode == 1
-    assert done.stderr == "jlab-proxy: nothing was stopped: --yes stops it without a question\n"
+    assert (
+        done.stderr == "jlab-proxy: nothing was stopped: type --yes to stop it without a question\n"
+    )
     assert len(laptop.records()) == 1
     done = proxy(laptop, "stop", "demo", text="y\n")
     assert (done.returncode, laptop.records()) == (0, []), done.stderr

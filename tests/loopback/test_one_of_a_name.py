@@ -41,7 +41,7 @@ def test_of_three_runs_at_one_moment_in_a_job_one_is_the_session(site: Loopback)
     wait_until(lambda: len([each for each in runs if each.poll() is None]) == 1, "two give up")
     (session,) = (each for each in runs if each.poll() is None)
     assert sorted(each.poll() or 0 for each in runs) == [0, 1, 1]
-    refusal = f"jlab-node: session lab of this job runs on {HOST} already: --name NAME for a second"
+    refusal = f"jlab-node: session lab of this job runs on {HOST} already: start a second one"
     assert log.read_text().count(refusal) == 2
     wait_until(site.records, "it is published")
     (path,) = site.records()
@@ -71,7 +71,10 @@ def test_a_session_in_a_shell_of_the_session_needs_a_name_of_its_own(laptop: Loo
     nested = shlex.join(laptop.node("run", *light(laptop.root)))
     done = finished(laptop.ssh("jlab+demo", nested))
     assert done.returncode == 1
-    assert "jlab-node: session lab runs here already, and this is in it: --name NAME" in done.stderr
+    assert (
+        "jlab-node: session lab runs here already, and you are inside it: start a second one"
+        in done.stderr
+    )
     assert path.read_text() == record
     assert laptop.records() == [path]
 

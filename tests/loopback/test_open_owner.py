@@ -200,7 +200,7 @@ def test_close_ends_it(held: Opened, *, is_stopped: bool) -> None:
         asked = finished(held.site.proxy("url", "demo"))
         assert asked.returncode == 1
         assert f"is taken by process {held.process.pid} (" in asked.stderr
-        assert asked.stderr.endswith(": jlab-proxy close demo ends it\n")
+        assert asked.stderr.endswith(": type jlab-proxy close demo to end it\n")
     done = finished(held.site.proxy("close", "demo"))
     assert "demo: closed the tunnel of process" in done.stdout
     assert held.process.wait(timeout=30) == 143, "it does not come back by itself"

@@ -144,7 +144,7 @@ def test_a_lock_that_is_held(site: Loopback) -> None:
         process = site.start_session()
         assert process.wait(timeout=90) == 1
     log = (site.root / "job.log").read_text()
-    assert f"has held {site.tmp}/lock for 30 s: is one suspended?" in log
+    assert f"has held {site.tmp}/lock for 30 s: end it, or continue it if it is suspended" in log
 
 
 def test_the_log_stays_clean_with_a_browser_connected(site: Loopback) -> None:

@@ -121,7 +121,7 @@ def test_another_host_key_of_the_sessions_is_asked_about(ready: Loopback) -> Non
     before = state(ready.laptop)
     done = setup(ready, "demo")
     assert done.returncode == 1
-    assert done.stderr == "jlab-proxy: nothing was changed: say --yes to pin the new host key\n"
+    assert done.stderr == "jlab-proxy: nothing was changed: type --yes to pin the new host key\n"
     assert "the sessions of demo have another host key than before" in done.stdout
     assert len(set(re.findall("SHA256:\\S{43}", done.stdout))) == 2
     terminal = Terminal(ready.proxy("setup", "demo"))
@@ -165,7 +165,7 @@ def test_a_port_of_another_cluster(ready: Loopback) -> None:
     done = setup(ready, "other", "--yes", "--port", port)
     assert done.returncode == 1
     assert done.stderr == (
-        f"jlab-proxy: port {port} is jlab+demo's already: choose another with --port\n"
+        f"jlab-proxy: port {port} belongs to jlab+demo already: choose another with --port\n"
     )
     assert ready.config.read_bytes() == before
 
@@ -200,7 +200,7 @@ def test_without_a_terminal_it_needs_yes(ready: Loopback) -> None:
     before = ready.config.read_bytes()
     done = setup(ready, "demo")
     assert done.returncode == 1
-    assert "say --yes" in done.stderr
+    assert "type --yes" in done.stderr
     assert ready.config.read_bytes() == before
 
 

@@ -170,4 +170,7 @@ def test_one_that_is_suspended(config: Path) -> None:
     finally:
         stopped.send_signal(signal.SIGCONT)
         stop(stopped)
-    assert f"has held {config.parent}/jlab/lock for 10 s: is one suspended?" in done.stderr
+    assert (
+        f"has held {config.parent}/jlab/lock for 10 s: end it, or continue it if it is suspended"
+        in done.stderr
+    )

@@ -145,7 +145,7 @@ def _refuse_listening(server: Child) -> None:
     address = why_silent.listens_on(server.pid)
     if address:
         raise JlabError(
-            f"what was started listens on {address}, and not where it was told to",
+            f"the program that was started listens on {address}, not where jlab-node told it to",
             remedy="jlab-node needs JupyterLab 3 or newer",
         )
 
@@ -168,6 +168,6 @@ def _warn(hello: Hello) -> None:
         )
     if hello.transport != "ipc":
         say(
-            f"kernels speak over {hello.transport}, as your configuration has it: other users of "
-            "this node can read what runs"
+            f"kernels speak over {hello.transport}, as your configuration says: other users of "
+            "this node can read what they run"
         )

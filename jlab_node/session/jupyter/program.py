@@ -31,6 +31,10 @@ _OURS = re.compile(
 )
 _TIMEOUT = 10  # seconds for one request
 _REFUSED = (http.client.UNAUTHORIZED, http.client.FORBIDDEN, http.client.FOUND)
+_TAKE_OUT = (
+    "take the identity provider or login handler out of your Jupyter configuration "
+    "(`jupyter --paths` says where its files are)"
+)
 # What must not be had without the token.
 _PRIVATE = ("api/contents", "api/terminals", "api/status", "lab")
 
@@ -104,14 +108,12 @@ def answers(where: Path | int, *, token: str, base_url: str = "/", tls: bool = F
     if with_token in _REFUSED:
         raise JlabError(
             "JupyterLab does not take the token that jlab-node gave it",
-            remedy="your Jupyter configuration "
-            "sets an identity provider or login handler of its own; take that out "
-            "(`jupyter --paths` says where the files are)",
+            remedy=_TAKE_OUT,
         )
     if with_token is None:
         return False
     if with_token != http.client.OK:
-        raise JlabError(f"JupyterLab answers {with_token} at {base_url}api/status")
+        raise JlabError(f"JupyterLab answers with HTTP status {with_token} at {base_url}api/status")
     return refuses(where, base_url=base_url, tls=tls)
 
 
@@ -127,9 +129,7 @@ def refuses(where: Path | int, *, base_url: str, tls: bool) -> bool:
         if found is not None and http.client.OK <= found < http.client.MULTIPLE_CHOICES:
             raise JlabError(
                 "JupyterLab lets everybody in without a token",
-                remedy="your Jupyter configuration sees to "
-                "it, by an identity provider or login handler; take that out (`jupyter --paths` "
-                "says where the files are)",
+                remedy=_TAKE_OUT,
             )
     return answered
 

@@ -30,7 +30,7 @@ def read(path: Path, *, closed: bool = False) -> bytes:
             found = os.fstat(file.fileno())
             _refuse(path, found, stat.S_IRWXG | stat.S_IRWXO if closed else _OTHERS_WRITE)
             if not stat.S_ISREG(found.st_mode):
-                raise JlabError(f"{path} is no file")
+                raise JlabError(f"{path} is not a file")
             return file.read(_LONGEST)
     finally:
         os.close(directory)

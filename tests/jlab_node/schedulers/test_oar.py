@@ -490,5 +490,5 @@ def test_directives(everything: Request, least: Request) -> None:
         "#OAR -O /home/u/jlab-logs/jlab-%jobid%.log",
         "#OAR -E /home/u/jlab-logs/jlab-%jobid%.log",
     ]
-    with pytest.raises(JlabError, match="leave --mem out"):
+    with pytest.raises(JlabError, match="leave out --mem"):
         oar.directives(everything)
