@@ -78,7 +78,7 @@ def examine() -> Iterator[Check]:
     yield home_directory(directory.path.parent)
     yield quota()
     published, unreadable = records.read_all(directory.sessions)
-    living = scheduler_client.living(published, user)
+    living = scheduler_client.alive(published, user)
     yield session_records(published, living, unreadable)
     here = [each.record for each in living if scheduler_client.can_tell(each.record)]
     elsewhere = [each.record for each in living if not scheduler_client.can_tell(each.record)]

@@ -57,9 +57,9 @@ def living(directory: Home, *, user: str, unchecked: bool = False) -> list[Publi
     """
     found, _ = records.read_all(directory.sessions)
     if not unchecked:
-        rolls = scheduler_client.rolls(found, user)
-        liveness.sweep(found, rolls)
-        found = scheduler_client.listed(found, rolls)
+        snapshots = scheduler_client.snapshots(found, user)
+        liveness.prune(found, snapshots)
+        found = scheduler_client.filter_alive(found, snapshots)
     return sorted(
         found, key=lambda each: not scheduler_client.can_tell(each.record, unchecked=unchecked)
     )

@@ -132,5 +132,5 @@ def _other_names(home: Home, wanted: str | None, user: str) -> list[str]:
     if wanted is None:
         return []
     published, _ = records.read_all(home.sessions)
-    living = scheduler_client.living(published, user)
+    living = scheduler_client.alive(published, user)
     return sorted({each.record.name for each in living} - {wanted})

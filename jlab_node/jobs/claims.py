@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
     from pathlib import Path
 
-    from .liveness import Roll
+    from .liveness import JobSnapshot
 
 _NAME = re.compile(r"\.claim-([0-9]{1,9})-(.+)", re.DOTALL)
 _YOUNG = 600.0  # seconds in which a session without a port to ask may be about to start
@@ -142,10 +142,12 @@ def forget(directory: Path, record: Record) -> None:
                 path.unlink()
 
 
-def sweep(directory: Path, rolls: Sequence[Roll]) -> None:
+def sweep(directory: Path, snapshots: Sequence[JobSnapshot]) -> None:
     """Remove the claims of sessions that have surely ended, and could not do so themselves."""
     for path, claim in _all(directory):
-        if process_id.lives(claim.process) is False or any(each.is_over(claim) for each in rolls):
+        if process_id.lives(claim.process) is False or any(
+            each.job_has_ended(claim) for each in snapshots
+        ):
             with contextlib.suppress(OSError):
                 path.unlink()
 

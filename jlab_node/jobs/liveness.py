@@ -28,7 +28,7 @@ _DAY = 86400  # seconds
 
 
 @dataclass(frozen=True)
-class Roll:
+class JobSnapshot:
     """All the jobs of mine that have not ended, as one cluster had them at a moment."""
 
     scheduler: str
@@ -37,8 +37,8 @@ class Roll:
     asked_at: float  # Unix time
     processes: frozenset[str] = frozenset()  # of local: the identities of those with these numbers
 
-    def lists(self, record: Record) -> bool | None:
-        """Whether the record's job is among them; None: it is none of this cluster's."""
+    def contains(self, record: Record) -> bool | None:
+        """Return whether the record's job is among them; None: it is none of this cluster's."""
         if not self._is_of(record):
             return None
         if record.process and self.scheduler == local.NAME:
@@ -51,9 +51,9 @@ class Roll:
             return here and not process_id.is_in_another_namespace(record.process)
         return record.is_of(self.scheduler, self.cluster)
 
-    def is_over(self, record: Record) -> bool:
-        """Whether the record's job has surely ended: enough to remove the record."""
-        if self.lists(record) is not False or record.started is None:
+    def job_has_ended(self, record: Record) -> bool:
+        """Return whether the record's job has surely ended: enough to remove the record."""
+        if self.contains(record) is not False or record.started is None:
             return False
         if record.started > self.asked_at - FAR:
             return False  # it may have been submitted since, and its node's clock be slow
@@ -127,7 +127,7 @@ def what_remains(record: Record, status: Status | None) -> Remains:
     return Remains.TOMBSTONE
 
 
-def sweep(published: Iterable[Published], rolls: Sequence[Roll]) -> None:
+def prune(published: Iterable[Published], snapshots: Sequence[JobSnapshot]) -> None:
     """Remove the records, the newest first, of sessions that are over and were not withdrawn.
 
     Not the newest of a name: whoever connects to that is told how it ended.
@@ -135,6 +135,6 @@ def sweep(published: Iterable[Published], rolls: Sequence[Roll]) -> None:
     seen: set[str] = set()
     for each in published:
         name = each.record.name
-        if name in seen and any(roll.is_over(each.record) for roll in rolls):
+        if name in seen and any(snapshot.job_has_ended(each.record) for snapshot in snapshots):
             records.withdraw(each)
         seen.add(name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..registry.home import Home
     from ..registry.record import Record
     from ..schedulers.base import Status
-    from .liveness import Roll
+    from .liveness import JobSnapshot
     from .site import Site
 
 
@@ -60,7 +60,7 @@ class PendingSessions:
             self._cache = JobListCache(site.scheduler, user=user, directory=home.path / "queue")
         self._list = JobList()
         self._expected: list[Status] = []  # those of the list that may become a session
-        self._roll: Roll | None = None  # what the list says of records
+        self._snapshot: JobSnapshot | None = None  # what the list says of records
         self._began_at = time.time()
 
     def refresh(self, *, max_age: float) -> None:
@@ -76,7 +76,7 @@ class PendingSessions:
         if found is before:
             return
         self._list = found
-        self._roll = _roll(self._site, found)
+        self._snapshot = _snapshot(self._site, found)
         self._expected = [job for job in self._list.jobs if self._is_expected(job, self._wanted)]
         if not self._list.problem:
             records.exhume_others(
@@ -149,12 +149,12 @@ class PendingSessions:
 
     def job_has_ended(self, record: Record) -> bool:
         """Return whether the list that is here shows that a record's job has ended."""
-        roll = self._local_roll if record.scheduler == local.NAME else self._roll
-        return roll is not None and roll.is_over(record)
+        snapshot = self._local_snapshot if record.scheduler == local.NAME else self._snapshot
+        return snapshot is not None and snapshot.job_has_ended(record)
 
     @functools.cached_property
-    def _local_roll(self) -> Roll | None:
-        return scheduler_client.local_roll(self._user)
+    def _local_snapshot(self) -> JobSnapshot | None:
+        return scheduler_client.local_snapshot(self._user)
 
     @property
     def is_fresh(self) -> bool:
@@ -186,11 +186,13 @@ class PendingSessions:
         )
 
 
-def _roll(site: Site, found: JobList) -> Roll | None:
+def _snapshot(site: Site, found: JobList) -> JobSnapshot | None:
     """Return what a list says of records; None: the scheduler did not answer."""
     if found.problem:
         return None
-    return scheduler_client.roll(site.scheduler, site.cluster, found.jobs, asked_at=found.asked_at)
+    return scheduler_client.snapshot_of(
+        site.scheduler, site.cluster, found.jobs, asked_at=found.asked_at
+    )
 
 
 def _script(status: Status) -> str:

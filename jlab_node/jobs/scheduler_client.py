@@ -22,7 +22,7 @@ from ..registry.clock_tolerance import SKEW
 from ..schedulers import local
 from ..schedulers.base import Answer, Machine, State, Status
 from . import liveness, messages
-from .liveness import Roll
+from .liveness import JobSnapshot
 from .site import Site
 
 if TYPE_CHECKING:
@@ -206,47 +206,51 @@ def _is_anothers(record: Record, status: Status) -> bool:
     return bool(status.owner) and (never_ran or status.owner != home.user())
 
 
-def living(published: Sequence[Published], user: str) -> list[Published]:
-    """Without the sessions whose jobs are known to have ended: one question for all of them."""
-    return listed(published, rolls(published, user))
+def alive(published: Sequence[Published], user: str) -> list[Published]:
+    """Return the sessions whose jobs are not known to have ended: one question for all of them."""
+    return filter_alive(published, snapshots(published, user))
 
 
-def listed(published: Sequence[Published], lists: Sequence[Roll]) -> list[Published]:
-    """Those of whose jobs none of the lists says that it is not there."""
+def filter_alive(published: Sequence[Published], taken: Sequence[JobSnapshot]) -> list[Published]:
+    """Return the sessions of whose jobs no snapshot says that it is not there."""
     return [
-        each for each in published if not any(roll.lists(each.record) is False for roll in lists)
+        each
+        for each in published
+        if not any(snapshot.contains(each.record) is False for snapshot in taken)
     ]
 
 
-def rolls(published: Sequence[Published], user: str) -> list[Roll]:
-    """The lists of my jobs that are needed to tell of these."""
+def snapshots(published: Sequence[Published], user: str) -> list[JobSnapshot]:
+    """Return the snapshots of my jobs that are needed to tell of these."""
     here = site()
     records = [each.record for each in published]
-    found = [local_roll(user)] if any(map(_is_local_here, records)) else []
+    found = [local_snapshot(user)] if any(map(_is_local_here, records)) else []
     if here and any(map(here.has, records)):
-        found.append(_roll(here.scheduler, here.cluster, user))
+        found.append(_ask_for_snapshot(here.scheduler, here.cluster, user))
     return [each for each in found if each]
 
 
-def _roll(scheduler: Scheduler, cluster: str, user: str) -> Roll | None:
-    """The scheduler's list of my jobs; None: it does not answer."""
+def _ask_for_snapshot(scheduler: Scheduler, cluster: str, user: str) -> JobSnapshot | None:
+    """Return a snapshot of my jobs; None: the scheduler does not answer."""
     asked_at = time.time()
     found = mine(scheduler, user)
-    return None if found is None else roll(scheduler, cluster, found, asked_at=asked_at)
+    return None if found is None else snapshot_of(scheduler, cluster, found, asked_at=asked_at)
 
 
-def roll(scheduler: Scheduler, cluster: str, found: Iterable[Status], *, asked_at: float) -> Roll:
-    """What a list of my jobs says of records."""
+def snapshot_of(
+    scheduler: Scheduler, cluster: str, found: Iterable[Status], *, asked_at: float
+) -> JobSnapshot:
+    """Return what a list of my jobs says of records."""
     alive = frozenset(each.job_id for each in found if not liveness.has_ended(each))
     processes: frozenset[str] = frozenset()
     if scheduler is local:
         processes = frozenset(process_id.identity(int(each)) for each in alive)
-    return Roll(scheduler.NAME, cluster, alive, asked_at, processes)
+    return JobSnapshot(scheduler.NAME, cluster, alive, asked_at, processes)
 
 
-def local_roll(user: str) -> Roll | None:
-    """The sessions on this machine that are in no job; None: there is no usable ps."""
-    return _roll(local, socket.gethostname(), user)
+def local_snapshot(user: str) -> JobSnapshot | None:
+    """Return a snapshot of the sessions here that are in no job; None: there is no usable ps."""
+    return _ask_for_snapshot(local, socket.gethostname(), user)
 
 
 def _is_local_here(record: Record) -> bool:

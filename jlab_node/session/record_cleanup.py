@@ -17,7 +17,7 @@ from .io_thread import Aside
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..jobs.liveness import Roll
+    from ..jobs.liveness import JobSnapshot
     from ..registry.home import Home
     from ..registry.record import Record
     from ..schedulers.base import Status
@@ -42,15 +42,15 @@ async def _clean_up(home: Home, record: Record, children: Children) -> None:
     answer = await scheduler_query.ask(children, scheduler.mine(record.user))
     jobs = scheduler.parse_mine(answer)
     if jobs is not None:
-        roll = scheduler_client.roll(scheduler, record.cluster, jobs, asked_at=asked_at)
-        prune = functools.partial(_prune, home, record, jobs, roll)
+        snapshot = scheduler_client.snapshot_of(scheduler, record.cluster, jobs, asked_at=asked_at)
+        prune = functools.partial(_prune, home, record, jobs, snapshot)
         await Aside().done(prune, timeout=_TIMEOUT)
 
 
-def _prune(home: Home, record: Record, jobs: Sequence[Status], roll: Roll) -> None:
+def _prune(home: Home, record: Record, jobs: Sequence[Status], snapshot: JobSnapshot) -> None:
     """Remove the records, claims and tombstones whose jobs are not among the user's `jobs`."""
     published, _ = records.read_all(home.sessions)
-    liveness.sweep(published, [roll])
-    claims.sweep(home.sessions, [roll])
+    liveness.prune(published, [snapshot])
+    claims.sweep(home.sessions, [snapshot])
     listed = {job.job_id for job in jobs}
     records.exhume_others(home.sessions, record.scheduler, listed, cluster=record.cluster)

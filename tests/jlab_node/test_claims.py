@@ -19,7 +19,7 @@ from jlab_node import process_id
 from jlab_node.errors import JlabError
 from jlab_node.identifiers import is_id
 from jlab_node.jobs import claims
-from jlab_node.jobs.liveness import Roll
+from jlab_node.jobs.liveness import JobSnapshot
 from jlab_node.registry.record import Record, render
 from tests.jlab_node.conftest import JOB_12
 
@@ -241,7 +241,7 @@ def test_what_a_session_does_not_have_it_leaves(tmp_path: Path) -> None:
 
 def test_claims_of_sessions_that_are_over_are_swept(tmp_path: Path) -> None:
     now = int(time.time())
-    lists_none = Roll("slurm", "cal1", frozenset(), now)
+    lists_none = JobSnapshot("slurm", "cal1", frozenset(), now)
     over = replace(JOB_12, process=ELSEWHERE, started=now - 90_000)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         killed = process_id.identity(process.pid)

@@ -448,7 +448,7 @@ def test_living_asks_once_for_all(commands: Commands) -> None:
     scheduler_client.site()
     before = len(commands.asked)
     records = [replace(RECORD, job_id=str(number)) for number in range(11, 17)]
-    found = scheduler_client.living(published(*records), "u1")
+    found = scheduler_client.alive(published(*records), "u1")
     assert [each.record.job_id for each in found] == ["12", "14"]
     assert [line.split()[0] for line in commands.asked[before:]] == ["squeue"]
     assert "--user=u1" in commands.asked[-1]
@@ -458,7 +458,7 @@ def test_living_where_the_scheduler_does_not_answer(commands: Commands) -> None:
     commands.slurm()
     commands.put("squeue", FAILS)
     mine = published(RECORD)
-    assert scheduler_client.living(mine, "u1") == mine
+    assert scheduler_client.alive(mine, "u1") == mine
 
 
 def test_living_elsewhere(commands: Commands) -> None:
@@ -470,7 +470,7 @@ def test_living_elsewhere(commands: Commands) -> None:
         replace(RECORD, scheduler="flux"),
         replace(RECORD, scheduler="local", node="n1.invalid"),
     )
-    assert scheduler_client.living(mine, "u1") == mine
+    assert scheduler_client.alive(mine, "u1") == mine
     assert "squeue" not in commands.names
 
 
@@ -479,7 +479,7 @@ def test_living_on_a_plain_server(session: subprocess.Popen[bytes]) -> None:
     alive = replace(here, job_id=str(session.pid))
     dead = replace(here, job_id=str(os.getpid()), name="dead")  # no `jlab-node run`
     mine = published(alive, dead)
-    assert scheduler_client.living(mine, home.user()) == mine[:1]
+    assert scheduler_client.alive(mine, home.user()) == mine[:1]
 
 
 def test_cancel(commands: Commands) -> None:

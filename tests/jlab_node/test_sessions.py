@@ -11,7 +11,7 @@ from loopback import NOBODY
 
 from jlab_node.errors import JlabError
 from jlab_node.jobs import liveness
-from jlab_node.jobs.liveness import Roll
+from jlab_node.jobs.liveness import JobSnapshot
 from jlab_node.registry import records
 from jlab_node.registry.record import Record, render
 
@@ -511,9 +511,9 @@ def test_what_killed_sessions_left_is_swept(tmp_path: Path) -> None:
         publish(tmp_path, replace(old, job_id=job_id), at=1000 + at)
     publish(tmp_path, replace(old, name="other"), at=900)
     published, _ = records.read_all(tmp_path)
-    liveness.sweep(published, [])
+    liveness.prune(published, [])
     assert len(list(tmp_path.iterdir())) == 5, "nobody can tell"
-    liveness.sweep(published, [Roll("slurm", "cal1", frozenset({"13"}), 5000)])
+    liveness.prune(published, [JobSnapshot("slurm", "cal1", frozenset({"13"}), 5000)])
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "slurm-12-other",
         "slurm-13-gpu",
