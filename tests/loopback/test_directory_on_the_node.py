@@ -131,8 +131,10 @@ def test_who_takes_the_place_after_a_clean_up_gets_nothing(node: Loopback) -> No
     subprocess.run(squat, check=True, user=NOBODY, group=NOBODY, extra_groups=[])
     theirs = sorted(site.tmp.rglob("*"))
     os.kill(session.pid, signal.SIGCONT)
-    shell.communicate(timeout=20)
-    assert shell.returncode == 255, "connections that there are could be led astray"
+    assert shell.wait(timeout=20) == 255, "connections that there are could be led astray"
+    assert shell.stdin is not None
+    shell.stdin.close()
+    shell.stdout.close()
     wait_until(
         lambda: jupyterlab.status() == psutil.STATUS_STOPPED, "JupyterLab stands still", seconds=5
     )
