@@ -48,10 +48,8 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
     if held.by_nobody:
         session, address = ask(cluster, lead.port, target.sessions)
         check_place(session, lead, cluster.alias)
-        if not port_owners.look(lead.port).by_nobody:  # by now
-            raise JlabError(
-                f"{HOST}:{lead.port} was taken meanwhile", remedy="try again, or `jlab-proxy open`"
-            )
+        if not port_owners.look(lead.port).by_nobody:  # by now: the ssh to it may have arrived
+            return find(paths, target)
         return address, (
             f"{HOST}:{lead.port} is not open yet: keep `ssh {target.host}` running, "
             "then open this address"
