@@ -240,7 +240,7 @@ def test_an_orphan_ends(site: Loopback) -> None:
     process = site.start_session("--jupyter", str(wrapper))
     site.wait_for_session(process)
     orphans = psutil.Process(process.pid).children(recursive=True)
-    assert any("jupyter-lab" in " ".join(each.cmdline()) for each in orphans)
+    assert any("jupyter-lab" in " ".join(words(each)) for each in orphans)
     process.send_signal(signal.SIGKILL)
     all_end(orphans)
 
