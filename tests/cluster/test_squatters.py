@@ -117,6 +117,7 @@ def test_who_has_the_usual_directory_hears_nothing_of_a_session_in_another(
 ) -> None:
     """The job says JLAB_TMPDIR, as one does there; and TCP is blocked, so that a step leads in."""
     node = person.cluster.host(person.site.nodes[0])
+    node.run(["rm", "-rf", "/tmp/jlab-u2"], check=True)  # the last test's
     with subprocess.Popen(
         node.command(["python3", "-c", LISTENS], "u4"), stdout=subprocess.PIPE, text=True
     ) as neighbour:
