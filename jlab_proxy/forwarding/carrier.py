@@ -59,6 +59,9 @@ def _listen(port: int) -> list[socket.socket]:
                     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 listener.bind((host, port))
                 listener.listen(128)
+                # While it listens nobody can bind beside it all the same; and what its connections
+                # leave behind must not keep ssh from the port afterwards.
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             except OSError as error:
                 if family == socket.AF_INET or error.errno == errno.EADDRINUSE:
                     raise
