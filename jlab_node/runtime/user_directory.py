@@ -78,41 +78,41 @@ def check_parents(base: Path) -> None:
     The directories above it have to be root's or ours, and others may write them only where the
     sticky bit keeps what is not theirs from them, as in /tmp. Raises JlabError.
     """
-    unmapped = _unmapped()
-    for path, found in _on_the_way(base.parent):
-        others = ""
-        is_system = found.st_uid in unmapped and str(path) in _OF_THE_SYSTEM
-        if found.st_uid not in (0, os.geteuid()) and not is_system:
-            others = private.name(found.st_uid)
-        elif stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX:
-            others = _other_writers(path, found)
-        if others:
-            raise JlabError(
-                f"{base} is not safe, since {path} can be changed by {others}",
-                remedy=f"set JLAB_TMPDIR "
-                "to a directory of your own on this node, or ask the administrators for "
-                f"`chmod +t {path}`",
-            )
+    for path, others in _changed_by_others(base):
+        raise JlabError(
+            f"{base} is not safe, since {path} can be changed by {others}",
+            remedy="set JLAB_TMPDIR to a directory of your own on this node, or ask the "
+            f"administrators for `chmod +t {path}`",
+        )
 
 
 def is_ours_alone(path: Path) -> bool:
-    """Whether nobody else can ever put anything at `path`, even when what is there has gone.
-
-    The sticky bit does not see to that: it keeps others from what is there.
-    """
+    """Return whether nobody else can ever put anything at `path`, even when it has gone."""
     try:
-        check_parents(path)
         return (
             private.only_ours_to_write(path.parent)
             and not path.is_symlink()
-            and not any(
-                stat.S_ISDIR(found.st_mode)
-                and (found.st_uid not in (0, os.geteuid()) or _other_writers(each, found))
-                for each, found in _on_the_way(path.parent)
-            )
+            and not any(_changed_by_others(path, even_when_gone=True))
         )
-    except (JlabError, OSError):
+    except OSError:
         return False
+
+
+def _changed_by_others(path: Path, *, even_when_gone: bool = False) -> Iterator[tuple[Path, str]]:
+    """Yield what leads to `path` and is not root's or ours alone to change, and whose it is.
+
+    The sticky bit keeps others from what is there. `even_when_gone`: that does not suffice.
+    """
+    unmapped = set() if even_when_gone else _unmapped()
+    for each, found in _on_the_way(path.parent):
+        others = ""
+        is_system = found.st_uid in unmapped and str(each) in _OF_THE_SYSTEM
+        if found.st_uid not in (0, os.geteuid()) and not is_system:
+            others = private.name(found.st_uid)
+        elif stat.S_ISDIR(found.st_mode) and (even_when_gone or not found.st_mode & stat.S_ISVTX):
+            others = _other_writers(each, found)
+        if others:
+            yield each, others
 
 
 def _on_the_way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -7,7 +7,8 @@ import socket
 import struct
 from pathlib import Path
 
-_TIME_WAIT = "06"  # in that table
+_IPV4, _IPV6 = "/proc/net/tcp", "/proc/net/tcp6"
+_TIME_WAIT = "06"  # in these tables
 
 
 def is_stranger(connection: socket.socket) -> bool:
@@ -18,17 +19,12 @@ def is_stranger(connection: socket.socket) -> bool:
 
 def _user_of(connection: socket.socket) -> int | None:
     """The user's number; None: this system does not say, or he has gone."""
-    table = "/proc/net/tcp6" if connection.family == socket.AF_INET6 else "/proc/net/tcp"
     try:
         ends = [_written(each, connection.family) for each in _both(connection)]
-        rows = Path(table).read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
+    except OSError:
         return None
-    for row in rows[1:]:
-        words = row.split()
-        if words[1:3] == ends:
-            return int(words[7])
-    return None
+    rows = _rows(_IPV6 if connection.family == socket.AF_INET6 else _IPV4)
+    return next((int(row[7]) for row in rows if row[1:3] == ends), None)
 
 
 def _both(connection: socket.socket) -> tuple[tuple[str, int], ...]:
@@ -45,12 +41,18 @@ def _written(end: tuple[str, int], family: int) -> str:
 
 def is_settling(port: int) -> bool:
     """Whether only connections that have ended keep the port; False where Linux does not say."""
-    states = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            rows = Path(table).read_text(encoding="ascii").splitlines()[1:]
-        except (OSError, ValueError):
-            continue
-        ends = [row.split()[1:4] for row in rows]
-        states |= {state for here, _, state in ends if here.endswith(f":{port:04X}")}
-    return states == {_TIME_WAIT}
+    here = f":{port:04X}"
+    rows = [*_rows(_IPV4), *_rows(_IPV6)]
+    return {row[3] for row in rows if row[1].endswith(here)} == {_TIME_WAIT}
+
+
+def _rows(table: str) -> list[list[str]]:
+    """Return the table of connections, a list of words each: our end, theirs, the state, ...
+
+    Empty where the system has none.
+    """
+    try:
+        lines = Path(table).read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return []
+    return [line.split() for line in lines[1:]]
