@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import open_state, paths, target
+from .. import open_state, paths
 from ..cluster import client
-from ..errors import JlabError
 from ..forwarding import port_owners
 from ..ssh_config import document, text_file
 from . import completion
@@ -25,12 +24,7 @@ def run(aliases: Sequence[str], *, config: str | None) -> None:
     `config`: the ssh config file; None: ssh's own. Raises JlabError.
     """
     files = paths.locate(config)
-    wanted = [target.parse(each).alias for each in aliases] or completion.aliases(files)
-    if not wanted:
-        raise JlabError(
-            "no cluster is set up on this computer", remedy="type jlab-proxy setup ALIAS"
-        )
-    for alias in dict.fromkeys(wanted):
+    for alias in completion.wanted(files, aliases):
         closed = close(files, alias)
         print("\n".join(f"{alias}: {each}" for each in closed or ["nothing is open"]))
 

@@ -12,7 +12,7 @@ from ..errors import JlabError
 from ..ssh_config import document, text_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from click import Context, Parameter
     from click.shell_completion import CompletionItem
@@ -26,6 +26,16 @@ def aliases(paths: Paths) -> list[str]:
     """In the order of the alphabet."""
     found = document.hosts(text_file.read(paths.config))
     return sorted({target.parse_host(host).alias for host in found})
+
+
+def wanted(paths: Paths, named: Sequence[str]) -> list[str]:
+    """Return the aliases that are `named`, each once; () stands for all. Raises JlabError."""
+    found = [target.parse(each).alias for each in named] or aliases(paths)
+    if not found:
+        raise JlabError(
+            "no cluster is set up on this computer", remedy="type jlab-proxy setup ALIAS"
+        )
+    return list(dict.fromkeys(found))
 
 
 def remember(paths: Paths, alias: str, sessions: Iterable[str]) -> None:

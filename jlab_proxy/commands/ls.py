@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import paths, target
+from .. import paths
 from ..cluster import client, responses
 from ..errors import JlabError, say
 from . import completion
@@ -39,12 +39,7 @@ def ls(aliases: Sequence[str], *, as_json: bool, config: str | None) -> int:
     `config`: the ssh config file; None: ssh's own. Raises JlabError.
     """
     files = paths.locate(config)
-    wanted = [target.parse(each).alias for each in aliases] or completion.aliases(files)
-    if not wanted:
-        raise JlabError(
-            "no cluster is set up on this computer", remedy="type jlab-proxy setup ALIAS"
-        )
-    found = ask_all(files, list(dict.fromkeys(wanted)))
+    found = ask_all(files, completion.wanted(files, aliases))
     for cluster in found:
         if cluster.problem:
             say(f"{cluster.alias}: {cluster.problem}")

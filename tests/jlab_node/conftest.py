@@ -19,7 +19,8 @@ import pytest
 from loopback import MEASURED, NOBODY, wait_until
 
 from jlab_node.jobs import scheduler_client
-from jlab_node.registry import home, records
+from jlab_node.registry import home as homes
+from jlab_node.registry import records
 from jlab_node.registry.home import Home
 from jlab_node.registry.record import Record
 
@@ -45,6 +46,14 @@ JOB_12 = Record(
 def from_the_second_time(place: Path, what: str) -> str:
     """A program that does nothing when it is called first; it remembers that in `place`."""
     return f"[ -e '{place}/asked' ] && {{ {what}; }}; >'{place}/asked'"
+
+
+@pytest.fixture
+def home() -> Home:
+    """The user's ~/.jlab, with no session in it."""
+    made = Home(Path.home() / ".jlab")
+    made.sessions.mkdir(parents=True, mode=0o700)
+    return made
 
 
 @pytest.fixture
@@ -312,7 +321,7 @@ class Login:
     @property
     def user(self) -> str:
         """Whose it is."""
-        return home.user()
+        return homes.user()
 
     def later(self) -> None:
         """What the scheduler has said is old by now."""

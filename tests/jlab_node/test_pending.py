@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,24 +14,17 @@ from jlab_node.jobs import messages, scheduler_client, submission
 from jlab_node.jobs.pending import PendingSessions, pending
 from jlab_node.registry import home as homes
 from jlab_node.registry import records
-from jlab_node.registry.home import Home
 from jlab_node.schedulers.base import State, Status
 from tests.jlab_node.conftest import Job
 
 if TYPE_CHECKING:
     import subprocess
 
+    from jlab_node.registry.home import Home
     from jlab_node.registry.record import Record
     from tests.jlab_node.conftest import Commands
 
 USER = homes.user()
-
-
-@pytest.fixture
-def home() -> Home:
-    made = Home(Path.home() / ".jlab")
-    made.sessions.mkdir(parents=True, mode=0o700)
-    return made
 
 
 def pending_sessions(home: Home, wanted: str | None = None) -> PendingSessions:

@@ -17,22 +17,15 @@ from jlab_node.jobs import scheduler_client
 from jlab_node.jobs.pending import PendingSessions
 from jlab_node.registry import home as homes
 from jlab_node.registry import records
-from jlab_node.registry.home import Home
 from jlab_node.runtime.session_directory import SessionDirectory
 from tests.jlab_node.conftest import FAILS, Job
 
 if TYPE_CHECKING:
+    from jlab_node.registry.home import Home
     from jlab_node.registry.record import Record
     from tests.jlab_node.conftest import Commands
 
 USER = homes.user()
-
-
-@pytest.fixture
-def home() -> Home:
-    made = Home(Path.home() / ".jlab")
-    made.sessions.mkdir(parents=True, mode=0o700)
-    return made
 
 
 def pending(home: Home, wanted: str | None = None) -> PendingSessions:
