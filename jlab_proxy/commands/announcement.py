@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import open_state
+from ..forwarding import port_owners
 from ..port_check import HOST
 from ..ui import browser
 
@@ -68,7 +69,10 @@ def tell_exposed(screen: Screen, ports: Mapping[str, int], exposed: Iterable[str
 
 
 def first(paths: Paths, target: Target, port: int) -> dict[str, Any]:
-    """What another `open` of the same says, at whichever port; {}: there is none."""
+    """What another `open` of the same says, at whichever port; {}: there is none.
+
+    Nor is it one whose port others have here: it may be that of another container.
+    """
     found = {each["port"]: each for each in map(_known, open_state.all_of(paths)) if each}
     if port in found and found[port]["host"] == target.host:
         return found[port]
@@ -80,6 +84,8 @@ def _known(what: tuple[int, dict[str, Any]]) -> dict[str, Any]:
     fits = all(isinstance(said.get(key), str) for key in ("host", "id", "text", "address"))
     exposed = said.get("exposed")
     if not fits or type(said.get("pid")) is not int or not isinstance(exposed, dict):
+        return {}
+    if not port_owners.is_ours(port):
         return {}
     return {**said, "port": port}
 

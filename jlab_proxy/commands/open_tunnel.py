@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import paths, target
 from ..cluster import client
 from ..errors import UNAVAILABLE, USAGE, JlabError
-from ..forwarding import local_ports, port_owners, ways
+from ..forwarding import local_ports, ways
 from ..open_state import Announcement
 from ..ui.signals import leaving
 from ..ui.terminal import Screen
@@ -163,7 +163,7 @@ def run(
         target.check_session(name)
     lead, screen = local_ports.lead(files, wanted, exposed), Screen()
     other = announcement.first(files, wanted, lead.port)
-    if not other or not port_owners.is_ours(other["port"]):
+    if not other:
         options = OpenOptions(wanted, lead, submit=submit, browser=with_browser)
         try:
             return Tunnel(client.find(files, wanted.alias), options, screen).run()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from loopback import free_port
 
-from jlab_proxy import open_state
+from jlab_proxy import open_state, target
+from jlab_proxy.commands import announcement
 from jlab_proxy.paths import Paths
 
 if TYPE_CHECKING:
@@ -24,3 +27,18 @@ def test_the_process_that_answers_is_named_not_the_one_that_is_said(tmp_path: Pa
         assert open_state.ask(paths, 8888) == {"pid": os.getpid(), "host": "jlab+demo"}
         assert list(open_state.all_of(paths)) == [(8888, {"pid": os.getpid(), "host": "jlab+demo"})]
     assert open_state.ask(paths, 8888) == {}
+
+
+def test_another_open_is_joined_only_where_its_port_is_ours(tmp_path: Path) -> None:
+    """That of a container that has this home holds a port there, which anybody may have here."""
+    (tmp_path / "jlab").mkdir(mode=0o700)
+    paths, demo, port = (
+        Paths(str(tmp_path / "config"), is_default=False),
+        target.parse("demo"),
+        free_port(),
+    )
+    said = announcement.announced(demo, "runs", "local-1-lab", "http://127.0.0.1/", {})
+    with open_state.Announcement(paths, port, lambda: said):
+        assert announcement.first(paths, demo, port) == {}
+        with socket.create_server(("127.0.0.1", port)):
+            assert announcement.first(paths, demo, port) == {**said, "port": port}
