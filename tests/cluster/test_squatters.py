@@ -47,6 +47,7 @@ def squat(person: Person) -> Iterator[Callable[[Host, str], None]]:
         host.run(["sh", "-c", SQUATS[kind]], "u4", check=True)
 
     yield take
+    person.clean_up()  # a session that lives would make its directory again meanwhile
     free()
 
 
