@@ -48,6 +48,7 @@ class SessionDirectory:
         self._held: list[int] = []  # descriptors with locks
         self._linked: set[str] = set()  # the names of links that led here
         self._is_named = False  # NAME.sock leads to JupyterLab
+        self._is_over = False
 
     def __enter__(self) -> SessionDirectory:
         try:
@@ -66,7 +67,12 @@ class SessionDirectory:
         return self
 
     def make_anew(self) -> None:
-        """What is not there, or not any more; with the lock of the base. Raises OSError."""
+        """What is not there, or not any more; with the lock of the base. Raises OSError.
+
+        Not after the end: whoever asks may have waited for the lock for that long.
+        """
+        if self._is_over:
+            return
         if not self.is_there():
             self.path.mkdir(mode=0o700)
             found = self.path.lstat()
@@ -109,7 +115,7 @@ class SessionDirectory:
             and self.runtime.exists()
             and all(each.is_there() for each in self.listeners)
             and (not self._is_named or self._has_name())
-            and all(os.path.lexists(self.base / name) for name in self._linked)
+            and all(os.path.lexists(self.base / name) for name in self._linked & self._names())
         )
 
     def _appear_alive(self) -> None:
@@ -128,6 +134,7 @@ class SessionDirectory:
         with contextlib.suppress(OSError, JlabError), user_directory.locked(self.base):
             if self._number and self.is_there():
                 leftovers.clear(self.path)
+            self._is_over = True
             self._let_go()
             socket_links.mend(self.base)
 
@@ -166,10 +173,13 @@ class SessionDirectory:
         """Let `ssh -L` to the newest socket of each name lead there, this session's for its own."""
         with user_directory.locked(self.base):
             socket_links.take(self.base, self.path)
-        # Not what lies there: that may just be being removed.
+        self._linked = self._names()
+
+    def _names(self) -> set[str]:
+        """Of the sockets that are to be there. One that lies there may just be being removed."""
         paths = [each.path for each in self.listeners if isinstance(each, relay.Listener)]
-        names = [self.socket(self.name)] if self._is_named else []
-        self._linked = {path.name for path in [*paths, *names] if path.suffix == ".sock"}
+        named = [self.socket(self.name)] if self._is_named else []
+        return {path.name for path in [*paths, *named] if path.suffix == ".sock"}
 
     def tend(self) -> None:
         """Clear away what killed sessions left; not now, if another session is at it."""
@@ -203,6 +213,10 @@ class SessionDirectory:
         async with relay.carrying(self.socket(NEWEST), to_the_askers_own, kept=self.listeners):
             self.listeners.add(jupyterlab)
             self._is_named = True
-            self.make_anew()
-            self.take_links()
-            yield
+            try:
+                self.make_anew()
+                self.take_links()
+                yield
+            finally:
+                self._is_named = False
+                self.listeners.discard(jupyterlab)

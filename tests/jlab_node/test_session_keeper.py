@@ -14,7 +14,7 @@ import pytest
 from loopback import NOBODY
 
 from jlab_node.errors import JlabError
-from jlab_node.runtime import session_lookup, socket_relay, user_directory
+from jlab_node.runtime import session_lookup, socket_links, socket_relay, user_directory
 from jlab_node.runtime.session_directory import SessionDirectory
 from jlab_node.session.directory_keeper import Keeper
 from jlab_node.session.removals import Removals
@@ -92,6 +92,10 @@ def with_session(base: Path, do: Callable[[Session], Awaitable[None]]) -> None:
     assert left <= {"lock"}, "it ends as ever"
 
 
+async def never(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+    raise AssertionError("nobody connects")
+
+
 def everything(session: Session) -> list[Path]:
     place = session.place
     return [place.base, *place.base.iterdir(), *place.path.iterdir()]
@@ -123,6 +127,44 @@ def test_whatever_is_removed_is_made_anew(base: Path) -> None:
         assert session.happened == []
 
     with_session(base, do)
+
+
+def test_a_session_that_is_over_is_not_made_anew(base: Path) -> None:
+    """A thread of its keeper may have waited for the lock while the session ended."""
+    late: list[Session] = []
+
+    async def do(session: Session) -> None:
+        late.append(session)
+        remove(session.place.path)
+
+    with_session(base, do)
+    late[0].keeper._make_directories()
+    assert [path.name for path in base.glob("jlab-u/*")] == ["lock"]
+
+
+def test_a_session_that_ends_misses_no_link_that_another_one_takes_away(base: Path) -> None:
+    """Its sockets are closed one by one, and what leads to a closed one is cleared away."""
+    seen: list[bool] = []
+
+    class Mending(SessionDirectory):
+        def __exit__(self, *_: object) -> None:
+            socket_links.mend(self.base)
+            seen.append(self.is_whole())
+            super().__exit__()
+
+    async def run() -> None:
+        path = base / "jlab-u"
+        kept: set[Kept] = set()
+        with Mending(path, "gpu", "local-1-gpu") as place:
+            direct = socket_relay.serving(place.direct, never, kept=kept)
+            async with direct, place.relay(kept.pop()):
+                dask = socket_relay.serving(place.socket("dask"), never, kept=place.listeners)
+                async with dask:
+                    place.take_links()
+                    assert place.is_whole()
+
+    asyncio.run(run())
+    assert seen == [True]
 
 
 def test_an_open_connection_outlives_a_clean_up(base: Path) -> None:
