@@ -115,7 +115,8 @@ class Carrier:
     def lead(self, ways: dict[str, str]) -> None:
         """There are ways now, to these names by these unix sockets; {}: there are none."""
         self._ways = ways
-        self._wake.send(b".")
+        with contextlib.suppress(OSError):  # after the end there is nobody to wake
+            self._wake.send(b".")
 
     def _woken(self, _: int) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -431,3 +431,56 @@ def test_both_addresses_are_taken_or_none(tmp_path: Path) -> None:
     assert [each.getsockname()[0] for each in made] == ["127.0.0.1", "::1"]
     for each in made:
         each.close()
+
+
+def test_a_carrier_is_told_of_an_ssh_that_ends_after_it() -> None:
+    """Ctrl-C may come between any two steps."""
+    with Carrier() as ended:
+        pass
+    ended.lead({})
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's own ways are tried")
+@pytest.mark.parametrize(("family", "host"), [(2, "127.0.0.1"), (10, "::1")])
+def test_both_ways_to_a_connections_user_say_the_same(family: int, host: str) -> None:
+    with socket.socket(family) as listener:
+        listener.bind((host, 0))
+        listener.listen()
+        client = socket.create_connection(listener.getsockname()[:2])
+        served, _ = listener.accept()
+        theirs, ours = served.getpeername()[:2], served.getsockname()[:2]
+        for way in (neighbours._asked_for, neighbours._read_from_table):
+            assert way(family, theirs, ours) == os.getuid()
+            assert way(family, (host, 1), ours) is None, "no such connection"
+        assert not neighbours.is_stranger(served)
+        client.close()
+        served.close()
+        assert not neighbours.is_stranger(served), "who has gone is nobody"
+
+
+CONNECT = """
+import os, socket, sys
+os.setuid(int(sys.argv[1]))
+connection = socket.socket()
+connection.connect(("127.0.0.1", int(sys.argv[2])))
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("is_told", [True, False])
+def test_another_users_connection_is_a_strangers(
+    monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    """Also where the system does not answer that question, and root's is not."""
+    if not is_told:
+        monkeypatch.setattr(neighbours, "_NETLINK_SOCK_DIAG", 10**6)
+    monkeypatch.setattr(os, "getuid", lambda: NOBODY + 1)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(30)
+        for user, is_one in ((NOBODY, True), (NOBODY + 1, False), (0, False)):
+            command = [sys.executable, "-c", CONNECT, str(user), str(listener.getsockname()[1])]
+            with subprocess.Popen(command, stdin=subprocess.PIPE), listener.accept()[0] as served:
+                assert neighbours.is_stranger(served) == is_one

@@ -93,9 +93,8 @@ class Racer:
         self._said: list[str] = []
         self._network = site.root.name
         subprocess.run(["ip", "netns", "add", self._network], check=True)
-        inside = ["ip", "netns", "exec", self._network]
-        subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
-        enter = ["nsenter", f"--net=/run/netns/{self._network}", "--"]
+        enter = ["nsenter", f"--net=/run/netns/{self._network}", "--"]  # in a chroot as well
+        subprocess.run([*enter, "ip", "link", "set", "lo", "up"], check=True)
         python = site.root / "python"
         python.write_text(f'#!/bin/sh\nexec {shlex.join([*enter, site.node_python])} "$@"\n')
         python.chmod(0o755)
