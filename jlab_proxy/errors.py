@@ -31,6 +31,18 @@ class JlabError(Exception):
         return f"{self.problem}: {self.remedy}" if self.remedy else self.problem
 
 
+class NoConnectionError(JlabError):
+    """ssh did not get to the login node, or nothing came back: another attempt may succeed."""
+
+
+class PortTakenError(JlabError):
+    """A program has the local port, and it leads to no session: another port may do."""
+
+
+class WrongDirectoryError(JlabError):
+    """An ssh leads to another directory than the session's: another attempt finds the same."""
+
+
 def say(text: str) -> None:
     """Print one line for the person at the terminal."""
     print(f"jlab-proxy: {text}", file=sys.stderr, flush=True)

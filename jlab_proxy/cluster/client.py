@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import ssh
+from .. import messages, ssh
 from ..errors import JlabError, printable
 from . import bounded_output
 
@@ -27,10 +27,6 @@ _BAD_USAGE = 2
 _OURS = "jlab-node: "
 _LOCAL = 10.0  # seconds for an ssh of this computer to obey
 _LONGEST = 600.0  # seconds for an answer to nobody: a submission may take its time
-
-
-class NoConnectionError(JlabError):
-    """ssh did not get to the login node, or nothing came back."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +58,10 @@ class Login:
         with bounded_output.Running(command, stdin=stdin.encode(), messages=batch) as running:
             code = running.wait(timeout)
             if running.says_too_much:
-                raise JlabError(
-                    f"{self.alias} sends more than {bounded_output.MOST // 10**6} MB, and no "
-                    f"answer",
-                    remedy=f"`ssh {self.alias} true` should print nothing; look into its ~/.bashrc",
-                )
+                megabytes = bounded_output.MOST // 10**6
+                raise messages.too_long_an_answer(self.alias, megabytes=megabytes)
             if code is None:
-                raise NoConnectionError(f"{self.alias} has not answered for {timeout:.0f} s")
+                raise messages.no_answer_in_time(self.alias, seconds=timeout or 0)
         if code:
             raise _failure(code, self.alias, running.stderr)
         return parse(running.stdout, alias=self.alias)
@@ -140,15 +133,11 @@ def find(paths: Paths, alias: str) -> Login:
         raise JlabError(f"cannot start ssh: {error.strerror}") from error
     if done.returncode:
         sys.stderr.write(done.stderr)
-        raise JlabError("ssh does not accept its config file", remedy="see its message above")
+        raise JlabError("ssh does not accept its config file", remedy="its message is above")
     settings = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
     proxied = any(settings.get(key, "none") != "none" for key in ("proxyjump", "proxycommand"))
     if settings.get("hostname") == alias and not proxied and not _resolves(alias):
-        raise JlabError(
-            f"ssh knows no host {alias}",
-            remedy=f"give it a Host entry in {paths.config}, so that "
-            f"`ssh {alias}` works, then try again",
-        )
+        raise messages.unknown_host(alias, config=paths.config)
     return Login(paths, alias, share=may_share(settings))
 
 
@@ -176,37 +165,20 @@ def parse(output: str, *, alias: str) -> dict[str, Any]:
             continue
         version = answer["format"]
         if type(version) is not int or version < 1:
-            raise _too_old(alias)
+            raise messages.cluster_is_older(alias)
         if version > JSON_FORMAT:
-            raise JlabError(
-                "the cluster side is newer",
-                remedy="upgrade jlab-remote on this computer (pip install -U jlab-remote)",
-            )
+            raise messages.cluster_is_newer(alias)
         return answer
-    raise JlabError(
-        f"{alias} did not answer as jlab-node does",
-        remedy=f"`ssh {alias} true` should print nothing; "
-        "if it does print, look into its ~/.bashrc",
-    )
-
-
-def _too_old(alias: str) -> JlabError:
-    return JlabError(
-        f"jlab-remote on {alias} is older than here",
-        remedy="log in there and type pip install -U jlab-remote && jlab-node setup",
-    )
+    raise messages.no_answer(alias)
 
 
 def _failure(code: int, alias: str, said: str) -> JlabError:
     """`said`: what ssh or jlab-node said, where it did not go to the terminal."""
     lines = [printable(line) for line in said.splitlines() if line.strip()]
     if code == _SSH_FAILED:
-        if lines:
-            return NoConnectionError(f"no connection to {alias}: {lines[-1]}", exit_code=code)
-        return NoConnectionError(
-            f"no connection to {alias}", remedy=f"`ssh {alias}` has to work first", exit_code=code
-        )
+        last_words = lines[-1] if lines else ""
+        return messages.no_connection(alias, last_words=last_words, exit_code=code)
     if code == _BAD_USAGE:
-        return _too_old(alias)
+        return messages.cluster_is_older(alias)
     ours = [line[len(_OURS) :] for line in lines if line.startswith(_OURS)]
     return JlabError("\n".join(ours or lines[-1:]), exit_code=code)  # "": the cluster has said why

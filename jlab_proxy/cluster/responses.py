@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import JlabError, printable
+from .. import messages
+from ..errors import printable
 from ..port_check import HOST
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def parse_sessions(answer: Mapping[str, Any]) -> tuple[list[Session], list[Queue
     """The answer to `ls`; raises JlabError."""
     sessions, jobs = answer.get("sessions"), answer.get("jobs", [])
     if not isinstance(sessions, list) or not isinstance(jobs, list):
-        raise _invalid()
+        raise messages.invalid_answer()
     queued = [
         Queued(_matching(_JOB_ID, each.get("job_id")), _text(each.get("text")))
         for each in jobs[:_MOST]
@@ -121,13 +122,13 @@ def parse_url(answer: Mapping[str, Any], port: int) -> str:
     pattern = rf"(https?)://(?:localhost|127\.0\.0\.1):{port}(/[\w.~%/-]*lab\?token=[0-9a-f]{{64}})"
     found = re.fullmatch(pattern, address, re.ASCII) if isinstance(address, str) else None
     if found is None:
-        raise JlabError("the cluster's answer is not an address")
+        raise messages.invalid_answer()
     return f"{found[1]}://{HOST}:{port}{found[2]}"
 
 
 def _matching(pattern: re.Pattern[str], value: Any) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise _invalid()
+        raise messages.invalid_answer()
     return value
 
 
@@ -137,10 +138,3 @@ def _text(value: Any) -> str:
 
 def _time(value: Any) -> int | None:
     return value if type(value) is int and 0 < value < 10**12 else None
-
-
-def _invalid() -> JlabError:
-    return JlabError(
-        "the cluster's answer is not one that jlab-node gives",
-        remedy="log in there and type pip install -U jlab-remote && jlab-node setup",
-    )

@@ -8,9 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import open_state
-from ..forwarding import port_owners
-from ..port_check import HOST
+from .. import messages, open_state
+from ..forwarding import local_ports, port_owners
 from ..ui import browser
 
 if TYPE_CHECKING:
@@ -64,8 +63,8 @@ class Greeting:
 def tell_exposed(screen: Screen, ports: Mapping[str, int], exposed: Iterable[str]) -> None:
     """Where each name is forwarded from; `exposed`: those that the session knows."""
     for name, port in ports.items():
-        later = "" if name in exposed else f" (once you type there: jlab-node expose {name} PORT)"
-        screen.say(f"{name} at http://{HOST}:{port}/{later}")
+        address = local_ports.address(port)
+        screen.say(messages.exposed_at(name, address, is_exposed=name in exposed))
 
 
 def first(paths: Paths, target: Target, port: int) -> dict[str, Any]:
@@ -93,16 +92,16 @@ def _known(what: tuple[int, dict[str, Any]]) -> dict[str, Any]:
 def join(screen: Screen, said: dict[str, Any], names: Iterable[str], *, with_browser: bool) -> int:
     """Show what the other one holds open, and leave it at that; the exit code."""
     if not said["address"]:
-        screen.say(f"process {said['pid']} opens it already: {said['text'] or 'it waits'}")
+        screen.say(messages.already_opening(said["pid"], said["text"]))
         return 0
-    screen.say(f"{said['text']}; process {said['pid']} holds it open")
+    screen.say(messages.already_open(said["pid"], said["text"]))
     missing = [name for name in names if name not in said["exposed"]]
     tell_exposed(screen, {name: said["exposed"][name] for name in said["exposed"]}, names)
     with Greeting(screen, with_browser=with_browser) as greeting:
         greeting.show(said["address"])
         greeting.wait_for_browser()
     for name in missing:
-        screen.say(f"{name} is not forwarded there: end process {said['pid']}, then open it again")
+        screen.say(messages.not_forwarded(name, said["pid"]))
     return int(bool(missing))
 
 

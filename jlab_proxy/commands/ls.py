@@ -67,7 +67,7 @@ def _ask(paths: Paths, alias: str, *, batch: bool) -> Cluster:
         )
         sessions, jobs = responses.parse_sessions(answer)
     except JlabError as error:
-        return Cluster(alias, problem=str(error) or "see above")
+        return Cluster(alias, problem=str(error) or "its message is above")
     return Cluster(alias, sessions, jobs)
 
 

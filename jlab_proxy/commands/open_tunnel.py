@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import paths, target
+from .. import messages, paths, target
 from ..cluster import client
-from ..errors import UNAVAILABLE, USAGE, JlabError
+from ..errors import UNAVAILABLE, PortTakenError
 from ..forwarding import local_ports, ways
 from ..open_state import Announcement
 from ..ui.signals import leaving
@@ -91,10 +91,10 @@ class Tunnel:
         while True:
             try:
                 way = ways.choose(paths, target, self._lead)
-            except local_ports.TakenError as error:
+            except PortTakenError as error:
                 self._refuse_second_open()
                 self._lead = local_ports.another(self._lead, paths)
-                self._screen.say(f"{error.problem}: this takes port {self._lead.port} instead")
+                self._screen.say(f"{error.problem}; JupyterLab gets port {self._lead.port} instead")
             else:
                 break
         if isinstance(way, ways.OwnWay):
@@ -137,9 +137,8 @@ class Tunnel:
         """Raise JlabError where the session is there, or will be, and ssh fails for good."""
         failures, target = self._ssh.failures, self._options.target
         if failures.are_final(is_new=self._ssh.session is None):
-            raise JlabError(
-                f"{standing.text}, but ssh {target.host} fails: {failures.last_words}; "
-                f"`jlab-proxy doctor {target.alias}` looks for the reason"
+            raise messages.ssh_fails(
+                standing.text, target.host, target.alias, last_words=failures.last_words
             )
 
 
@@ -158,7 +157,7 @@ def run(
     """
     files, wanted = paths.locate(config), target.parse(where)
     if submit is not None and not submit.isprintable():
-        raise JlabError("--submit takes one command line", exit_code=USAGE)
+        raise messages.submit_is_no_line()
     for name in exposed:
         target.check_session(name)
     lead, screen = local_ports.lead(files, wanted, exposed), Screen()

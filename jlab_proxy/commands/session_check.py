@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .. import messages
 from ..errors import JlabError
 from . import url
 from .session_state import TIMEOUT
@@ -47,12 +48,12 @@ class SessionCheck:
         # Its path may be a stranger's on the node at which this ssh is.
         if session.id != self._newest:
             self._newest = session.id
-            raise WrongSession("another session has become the newest, so ssh starts again")
+            raise WrongSession(messages.newest_has_changed())
         if not way.lead(session.socket_dir or lead.directory):
             raise JlabError("ssh does not forward yet")
         status = way.answers(address)
         if status in (401, 403):
-            raise WrongSession("while ssh was on its way another session has become the newest")
+            raise WrongSession(messages.newest_has_changed())
         if status != 200:
             raise JlabError("JupyterLab does not answer yet")
         return session, address

@@ -7,8 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..cluster import responses
-from ..cluster.client import NoConnectionError
-from ..errors import JlabError
+from ..errors import JlabError, NoConnectionError
 from .reconnect import LONGEST_PAUSE, Backoff
 
 if TYPE_CHECKING:
@@ -41,7 +40,8 @@ class Asking:
         pauses = Backoff(_FIRST_PAUSE, LONGEST_PAUSE)
         timeouts = Backoff(TIMEOUT, _LONGEST_TIMEOUT)  # a scheduler may take its time
         while True:
-            self._screen.status("the connection is lost; looking what has happened ...")
+            alias = self._login.alias
+            self._screen.status(f"the connection is lost; asking {alias} what has happened ...")
             timeout = timeouts.next()
             try:
                 return self.standing(session, batch=not asks, timeout=None if asks else timeout)

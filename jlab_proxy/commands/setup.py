@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from filelock import FileLock, Timeout
 
-from .. import port_check, target
+from .. import messages, target
 from ..cluster import client
 from ..cluster.responses import parse_session
 from ..errors import USAGE, JlabError
+from ..forwarding import local_ports
 from ..paths import locate
 from ..ssh_config import document, keys, launcher, text_file
 
@@ -72,7 +73,7 @@ def run(
 def setup(paths: Paths, target: Target, answers: Answers) -> None:
     """Make `ssh jlab+ALIAS` work; raises JlabError, and then nothing is half written."""
     before = text_file.read(paths.config)
-    _port(before, target, answers)  # says at once if it is another's
+    local_ports.of_block(before, target.host, wished=answers.port)  # raises at once
     cluster = client.find(paths, target.alias)
     if not answers.dry_run:
         keys.make_directory(paths)  # the connection is shared through it
@@ -84,7 +85,7 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
         block = document.Block(
             target=target,
             user=about["user"],
-            port=_port(text, target, answers),
+            port=local_ports.of_block(text, target.host, wished=answers.port),
             socket=f"{directory}/{target.session or 'lab'}.sock",
             proxy=launcher.words(paths, ourselves()),
             paths=paths,
@@ -103,8 +104,7 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
     save(paths, target, about["host_key"], merge)
     port = document.ports(text_file.read(paths.config)).get(target.host)
     option = "" if paths.is_default else f" -F {shlex.quote(paths.config)}"
-    print(f"jlab-proxy open{option} {target.name}   opens JupyterLab in your browser (port {port})")
-    print(f"ssh{option} {target.host}   opens a shell in your session")
+    print(messages.setup_is_done(target.host, target.name, port, option=option))
 
 
 def _sockets_of_newest(cluster: Login, target: Target) -> str | None:
@@ -126,21 +126,10 @@ def save(paths: Paths, target: Target, host_key: str, merge: Callable[[str], str
         text_file.edit(paths.config, merge)
 
 
-def _port(text: str, target: Target, answers: Answers) -> int:
-    """The local port of this host, by the text of the config file; raises JlabError."""
-    port = answers.port or document.unused_port(text, target.host, is_free=port_check.is_free)
-    for host, taken in document.ports(text).items():
-        if taken == port and host != target.host:
-            raise JlabError(
-                f"port {port} belongs to {host} already", remedy="choose another with --port"
-            )
-    return port
-
-
 def _set_submit(cluster: Login, target: Target, command: str) -> None:
     """The command itself goes over standard input: no shell on the way reads it."""
     if not command.isprintable():
-        raise JlabError("--submit takes one command line", exit_code=USAGE)
+        raise messages.submit_is_no_line()
     session = [f"--session={target.session}"] if target.session else []
     cluster.ask("setup", "--submit", *session, stdin=command + "\n")
     if command:
@@ -174,7 +163,7 @@ def take_out(paths: Paths, target: Target, answers: Answers) -> None:
         if any(host.split("+")[1] == target.alias for host in left):
             return
         keys.save_pin(paths, target, None)
-    print(f"removed; this computer's key still stands in ~/.jlab/authorized_keys on {target.alias}")
+    print(messages.block_is_removed(target.alias))
 
 
 def _checked(about: dict[str, Any]) -> dict[str, Any]:
@@ -188,25 +177,16 @@ def _checked(about: dict[str, Any]) -> dict[str, Any]:
         and keys.is_host_key(about.get("host_key"))
     )
     if not fits:
-        raise JlabError(
-            "the cluster's answer is not one that jlab-node gives",
-            remedy="log in there and type jlab-node setup",
-        )
+        raise messages.invalid_answer()
     return about
 
 
 def _report(target: Target, about: dict[str, Any]) -> None:
     """Say what sessions there will lack."""
     if not about.get("jupyter"):
-        print(
-            f"note: jupyter-lab is not on the PATH of {target.alias}: activate its environment in "
-            "the job before `jlab-node run`"
-        )
+        print(messages.no_jupyter_lab(target.alias))
     if not about.get("sshd"):
-        print(
-            f"note: {target.alias} has no sshd; compute nodes need one, or use "
-            "`jlab-node run --sshd PATH`"
-        )
+        print(messages.no_sshd(target.alias))
 
 
 def _trusted(paths: Paths, target: Target, host_key: str, answers: Answers) -> bool:
@@ -217,14 +197,8 @@ def _trusted(paths: Paths, target: Target, host_key: str, answers: Answers) -> b
     before = keys.changed(paths, target, host_key)
     if before is None:
         return True
-    print(
-        f"the sessions of {target.alias} have another host key than before:\n"
-        f"  pinned here: {keys.fingerprint(before)}\n"
-        f"  sent by {target.alias}: {keys.fingerprint(host_key)}\n"
-        f"that is so if ~/.jlab was made anew there: compare with what this prints there:\n"
-        "  ssh-keygen -lf ~/.jlab/host_key.pub",
-        flush=True,
-    )
+    pinned, sent = keys.fingerprint(before), keys.fingerprint(host_key)
+    print(messages.other_host_key(target.alias, pinned=pinned, sent=sent), flush=True)
     if answers.dry_run or answers.yes:
         return True
     if not sys.stdin.isatty():
@@ -264,10 +238,7 @@ def _lock(paths: Paths) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise JlabError(
-            f"another jlab-proxy setup has held {lock.lock_file} for {_PATIENCE:.0f} s",
-            remedy="end it, or continue it if it is suspended",
-        ) from None
+        raise messages.another_setup(lock.lock_file, seconds=_PATIENCE) from None
     except (OSError, NotImplementedError):  # a full file system, or one without locks
         pass
     try:

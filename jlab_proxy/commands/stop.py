@@ -23,7 +23,7 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
         return UNAVAILABLE
     print(standing.text, flush=True)
     try:
-        agreed = yes or click.confirm("End it?", default=False)
+        agreed = yes or click.confirm("Stop it?", default=False)
     except click.Abort:
         print()
         raise JlabError(

@@ -7,8 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..cluster import notices
-from ..errors import JlabError
-from ..forwarding import ways
+from ..errors import JlabError, WrongDirectoryError
 from . import announcement
 from .reconnect import Failures
 from .session_check import SessionCheck, WrongSession
@@ -77,7 +76,7 @@ class TunnelSsh:
                 except WrongSession as wrong:
                     self.failures.last_words = str(wrong)
                     return False
-                except ways.WrongWayError:
+                except WrongDirectoryError:
                     raise
                 except JlabError as error:
                     told, pause = f"{error}; asking again", _ANSWER_INTERVAL

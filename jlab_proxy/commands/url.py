@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import open_state, paths, target
+from .. import messages, open_state, paths, target
 from ..cluster import client, responses
 from ..errors import JlabError, say
 from ..forwarding import local_ports, port_owners
 from ..forwarding.ssh_forward import answers as answering
-from ..port_check import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..cluster.client import Login
     from ..cluster.responses import Session
@@ -50,13 +49,10 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
         check_place(session, lead, cluster.alias)
         if not port_owners.look(lead.port).by_nobody:  # by now: the ssh to it may have arrived
             return find(paths, target)
-        return address, (
-            f"{HOST}:{lead.port} is not open yet: keep `ssh {target.host}` running, "
-            "then open this address"
-        )
+        return address, messages.port_not_open(lead.port, target.host)
     _, address = behind(cluster, lead, target.sessions, lambda each: answering(each, by=ways))
     if not all(port_owners.listens(each, lead.port) for each in ways):
-        raise JlabError(f"the ssh that had {HOST}:{lead.port} has ended", remedy="try again")
+        raise JlabError(f"the ssh that had port {lead.port} has ended", remedy="try again")
     return address, ""
 
 
@@ -64,9 +60,8 @@ def _lead(paths: Paths, target: Target) -> local_ports.Lead:
     """That of a block of its own alone; raises JlabError."""
     lead = local_ports.lead(paths, target)
     if target.session and lead.port not in local_ports.of_blocks(paths).values():
-        raise JlabError(
-            f"no port of this computer leads to {target.name}",
-            remedy=f"type jlab-proxy setup {target.alias} --session {target.session}",
+        raise messages.no_local_port(
+            target.name, setup=f"{target.alias} --session {target.session}"
         )
     return lead
 
@@ -80,10 +75,8 @@ def ask(cluster: Login, port: int, sessions: list[str], **how: Any) -> tuple[Ses
 def check_place(session: Session, lead: local_ports.Lead, alias: str) -> None:
     """Raises JlabError where the forward leads to another directory than the session's own."""
     if session.socket_dir not in (None, lead.directory):
-        raise JlabError(
-            f"session {session.name} has its sockets in {session.socket_dir}, and port {lead.port} "
-            f"leads to {lead.directory} instead",
-            remedy=f"type jlab-proxy setup {alias}",
+        raise messages.block_leads_elsewhere(
+            session.name, lead.port, alias, leads_to=lead.directory, sockets=session.socket_dir
         )
 
 
@@ -101,28 +94,35 @@ def behind(
     session, address = ask(cluster, lead.port, sessions)
     check_place(session, lead, cluster.alias)
     known = responses.parse_sessions(cluster.ask("ls"))[0]
-    for each in known:
-        # There the forward leads to a path that may be a stranger's.
-        may_be_it = not sessions or each.name in sessions
-        if may_be_it and each.socket_dir not in (None, lead.directory):
-            raise JlabError(
-                f"the ssh at {HOST}:{lead.port} may be connected to session {each.name} on "
-                f"{each.node}, but it leads to {lead.directory} instead of {each.socket_dir}",
-                remedy=f"end that ssh, then type `jlab-proxy open {cluster.alias}`",
-            )
+    candidates = [each for each in known if not sessions or each.name in sessions]
+    _refuse_other_directories(candidates, lead, cluster.alias)
     status = answers_at(address)
     if status is None:
-        raise JlabError(
-            f"JupyterLab does not answer at {HOST}:{lead.port}", remedy="try again soon"
-        )
+        raise messages.jupyterlab_is_silent(lead.port)
     if status == 200:
         return session, address
-    for each in known:
-        if each.socket_dir in (None, lead.directory):
-            session, address = ask(cluster, lead.port, [each.id])
+    for other in known:
+        if other.socket_dir in (None, lead.directory):
+            session, address = ask(cluster, lead.port, [other.id])
             if answers_at(address) == 200:
                 return session, address
-    raise JlabError(
-        f"what answers at {HOST}:{lead.port} is not a session that {cluster.alias} knows",
-        remedy=f"type `jlab-proxy close {cluster.alias}`, then connect again",
-    )
+    raise messages.port_leads_to_no_session(lead.port, cluster.alias)
+
+
+def _refuse_other_directories(
+    candidates: Sequence[Session], lead: local_ports.Lead, alias: str
+) -> None:
+    """Raise JlabError if an ssh to one of these sessions leads to a directory that is not its own.
+
+    On the session's node that path may be a stranger's.
+    """
+    for session in candidates:
+        if session.socket_dir not in (None, lead.directory):
+            raise messages.ssh_may_lead_to_stranger(
+                session.name,
+                session.node,
+                lead.port,
+                alias,
+                leads_to=lead.directory,
+                sockets=session.socket_dir,
+            )

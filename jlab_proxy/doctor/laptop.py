@@ -18,7 +18,6 @@ import psutil
 from .. import open_state
 from ..errors import JlabError, printable
 from ..forwarding import port_owners
-from ..port_check import is_free
 from ..ssh_config import document, text_file
 from ..ssh_config import keys as identity
 from .check import FAILURE, OK, WARNING, Check
@@ -220,9 +219,10 @@ def local_port(paths: Paths, target: Target) -> Check:
     if port is None:
         remedy = f"jlab-proxy setup {target.alias}"
         return Check("local port", FAILURE, "the block forwards none", remedy)
-    if is_free(port):
+    held = port_owners.look(port)
+    if held.by_nobody:
         return Check("local port", OK, f"{port} is free")
-    held, by_open = port_owners.look(port), open_state.ask(paths, port)
+    by_open = open_state.ask(paths, port)
     if by_open.get("host") == target.host and not held.by_others:
         found = f"{port} leads to a session: by jlab-proxy open, process {by_open.get('pid')}"
         return Check("local port", OK, printable(found))

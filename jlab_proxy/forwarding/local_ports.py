@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from .. import port_check
-from ..errors import JlabError, printable
+from .. import messages, port_check
+from ..errors import printable
 from ..port_check import HOST
 from ..ssh_config import document, text_file
 from . import port_owners
@@ -18,6 +18,7 @@ from . import port_owners
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from ..errors import PortTakenError
     from ..paths import Paths
     from ..target import Target
 
@@ -43,10 +44,7 @@ def lead(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lead:
     own = blocks.get(target.host)
     cluster = own or (blocks.get(f"jlab+{target.alias}") if target.session else None)
     if cluster is None:
-        raise JlabError(
-            f"no port of this computer leads to {target.name}",
-            remedy=f"type jlab-proxy setup {target.alias}",
-        )
+        raise messages.no_local_port(target.name, setup=target.alias)
     taken = {each.port for each in blocks.values()}
     port = own.port if own else _free_from(document.FIRST_PORT, taken)
     taken.add(port)
@@ -63,6 +61,19 @@ def of_blocks(paths: Paths) -> dict[str, int]:
     return document.ports(text_file.read(paths.config))
 
 
+def of_block(text: str, host: str, *, wished: int | None) -> int:
+    """Return the local port for the block of `host` in the text of the config file.
+
+    That is the one that is wished for, or that the block has, or the first that no other block and
+    no program has. Raises JlabError if the wished one belongs to another block.
+    """
+    port = wished or document.unused_port(text, host, is_free=port_check.is_free)
+    for other, taken in document.ports(text).items():
+        if taken == port and other != host:
+            raise messages.port_of_another_block(port, other)
+    return port
+
+
 def another(lead: Lead, paths: Paths) -> Lead:
     """The same by the next free port."""
     taken = {*lead.exposed.values(), *of_blocks(paths).values()}
@@ -74,10 +85,6 @@ def _free_from(first: int, taken: Iterable[int]) -> int:
     return next(port for port in ports if port_check.is_free(port))
 
 
-class TakenError(JlabError):
-    """Somebody else has the port: `problem` says who."""
-
-
 def end_left_behind(port: int) -> bool:
     """End the ssh that an `open` of an older version has left there; whether there was one."""
     left = [each for each in port_owners.look(port).processes if port_owners.is_left_behind(each)]
@@ -85,15 +92,18 @@ def end_left_behind(port: int) -> bool:
     return bool(left)
 
 
-def taken(port: int, target: Target) -> TakenError:
-    """A sentence about who has the port."""
+def taken(port: int, target: Target) -> PortTakenError:
+    """Return the error that says who has the port."""
     held = port_owners.look(port)
-    elsewhere = f"type jlab-proxy setup {target.alias} --port N to choose another port"
     if held.by_others or not held.processes:
-        return TakenError(f"{HOST}:{port} is taken by a program of another user", remedy=elsewhere)
-    found, command = held.processes[0], ""
+        return messages.port_taken_by_other_user(port, target.alias)
+    owner, command = held.processes[0], ""
     with contextlib.suppress(psutil.Error):
-        command = printable(" ".join(found.cmdline()))
-    is_ours = port_owners.tunnel_words(found) or port_owners.is_open(found)
-    remedy = f"type jlab-proxy close {target.alias} to end it" if is_ours else elsewhere
-    return TakenError(f"{HOST}:{port} is taken by process {found.pid} ({command})", remedy=remedy)
+        command = printable(" ".join(owner.cmdline()))
+    is_ours = bool(port_owners.tunnel_words(owner)) or port_owners.is_open(owner)
+    return messages.port_taken(port, target.alias, pid=owner.pid, command=command, is_ours=is_ours)
+
+
+def address(port: int) -> str:
+    """Return the address at which a browser of this computer reaches the port."""
+    return f"http://{HOST}:{port}/"

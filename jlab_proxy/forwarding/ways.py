@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
-from .. import port_check
+from .. import messages, port_check
 from ..cluster import client
 from ..errors import JlabError
 from ..ssh_config import keys
@@ -38,10 +38,6 @@ _LOCAL = 10.0  # seconds for an ssh of this computer to obey
 _LONGEST = 103 - len("/c1234567.") - 16
 _PLAIN = re.compile(r"/[A-Za-z0-9._/@+-]*")  # what ssh takes as it is in all places
 _PREFIX, _CONTROL = "way-", "c"
-
-
-class WrongWayError(JlabError):
-    """What leads to another place will do so at the next attempt as well."""
 
 
 class Connection(Protocol):
@@ -111,7 +107,7 @@ class OwnWay:
         """An ssh that takes no forward from the user's config; raises JlabError."""
         if not _is_private(self._place):
             raise JlabError(
-                f"{self._place} was removed or opened to others meanwhile",
+                f"{self._place} was removed, or opened to other users",
                 remedy="type jlab-proxy open again",
             )
         with contextlib.suppress(OSError):
@@ -163,7 +159,8 @@ class OwnWay:
     def is_whole(self) -> bool:
         """Whether nobody has removed the socket; raises JlabError if nothing is carried."""
         if self._carrier.failure:
-            raise JlabError(f"port {self.port} cannot be served any more: {self._carrier.failure}")
+            problem = f"port {self.port} is not served any more: {self._carrier.failure}"
+            raise JlabError(problem, remedy="type jlab-proxy open again")
         return os.path.exists(self._sockets[self._lead.name])  # noqa: PTH110
 
 
@@ -196,10 +193,12 @@ class SharedWay:
     def lead(self, directory: str) -> bool:
         """It leads where the block says; raises JlabError if that is not where the session is."""
         if directory != self._lead.directory:
-            raise WrongWayError(
-                f"an ssh to {self._target.host} has port {self.port} and leads to "
-                f"{self._lead.directory}, but the session's sockets are in {directory}",
-                remedy=f"end that ssh, then type jlab-proxy setup {self._target.alias}",
+            raise messages.ssh_leads_elsewhere(
+                self._target.host,
+                self.port,
+                self._target.alias,
+                leads_to=self._lead.directory,
+                sockets=directory,
             )
         return True
 
@@ -260,7 +259,7 @@ class SshWay:
 
 
 def choose(paths: Paths, target: Target, lead: local_ports.Lead) -> OwnWay | SharedWay | SshWay:
-    """The way by that port; raises JlabError: TakenError if that is somebody else's."""
+    """The way by that port; raises JlabError: PortTakenError if that is somebody else's."""
     if os.name == "nt":
         return SshWay(paths, target, lead)
     for _ in range(2):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_proxy.cluster import bounded_output, client
-from jlab_proxy.cluster.client import Login, NoConnectionError
+from jlab_proxy.cluster.client import Login
 from jlab_proxy.doctor import login_node
-from jlab_proxy.errors import JlabError
+from jlab_proxy.errors import JlabError, NoConnectionError
 from jlab_proxy.forwarding.ssh_forward import Forward
 from jlab_proxy.paths import Paths
 
@@ -57,7 +57,7 @@ def grown(before: int) -> int:
 @pytest.mark.parametrize("batch", [True, False])
 def test_an_endless_answer_is_a_sentence(cluster: Path, script: str, *, batch: bool) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(JlabError, match=r"^demo sends more than 4 MB, and no answer: `ssh demo"):
+    with pytest.raises(JlabError, match=r"^demo sent more than 4 MB"):
         says(cluster, script).ask("ls", batch=batch)
     assert grown(before) < 60_000
 
@@ -78,7 +78,7 @@ def test_an_answer_that_never_comes_is_not_waited_for(
     """Where nobody sits at a terminal, whatever is asked."""
     monkeypatch.setattr(client, "_LONGEST", 1.0)
     began = time.monotonic()
-    with pytest.raises(NoConnectionError, match="demo has not answered for 1 s"):
+    with pytest.raises(NoConnectionError, match="has not answered for 1 s"):
         says(cluster, script).ask("ls")
     assert time.monotonic() - began < 20
 

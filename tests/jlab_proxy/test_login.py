@@ -54,19 +54,19 @@ def test_unknown_keys_are_no_error() -> None:
     ],
 )
 def test_what_is_no_answer(output: str) -> None:
-    with pytest.raises(JlabError, match=r"^gricad did not answer as jlab-node does: `ssh gricad"):
+    with pytest.raises(JlabError, match=r"^gricad did not answer"):
         client.parse(output, alias="gricad")
 
 
 @pytest.mark.parametrize("version", [2, 3, 10**9])
 def test_newer_cluster_says_to_upgrade_here(version: int) -> None:
-    with pytest.raises(JlabError, match="cluster side is newer: upgrade jlab-remote on this comp"):
+    with pytest.raises(JlabError, match="newer than on this computer"):
         client.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")
 
 
 @pytest.mark.parametrize("version", [0, -1, 1.0, "1", None, [], True])
 def test_format_that_never_was_says_to_upgrade_there(version: object) -> None:
-    with pytest.raises(JlabError, match="jlab-remote on gricad is older than here: log in there"):
+    with pytest.raises(JlabError, match="older than on this computer"):
         client.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")
 
 

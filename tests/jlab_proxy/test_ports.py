@@ -13,7 +13,7 @@ import pytest
 from loopback import NOBODY
 
 from jlab_proxy.doctor import laptop
-from jlab_proxy.errors import JlabError
+from jlab_proxy.errors import JlabError, PortTakenError
 from jlab_proxy.forwarding import local_ports, port_owners, ways
 from jlab_proxy.paths import Paths
 from jlab_proxy.target import Target
@@ -62,7 +62,7 @@ def test_a_session_borrows_from_its_cluster(tmp_path: Path, free: int) -> None:
 
 @pytest.mark.parametrize("target", [Target("other"), Target("other", "gpu")], ids=["one", "two"])
 def test_a_cluster_that_is_not_set_up(tmp_path: Path, free: int, target: Target) -> None:
-    with pytest.raises(JlabError, match=r"no port of this computer leads to other.*setup other$"):
+    with pytest.raises(JlabError, match=r"leads to other.*setup other$"):
         local_ports.lead(paths_with(tmp_path, cal1=free), target)
 
 
@@ -78,7 +78,7 @@ def test_a_port_that_another_program_of_ours_has(tmp_path: Path) -> None:
         port = listener.getsockname()[1]
         made = paths_with(tmp_path, cal1=port)
         with pytest.raises(
-            local_ports.TakenError, match=rf":{port} is taken by process {os.getpid()} "
+            PortTakenError, match=rf"port {port} is taken by process {os.getpid()} "
         ):
             ways.choose(made, Target("cal1"), local_ports.lead(made, Target("cal1")))
         assert [each.pid for each in port_owners.look(port).processes] == [os.getpid()]
@@ -105,7 +105,9 @@ def test_a_port_that_another_user_has(tmp_path: Path) -> None:
         assert process.stdout is not None
         port = int(process.stdout.readline())
         made = paths_with(tmp_path, cal1=port)
-        with pytest.raises(JlabError, match=rf":{port} is taken by a program of another user: "):
+        with pytest.raises(
+            JlabError, match=rf"port {port} is taken by a program of another user: "
+        ):
             ways.choose(made, Target("cal1"), local_ports.lead(made, Target("cal1")))
         check = laptop.local_port(made, Target("cal1"))
         assert check.found == f"{port} is taken by a program of another user"

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from loopback import NOBODY, Loopback, accepts, finished, free_port, stop, wait_until
 
-from jlab_proxy import port_check
+from jlab_proxy import messages, port_check
 from jlab_proxy.forwarding import local_ports, port_owners, ways
 from jlab_proxy.paths import Paths
 from jlab_proxy.ssh_config import block
@@ -138,7 +138,7 @@ def test_url_of_a_port_that_is_not_ssh_s_is_refused(
         done = url(site)
     assert (done.returncode, done.stdout) == (1, "")
     by = "a program of another user" if user else f"process {listener.pid} ("
-    assert f"127.0.0.1:{port} is taken by {by}" in done.stderr
+    assert f"port {port} is taken by {by}" in done.stderr
     assert "token" not in done.stderr
     assert "token" not in listener.heard
 
@@ -167,7 +167,7 @@ def test_url_of_a_port_that_changes_hands_meanwhile_is_refused(site: Loopback, p
                 with contextlib.suppress(psutil.Error):
                     each.resume()
     assert (asking.returncode, said[0]) == (1, "")
-    assert f"JupyterLab does not answer at 127.0.0.1:{port}" in said[1]
+    assert str(messages.jupyterlab_is_silent(port)) in said[1]
     assert "token" not in listener.heard
 
 
@@ -243,7 +243,7 @@ def test_url_of_a_forward_to_a_session_that_nobody_knows_is_a_sentence(
         finally:
             record.write_text(text)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"what answers at 127.0.0.1:{port} is not a session" in done.stderr
+    assert str(messages.port_leads_to_no_session(port, "demo")) in done.stderr
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])

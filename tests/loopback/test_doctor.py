@@ -319,7 +319,7 @@ def test_the_alias_is_gone(laptop: Loopback) -> None:
     )
     found = Findings(laptop)
     assert found.troubles == {"login node": "failure"}
-    assert "ssh knows no host demo -> give it a Host entry" in found.text("login node")
+    assert "ssh knows no host demo -> " in found.text("login node")
 
 
 def test_the_login_nodes_host_key_is_another(laptop: Loopback) -> None:
@@ -417,7 +417,7 @@ def test_the_cluster_has_no_doctor(laptop: Loopback) -> None:
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        ('{"format": 2, "checks": []}', "the cluster side is newer"),
+        ('{"format": 2, "checks": []}', "is newer than on this computer"),
         ('{"format": 1, "checks": []}', "not one that jlab-node doctor"),
         (
             '{"format": 1, "checks": [{"check": "x", "state": "fine"}]}',

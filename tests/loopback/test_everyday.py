@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import Loopback, accepts, finished, free_port, wait_until
 
+from jlab_proxy import messages
 from tests.loopback.light import light
 
 if TYPE_CHECKING:
@@ -170,10 +171,8 @@ def test_a_terminal_is_not_at_the_mercy_of_a_log(laptop: Loopback) -> None:
 def test_an_address_that_no_port_leads_to(laptop: Loopback) -> None:
     done = proxy(laptop, "url", "demo+gpu")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "jlab-proxy: no port of this computer leads to demo+gpu: "
-        "type jlab-proxy setup demo --session gpu\n"
-    )
+    problem = messages.no_local_port("demo+gpu", setup="demo --session gpu")
+    assert done.stderr == f"jlab-proxy: {problem}\n"
 
 
 def test_stop_asks_first(laptop: Loopback) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from loopback import NOBODY, Loopback, accepts, finished, free_port, wait_until
 
-from jlab_proxy import open_state
+from jlab_proxy import messages, open_state
 from jlab_proxy.forwarding import ssh_forward
 from jlab_proxy.paths import Paths
 from tests.loopback.light import light
@@ -166,7 +166,7 @@ def test_a_second_open_tells_what_the_first_holds(held: Opened) -> None:
     assert f"process {held.process.pid} holds it open" in second.stderr
     third = finished(held.site.proxy("open", "demo", "--no-browser", "--with", "dask"))
     assert third.returncode == 1
-    assert f"dask is not forwarded there: end process {held.process.pid}" in third.stderr
+    assert messages.not_forwarded("dask", held.process.pid) in third.stderr
     assert held.process.poll() is None
     assert finished(held.site.proxy("url", "demo")).stdout == f"{held.urls[0]}\n"
 
@@ -251,7 +251,7 @@ def test_a_stranger_who_has_the_port_after_an_ssh_is_told_nothing(
     with Listener("127.0.0.1", made.port, user=NOBODY) as listener:
         process.send_signal(signal.SIGCONT)
         wait_until(lambda: len(made.urls) == 2, f"another port: {made.said}")
-    assert f"127.0.0.1:{made.port} is taken by a program of another user" in made.said
+    assert f"port {made.port} is taken by a program of another user; " in made.said
     assert "token" not in listener.heard
     process.terminate()
     process.wait(timeout=30)
@@ -277,8 +277,8 @@ def test_a_stranger_on_the_port_is_told_nothing_and_another_port_is_taken(
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
     who = "a program of another user" if user else f"process {listener.pid} ("
-    assert f"127.0.0.1:{made.port} is taken by {who}" in made.said
-    assert f": this takes port {port[1]} instead" in made.said
+    assert f"port {made.port} is taken by {who}" in made.said
+    assert f"; JupyterLab gets port {port[1]} instead" in made.said
     assert "token" not in listener.heard
 
 

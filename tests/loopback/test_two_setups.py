@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from loopback import Loopback, finished, stop, wait_until
 
+from jlab_proxy import messages
 from jlab_proxy.ssh_config import document
 
 if TYPE_CHECKING:
@@ -170,7 +171,4 @@ def test_one_that_is_suspended(config: Path) -> None:
     finally:
         stopped.send_signal(signal.SIGCONT)
         stop(stopped)
-    assert (
-        f"has held {config.parent}/jlab/lock for 10 s: end it, or continue it if it is suspended"
-        in done.stderr
-    )
+    assert str(messages.another_setup(f"{config.parent}/jlab/lock", seconds=10)) in done.stderr
