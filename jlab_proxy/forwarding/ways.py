@@ -284,10 +284,13 @@ def _private_directory(paths: Paths, port: int) -> Iterator[str]:
     Raises JlabError.
     """
     made = f"{paths.directory}/{_PREFIX}{port}"
-    with contextlib.suppress(JlabError):
-        keys.make_directory(paths)
+    is_usable = len(os.fsencode(made)) <= _LONGEST and _PLAIN.fullmatch(made)
     try:
-        if len(os.fsencode(made)) <= _LONGEST and _PLAIN.fullmatch(made) and _takes_sockets(made):
+        keys.make_directory(paths)
+    except JlabError:  # it is another user's, say, who could move ours away
+        is_usable = None
+    try:
+        if is_usable and _takes_sockets(made):
             _clear(made)
         else:
             made = tempfile.mkdtemp(prefix="jlab-")

@@ -164,6 +164,16 @@ def test_nothing_is_started_for_who_says_nothing(door: Door) -> None:
     wait_until(lambda: not door.held, "they are forgotten")
 
 
+def test_half_a_line_is_not_waited_for_as_long_as_none(door: Door) -> None:
+    """Each such client costs looks at what it may still say: it has forty of them."""
+    halves = [door.connect(KNOCK[:-1]), door.connect(b"SS"), door.connect(b"jl")]
+    silent = door.connect()
+    assert is_let_in(door.connect(KNOCK))
+    assert all(is_hung_up_on(client) for client in halves)
+    silent.sendall(KNOCK)
+    assert is_let_in(silent), "there is still time for who has said nothing"
+
+
 def test_those_who_say_nothing_make_room(door: Door) -> None:
     """Nine hundred of them: the oldest go, so that descriptors for the owner are left."""
     silent = [door.connect() for _ in range(900)]

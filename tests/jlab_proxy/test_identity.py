@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from loopback import NOBODY
 
 from jlab_proxy import target
 from jlab_proxy.errors import JlabError
@@ -59,6 +61,21 @@ def test_directories_are_private_and_made_once(paths: Paths) -> None:
     assert mode(paths.directory) == 0o700
     assert mode(str(Path(paths.config).parent)) == 0o700
     keys.make_directory(paths)
+
+
+@pytest.mark.root("only root can give a directory to another user")
+def test_directory_of_another_user_is_refused(paths: Paths) -> None:
+    os.chown(paths.directory, NOBODY, NOBODY)
+    with pytest.raises(JlabError, match=r"/jlab is not a directory of yours: remove it first$"):
+        keys.make_directory(paths)
+
+
+def test_directory_behind_a_link_is_refused(tmp_path: Path) -> None:
+    paths = Paths(str(tmp_path / "config"), is_default=False)
+    (tmp_path / "elsewhere").mkdir()
+    Path(paths.directory).symlink_to("elsewhere")
+    with pytest.raises(JlabError, match="is not a directory of yours"):
+        keys.make_directory(paths)
 
 
 def test_directory_that_cannot_be_made(tmp_path: Path) -> None:

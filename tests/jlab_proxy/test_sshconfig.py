@@ -12,12 +12,14 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from loopback import NOBODY
 
 from jlab_proxy import target
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
 from jlab_proxy.ssh_config import document, text_file
 from jlab_proxy.ssh_config.document import Forward
+from tests import acl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -588,6 +590,25 @@ def test_write_keeps_the_mode(tmp_path: Path, mode: int) -> None:
     text_file.write(str(path), "new")
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o7777 == mode
+
+
+def test_write_keeps_the_access_control_list(tmp_path: Path) -> None:
+    """The backup program that it lets in, say, reads the new file as well."""
+    path = tmp_path / "config"
+    path.write_text("old")
+    acl.share(path, "access")
+    text_file.write(str(path), "new")
+    assert path.read_text() == "new"
+    assert os.getxattr(path, "system.posix_acl_access") == acl.ACL
+
+
+@pytest.mark.root("only root can give a file to another user")
+def test_write_keeps_the_owner(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("old")
+    os.chown(path, NOBODY, NOBODY)
+    text_file.write(str(path), "new")
+    assert (path.stat().st_uid, path.stat().st_gid) == (NOBODY, NOBODY)
 
 
 def test_write_through_links_to_a_file_still_to_be_made(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from loopback import free_port, wait_until
+from loopback import NOBODY, free_port, wait_until
 
 from jlab_proxy import port_check
 from jlab_proxy.errors import JlabError
@@ -94,3 +94,16 @@ def test_a_directory_that_somebody_has_opened_is_not_used(way: ways.OwnWay, home
         (home / ".ssh" / "jlab" / f"way-{way.port}").chmod(0o777)
         with pytest.raises(JlabError, match="was removed, or opened"), way.starting():
             pass
+
+
+@pytest.mark.root("only root can give a directory to another user")
+def test_sockets_are_made_elsewhere_where_our_directory_is_another_users(
+    way: ways.OwnWay, home: Path
+) -> None:
+    """He could move the one in it away, and put his own there."""
+    jlab = home / ".ssh" / "jlab"
+    jlab.mkdir(parents=True)
+    os.chown(jlab, NOBODY, NOBODY)
+    with way:
+        assert [*jlab.iterdir()] == []
+        assert Path(way._place).parent == Path(tempfile.gettempdir())
