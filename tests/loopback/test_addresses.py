@@ -143,31 +143,46 @@ def test_url_of_a_port_that_is_not_ssh_s_is_refused(
     assert "token" not in listener.heard
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_url_of_a_port_that_changes_hands_meanwhile_is_refused(site: Loopback, port: int) -> None:
-    """The cluster takes its time to answer."""
-    with forwarding(site, port) as ssh:
-        stopped = [site.sshd, *site.connections()]
+@contextlib.contextmanager
+def while_the_cluster_takes_its_time(site: Loopback) -> Iterator[subprocess.Popen[str]]:
+    """`jlab-proxy url`, which has asked the cluster and gets its answer after this."""
+    command = site.proxy("url", "demo")
+    stopped = [site.sshd, *site.connections()]
+    with contextlib.ExitStack() as stack:
         for each in stopped:
+            stack.callback(_resume, each)
             each.suspend()
-        try:
-            with subprocess.Popen(
-                site.proxy("url", "demo"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            ) as asking:
-                process = psutil.Process(asking.pid)
-                wait_until(lambda: _asks(process), "it asks the cluster")
+        asking = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        process = psutil.Process(asking.pid)
+        wait_until(lambda: _asks(process), "it asks the cluster")
+        yield asking
+
+
+def _resume(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.Error):
+        process.resume()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("before", ["an ssh", "nobody"])
+def test_url_of_a_port_that_changes_hands_meanwhile_is_refused(
+    site: Loopback, port: int, before: str
+) -> None:
+    """The cluster takes its time to answer."""
+    with contextlib.ExitStack() as stack:
+        ssh = stack.enter_context(forwarding(site, port)) if before == "an ssh" else None
+        with while_the_cluster_takes_its_time(site) as asking:
+            if ssh:
                 ssh.kill()
                 ssh.wait()
-                with Listener("127.0.0.1", port, user=NOBODY) as listener:
-                    for each in stopped:
-                        each.resume()
-                    said = asking.communicate(timeout=60)
-        finally:
-            for each in stopped:
-                with contextlib.suppress(psutil.Error):
-                    each.resume()
+            listener = stack.enter_context(Listener("127.0.0.1", port, user=NOBODY))
+        said = asking.communicate(timeout=60)
     assert (asking.returncode, said[0]) == (1, "")
-    assert str(messages.jupyterlab_is_silent(port)) in said[1]
+    expected = str(messages.jupyterlab_is_silent(port)) if ssh else f"port {port} is taken by"
+    assert expected in said[1]
+    assert "token" not in said[1]
     assert "token" not in listener.heard
 
 

@@ -445,6 +445,21 @@ def test_what_the_cluster_says_is_harmless(laptop: Loopback) -> None:
     assert found.skipped("way in")
 
 
+def test_no_check_of_the_cluster_stands_for_one_of_ours(laptop: Loopback) -> None:
+    """A cluster that says that our key is well pinned, and the way in open, is not believed."""
+    names = ["pinned key", "way in", "JupyterLab", "key", "node"]
+    checks = json.dumps([{"check": name, "state": "ok", "found": "fine"} for name in names])
+    rewrite_wrapper(
+        laptop, "^python=.*$", f'echo \'{{"format": 1, "host_key": 5, "checks": {checks}}}\'; exit'
+    )
+    found = Findings(laptop)
+    assert found.checks["node"]["found"] == "fine", "that is the cluster's"
+    assert found.checks["pinned key"]["state"] == "failure"
+    assert found.skipped("way in", "JupyterLab")
+    for name in names[:4]:
+        assert found.checks[f"{name} (cluster)"]["found"] == "fine"
+
+
 def test_others_can_write_jlab(laptop: Loopback) -> None:
     (laptop.home / ".jlab").chmod(0o777)
     found = Findings(laptop)
