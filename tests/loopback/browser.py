@@ -124,7 +124,19 @@ class Page:
     def run(self, code: str = "") -> None:
         """Type into the last cell and run it."""
         self._visible(".jp-Notebook .jp-Cell .cm-content").click()
-        keys = webdriver.ActionChains(self._driver).send_keys(code)
+        webdriver.ActionChains(self._driver).send_keys(code).perform()
+        self.run_selected()
+
+    def run_all(self) -> None:
+        """Run each cell, from the first on."""
+        cells = self._find(".jp-Notebook .jp-Cell .cm-content")
+        cells[0].click()
+        for _ in cells:
+            self.run_selected()
+
+    def run_selected(self) -> None:
+        """Run the cell that is selected, and select the next one."""
+        keys = webdriver.ActionChains(self._driver)
         keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
 
     def save(self) -> None:

@@ -1,13 +1,9 @@
-"""A real browser, through the real tunnel: a plot in a notebook, and a tunnel that is cut.
-
-With JLAB_SCREENSHOT=docs/jupyterlab.png the picture of the README is taken on the way.
-"""
+"""A real browser, through the real tunnel: a plot in a notebook, and a tunnel that is cut."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import threading
 import time
@@ -183,8 +179,6 @@ def test_the_page_survives_a_cut(page: Page, tunnel: Tunnel, notebook: Path, how
     assert "image/png" in plot
     assert ANSWER in later
     assert page.was_cut(), "it is still the same page"
-    if "JLAB_SCREENSHOT" in os.environ:
-        page.take_picture(os.environ["JLAB_SCREENSHOT"])
 
 
 COUNT = (
