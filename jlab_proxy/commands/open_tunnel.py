@@ -15,6 +15,7 @@ from .. import messages, paths, target
 from ..cluster import client
 from ..errors import UNAVAILABLE, PortTakenError
 from ..forwarding import local_ports, ways
+from ..forwarding.own_way import OwnWay
 from ..open_state import Announcement
 from ..ui.signals import leaving
 from ..ui.terminal import Screen
@@ -97,7 +98,7 @@ class Tunnel:
                 self._screen.say(f"{error.problem}; JupyterLab gets port {self._lead.port} instead")
             else:
                 break
-        if isinstance(way, ways.OwnWay):
+        if isinstance(way, OwnWay):
             stack.enter_context(way)
             stack.enter_context(Announcement(paths, way.port, self._announced))
         return way

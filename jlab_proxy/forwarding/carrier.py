@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from ..port_check import HOST, HOST6
 from . import neighbours
-from .carried import Carried
+from .carried import CarriedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,7 +81,7 @@ class Carrier:
         self._selector.register(self._ours, selectors.EVENT_READ, self._woken)
         self._listeners: dict[socket.socket, str] = {}  # and the name of what is behind it
         self._ways: dict[str, str] = {}  # to each name: a unix socket
-        self._connections: dict[Carried, str] = {}
+        self._connections: dict[CarriedConnection, str] = {}
         self._most = _most()
         self._has_ended = False
         self.failure: Exception | None = None  # nothing is carried any more
@@ -107,7 +107,7 @@ class Carrier:
         self._wake.send(b".")
         self._thread.join()
         for connection in list(self._connections):
-            connection.cut()
+            connection.abort()
         for each in (*self._listeners, self._ours, self._wake):
             each.close()
         self._selector.close()
@@ -132,7 +132,7 @@ class Carrier:
 
     def _carry(self) -> None:
         while not self._has_ended:
-            waiting = any(connection.waits for connection in self._connections)
+            waiting = any(connection.is_waiting for connection in self._connections)
             for key, mask in self._selector.select(_TICK if waiting else None):
                 if cast("socket.socket", key.fileobj).fileno() >= 0:  # else closed meanwhile
                     key.data(mask)
@@ -148,7 +148,7 @@ class Carrier:
         if not self._has_room_for(client):
             client.close()
             return
-        made = Carried(client, self._selector, self._forget)
+        made = CarriedConnection(client, self._selector, self._forget)
         name = self._connections[made] = self._listeners[listener]
         if name in self._ways:
             made.connect(self._ways[name])
@@ -166,19 +166,19 @@ class Carrier:
             silent.close()
         return True
 
-    def _forget(self, connection: Carried) -> None:
+    def _forget(self, connection: CarriedConnection) -> None:
         self._connections.pop(connection, None)
 
     def _tend(self) -> None:
         """See to those that wait."""
         now = time.monotonic()
         for connection, name in list(self._connections.items()):
-            if not connection.waits or connection.has_left():
+            if not connection.is_waiting or connection.close_if_client_has_left():
                 continue
             if name in self._ways and now >= connection.retry_at:
                 connection.connect(self._ways[name])
-            if connection.waits and now - connection.waits_since > _PATIENCE:
-                connection.tell()
+            if connection.is_waiting and now - connection.waits_since > _PATIENCE:
+                connection.answer_page_load()
 
 
 def _most() -> int:

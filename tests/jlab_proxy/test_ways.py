@@ -13,8 +13,9 @@ from loopback import NOBODY, free_port, wait_until
 
 from jlab_proxy import port_check
 from jlab_proxy.errors import JlabError
-from jlab_proxy.forwarding import ways
+from jlab_proxy.forwarding import socket_directory
 from jlab_proxy.forwarding.local_ports import Lead
+from jlab_proxy.forwarding.own_way import OwnWay
 from jlab_proxy.paths import Paths
 from jlab_proxy.target import Target
 
@@ -30,10 +31,10 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def way(home: Path) -> ways.OwnWay:
+def way(home: Path) -> OwnWay:
     """It listens already."""
     paths = Paths(str(home / ".ssh" / "config"), is_default=False)
-    return ways.OwnWay(paths, Target("cal1"), Lead(free_port(), "lab", "/tmp/jlab-alice"))
+    return OwnWay(paths, Target("cal1"), Lead(free_port(), "lab", "/tmp/jlab-alice"))
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def _no_umask() -> Iterator[None]:
 @pytest.mark.usefixtures("_no_umask")
 @pytest.mark.parametrize("exists", [False, True])
 def test_the_directories_are_private_whatever_the_umask(
-    way: ways.OwnWay, home: Path, *, exists: bool
+    way: OwnWay, home: Path, *, exists: bool
 ) -> None:
     jlab = home / ".ssh" / "jlab"
     if exists:
@@ -57,17 +58,15 @@ def test_the_directories_are_private_whatever_the_umask(
             assert stat.S_IMODE(each.stat().st_mode) == 0o700, each
 
 
-def test_the_port_is_free_only_after_all_else(
-    way: ways.OwnWay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_port_is_free_only_after_all_else(way: OwnWay, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has it then may have the directory as well."""
-    was_free, clear = [], ways._clear
+    was_free, clear = [], socket_directory._clear
 
     def look(directory: str) -> None:
         was_free.append(port_check.is_free(way.port))
         clear(directory)
 
-    monkeypatch.setattr(ways, "_clear", look)
+    monkeypatch.setattr(socket_directory, "_clear", look)
     with way:
         pass
     assert was_free == [False, False]
@@ -75,7 +74,7 @@ def test_the_port_is_free_only_after_all_else(
 
 
 def test_a_carrier_that_fails_is_the_end_and_says_so(
-    way: ways.OwnWay, monkeypatch: pytest.MonkeyPatch
+    way: OwnWay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise OSError(12, "Cannot allocate memory")
@@ -89,7 +88,7 @@ def test_a_carrier_that_fails_is_the_end_and_says_so(
             way.is_whole()
 
 
-def test_a_directory_that_somebody_has_opened_is_not_used(way: ways.OwnWay, home: Path) -> None:
+def test_a_directory_that_somebody_has_opened_is_not_used(way: OwnWay, home: Path) -> None:
     with way:
         (home / ".ssh" / "jlab" / f"way-{way.port}").chmod(0o777)
         with pytest.raises(JlabError, match="was removed, or opened"), way.starting():
@@ -98,7 +97,7 @@ def test_a_directory_that_somebody_has_opened_is_not_used(way: ways.OwnWay, home
 
 @pytest.mark.root("only root can give a directory to another user")
 def test_sockets_are_made_elsewhere_where_our_directory_is_another_users(
-    way: ways.OwnWay, home: Path
+    way: OwnWay, home: Path
 ) -> None:
     """He could move the one in it away, and put his own there."""
     jlab = home / ".ssh" / "jlab"

@@ -14,7 +14,7 @@ import pytest
 from loopback import NOBODY, Loopback, accepts, finished, free_port, stop, wait_until
 
 from jlab_proxy import messages, port_check
-from jlab_proxy.forwarding import local_ports, port_owners, ways
+from jlab_proxy.forwarding import local_ports, port_owners, ssh_ways, ways
 from jlab_proxy.paths import Paths
 from jlab_proxy.ssh_config import block
 from jlab_proxy.target import Target
@@ -197,7 +197,7 @@ def test_who_has_the_port_after_an_ssh_is_told_nothing(site: Loopback, port: int
     paths, target = Paths(str(site.config), is_default=False), Target("demo")
     with forwarding(site, port) as ssh:
         way = ways.choose(paths, target, local_ports.lead(paths, target))
-        assert isinstance(way, ways.SharedWay)
+        assert isinstance(way, ssh_ways.SharedWay)
         address = url(site).stdout.strip()
         assert way.answers(address) == 200
         ssh.kill()
@@ -213,7 +213,7 @@ def test_who_has_the_port_after_an_ssh_is_told_nothing(site: Loopback, port: int
 def test_where_ssh_itself_listens_nobody_else_is_told_the_token(site: Loopback, port: int) -> None:
     """As on Windows."""
     paths, target = Paths(str(site.config), is_default=False), Target("demo")
-    way = ways.SshWay(paths, target, local_ports.lead(paths, target))
+    way = ssh_ways.SshWay(paths, target, local_ports.lead(paths, target))
     with way.starting() as ssh:
         wait_until(lambda: way.is_in(ssh), "it listens")
         address = url(site).stdout.strip()

@@ -97,7 +97,7 @@ def test_another_session_is_the_newest_meanwhile(opened: Light, address: str) ->
     date(opened.record, 0, token="0" * 64)
     terminal = opened.at_a_terminal()
     try:
-        terminal.read_until("looking what has happened")
+        terminal.read_until("asking demo what has happened")
         date(opened.record, 0, token=token.partition("=")[2])
         terminal.read_until(address)
     finally:
@@ -111,7 +111,7 @@ def test_the_session_does_not_take_the_key(opened: Light) -> None:
     assert "session lab runs on" in opened.said
     assert "but ssh jlab+demo fails: " in opened.said
     assert "Permission denied" in opened.said
-    assert opened.said.endswith("`jlab-proxy doctor demo` looks for the reason\n")
+    assert opened.said.endswith("jlab-proxy doctor demo to find the reason\n")
 
 
 def test_a_home_that_comes_later_than_the_login_node(opened: Light) -> None:
