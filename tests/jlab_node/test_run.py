@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import socket
 import sys
 import time
@@ -60,7 +61,7 @@ def test_outside_of_a_job(login: Login, commands: Commands, *, inherited: bool) 
     commands.slurm()
     if inherited:
         login.env["SLURM_JOB_ID"] = "12"
-    done = login.run("run", "--jupyter", sys.executable)  # some program: it is not run
+    done = login.run("run", "--jupyter", shlex.quote(sys.executable))  # it is not run
     assert (done.returncode, done.stdout) == (1, "")
     where = f"jlab-node: {socket.gethostname()} belongs to a Slurm cluster"
     is_set = " (SLURM_JOB_ID is set, but job 12 does not run here)" if inherited else ""
