@@ -6,12 +6,12 @@ import codecs
 import re
 
 # Control characters, halves of surrogate pairs, and what turns the direction of writing.
-_OBEYED = (
+_UNSAFE_CHARACTERS = (
     r"[^\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]"
     r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
 
-_OBEYED_IN_LINES = _OBEYED.replace(r"[^\x20", r"[^\t\n\x20")
+_UNSAFE_IN_LINES = _UNSAFE_CHARACTERS.replace(r"[^\x20", r"[^\t\n\x20")
 FAILED = 1
 UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h: there is nothing to connect to
 
@@ -32,9 +32,9 @@ class JlabError(Exception):
         return f"{self.problem}: {self.remedy}" if self.remedy else self.problem
 
 
-def printable(text: str) -> str:
+def sanitize(text: str) -> str:
     """Without what a terminal would obey: some of it comes from schedulers and from other hosts."""
-    return re.sub(_OBEYED, "?", text)
+    return re.sub(_UNSAFE_CHARACTERS, "?", text)
 
 
 class PlainText:
@@ -48,4 +48,4 @@ class PlainText:
 
     def of(self, chunk: bytes) -> bytes:
         """Return the next piece of the log, as it may be shown."""
-        return re.sub(_OBEYED_IN_LINES, "?", self._decoder.decode(chunk)).encode()
+        return re.sub(_UNSAFE_IN_LINES, "?", self._decoder.decode(chunk)).encode()

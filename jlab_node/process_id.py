@@ -17,11 +17,11 @@ _ENDED = ("Z", "X")
 
 def identity(pid: int) -> str:
     """That of the process with that number here; "" if there is none, or nobody can tell."""
-    where, start = here(), _start(pid)
+    where, start = own_namespace(), _start(pid)
     return f"{pid}.{start}.{where}" if where and start else ""
 
 
-def here() -> str:
+def own_namespace() -> str:
     """What the processes that this one can see have in common; "" where it cannot be told."""
     with contextlib.suppress(OSError, ValueError):
         if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115
@@ -32,30 +32,30 @@ def here() -> str:
     return ""
 
 
-def place(known: str) -> str:
+def namespace_of(known: str) -> str:
     """Where the process with that identity is seen under its number."""
     return known.split(".", 2)[-1]
 
 
-def number(known: str) -> int:
+def pid_of(known: str) -> int:
     """The number of the process with that identity."""
     return int(known.partition(".")[0])
 
 
-def lives(known: str) -> bool | None:
+def is_alive(known: str) -> bool | None:
     """Whether the process with that identity runs; None: it cannot be seen from here.
 
     That is so in another namespace, and on another machine or before this one was started again.
     """
-    if not known or place(known) != here():
+    if not known or namespace_of(known) != own_namespace():
         return None
-    return identity(number(known)) == known
+    return identity(pid_of(known)) == known
 
 
 def is_in_another_namespace(known: str) -> bool:
     """Whether that process is (or was) in another container of this machine."""
-    boot = known.rpartition(".")[2] == here().rpartition(".")[2]
-    return bool(known) and boot and place(known) != here()
+    boot = known.rpartition(".")[2] == own_namespace().rpartition(".")[2]
+    return bool(known) and boot and namespace_of(known) != own_namespace()
 
 
 def _start(pid: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 
-from .errors import printable
+from .errors import sanitize
 
 _CLEAR = "\r\x1b[K"
 
@@ -24,7 +24,7 @@ class Screen:
         if text not in self._said:
             self._said.add(text)
             self.clear()
-            print(f"jlab-node: {printable(text)}", file=sys.stderr, flush=True)
+            print(f"jlab-node: {sanitize(text)}", file=sys.stderr, flush=True)
 
     def status(self, text: str, *, waited: float, passing: bool = False) -> None:
         """How it stands: on a terminal in place and with the time, elsewhere once per change.
@@ -32,11 +32,11 @@ class Screen:
         What is `passing` is for a terminal only: it is over before it could be read in a log. The
         tag is for lines that a program reads, so a terminal never shows it.
         """
-        line = f"jlab-node: {printable(text)}"
+        line = f"jlab-node: {sanitize(text)}"
         if self._columns is None:
             if passing:
                 return
-            line = f"jlab-node: {self._tag}{printable(text)}"
+            line = f"jlab-node: {self._tag}{sanitize(text)}"
             if line != self._status:
                 print(line, file=sys.stderr, flush=True)
             self._status = line
@@ -57,7 +57,7 @@ class Screen:
             self._status = ""
 
 
-def take_any_text() -> None:
+def tolerate_encoding_errors() -> None:
     """What is no text in the user's locale is no error: read as it is, and shown as "?"."""
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
         if isinstance(stream, TextIOWrapper):

@@ -24,7 +24,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs/messages.md"
 _ROOT = Path(__file__).parents[1]
 _EXIT_CODES = {"FAILED": "1", "USAGE": "2", "UNAVAILABLE": "69"}
 _USAGE_ERRORS = {"BadParameter", "UsageError"}
-_SAID = {"say", "status", "_show", "print", "echo", "confirm"}
+_SAID = {"say", "log", "status", "_show", "print", "echo", "confirm"}
 _SENTENCE = re.compile(r"[A-Za-z]{2,}.* .*[a-z]{2,}", re.DOTALL)
 _HEAD = """\
 # Messages

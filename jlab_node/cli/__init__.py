@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import click
 
-from ..errors import FAILED, JlabError, printable
-from ..terminal import take_any_text
+from ..errors import FAILED, JlabError, sanitize
+from ..terminal import tolerate_encoding_errors
 from ..version import VERSION
 
 # Which module has a command. Only the one that is wanted is imported: a session starts sooner and
@@ -34,7 +34,7 @@ _RESUBMIT = 99  # to OAR this exit status means: run the job again
 
 def main() -> NoReturn:
     """Run the command; an expected failure is one sentence and its exit code, no traceback."""
-    take_any_text()
+    tolerate_encoding_errors()
     try:
         code = cli(prog_name="jlab-node", standalone_mode=False)
         print(end="", flush=True)  # a disk that is full is told of here, not at the very end
@@ -53,7 +53,7 @@ def main() -> NoReturn:
 
 def _fail(text: str, code: int) -> NoReturn:
     for line in text.splitlines():
-        print(f"jlab-node: {printable(line)}", file=sys.stderr)
+        print(f"jlab-node: {sanitize(line)}", file=sys.stderr)
     sys.exit(_exit_code(code))
 
 

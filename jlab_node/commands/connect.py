@@ -29,7 +29,7 @@ def connect(
         columns,
         may_submit=may_submit,
         unresponsive_record=tried,
-        words=sys.argv[2:],
+        arguments=sys.argv[2:],
         tagged=tagged,
     )
     ConnectAttempt(request, env=os.environ, user=home.user()).run()

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from .. import schedulers
 from ..connect import routes
-from ..errors import FAILED, JlabError, printable
+from ..errors import FAILED, JlabError, sanitize
 from ..files import private
 from ..jobs import messages, scheduler_client
 from ..registry import home, records
-from ..runtime import user_directory
+from ..runtime import runtime_directory
 from ..schedulers.base import State
 from ..session.jupyter import program
 from ..session.ssh import sshd
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..jobs.site import Site
     from ..registry.home import Home
     from ..registry.record import Record
-    from ..registry.records import Published, Unreadable
+    from ..registry.records import InvalidRecord, StoredRecord
 
 OK, WARNING, FAILURE, SKIPPED = "ok", "warning", "failure", "skipped"
 
@@ -61,14 +61,14 @@ def doctor(*, as_json: bool) -> int:
         if not as_json:
             print(render(check), flush=True)
     if as_json:
-        host_key = about(home.locate())["host_key"]
+        host_key = about(home.state_dir())["host_key"]
         print_json({"host_key": host_key, "checks": [asdict(check) for check in checks]})
     return FAILED if any(check.state == FAILURE for check in checks) else 0
 
 
 def examine() -> Iterator[Check]:
     """Each link on this side, in the order in which a connection needs them."""
-    directory, user, site = home.locate(), home.user(), scheduler_client.site()
+    directory, user, site = home.state_dir(), home.user(), scheduler_client.site()
     yield this_program()
     yield jlab_directory(directory)
     yield sshd_program()
@@ -80,8 +80,10 @@ def examine() -> Iterator[Check]:
     published, unreadable = records.read_all(directory.sessions)
     living = scheduler_client.alive(published, user)
     yield session_records(published, living, unreadable)
-    here = [each.record for each in living if scheduler_client.can_tell(each.record)]
-    elsewhere = [each.record for each in living if not scheduler_client.can_tell(each.record)]
+    here = [each.record for each in living if scheduler_client.is_on_this_cluster(each.record)]
+    elsewhere = [
+        each.record for each in living if not scheduler_client.is_on_this_cluster(each.record)
+    ]
     yield session(here, elsewhere, site)
     yield node(here[0]) if here else Check("node", SKIPPED, "there is no session to reach")
 
@@ -148,7 +150,7 @@ def sshd_program() -> Check:
 def jupyter_program() -> Check:
     """Whether a job would find jupyter-lab, as far as its environment is like this one."""
     try:
-        return Check("jupyter-lab", OK, program.find(None)[0])
+        return Check("jupyter-lab", OK, program.find_command(None)[0])
     except JlabError:
         return Check(
             "jupyter-lab",
@@ -163,14 +165,14 @@ def scheduler(site: Site | None, user: str) -> Check:
     """Which one there is, and whether it answers."""
     if site is None:
         return Check("scheduler", OK, "there is none: a plain server")
-    title = site.scheduler.TITLE
-    mine = scheduler_client.mine(site.scheduler, user)
+    title = site.scheduler.DISPLAY_NAME
+    mine = scheduler_client.list_jobs(site.scheduler, user)
     if mine is None:
         return Check(
             "scheduler",
             FAILURE,
             f"{title} does not answer",
-            f"wait, or ask your site: `{site.scheduler.PROGRAM}` has to work",
+            f"wait, or ask your site: `{site.scheduler.PROBE_PROGRAM}` has to work",
         )
     waiting = sum(each.state is State.QUEUED for each in mine)
     running = sum(each.state is State.RUNNING for each in mine)
@@ -181,12 +183,12 @@ def scheduler(site: Site | None, user: str) -> Check:
 def sockets_directory(user: str, *, on_a_node: bool) -> Check:
     """Whether sessions could have their directory here, as far as nodes are like this machine."""
     try:
-        base = user_directory.base_path(os.environ, user)
-        user_directory.check(base)
+        runtime_dir = runtime_directory.locate(os.environ, user)
+        runtime_directory.check(runtime_dir)
     except JlabError as error:
         state = FAILURE if on_a_node else WARNING
         return Check("sockets", state, error.problem, error.remedy)
-    return Check("sockets", OK, f"{base} cannot be changed by other users")
+    return Check("sockets", OK, f"{runtime_dir} cannot be changed by other users")
 
 
 def home_directory(path: Path) -> Check:
@@ -240,12 +242,14 @@ def quota() -> Check:
     if said:
         return Check("quota", WARNING, said[0], "make room: `quota` says how much, and where")
     if answer.code:
-        return Check("quota", SKIPPED, f"not known: {scheduler_client.said(answer)}")
+        return Check("quota", SKIPPED, f"not known: {scheduler_client.error_message(answer)}")
     return Check("quota", OK, "no limit is exceeded")
 
 
 def session_records(
-    published: Sequence[Published], living: Sequence[Published], unreadable: Sequence[Unreadable]
+    published: Sequence[StoredRecord],
+    living: Sequence[StoredRecord],
+    unreadable: Sequence[InvalidRecord],
 ) -> Check:
     """The files in ~/.jlab/sessions."""
     for broken in unreadable:
@@ -273,7 +277,7 @@ def session(here: Sequence[Record], elsewhere: Sequence[Record], site: Site | No
         more = f", and {len(here) - 1} more" if len(here) > 1 else ""
         job = f"{record.scheduler} job {record.job_id}"
         return Check("session", OK, f"{record.name} on {record.node}, {job}{more}")
-    found = messages.elsewhere(elsewhere[0]) if elsewhere else "none is running"
+    found = messages.other_cluster(elsewhere[0]) if elsewhere else "none is running"
     return Check("session", WARNING, found, f"start one: `{messages.how_to_start(site)}`")
 
 
@@ -290,17 +294,17 @@ def node(record: Record) -> Check:
     found = f"{record.node}: " + "; ".join(f"{name}: {result}" for name, result, _ in rungs)
     open_ones = [name for name, _, is_open in rungs if is_open]
     if "tcp" in open_ones:
-        return Check("node", OK, printable(found))
+        return Check("node", OK, sanitize(found))
     if open_ones:
         remedy = (
             "nothing must be done; ports that pass from login to compute nodes would be quicker: "
             "jlab-node run --port-range LO-HI"
         )
-        return Check("node", WARNING, printable(found), remedy)
+        return Check("node", WARNING, sanitize(found), remedy)
     remedy = f"if the job hangs, end it with `jlab-node stop {record.id}` and start another"
     if record.scheduler != schedulers.local.NAME:
         remedy += "; if the node is up, ask your site which ports pass (--port-range)"
-    return Check("node", FAILURE, printable(found), remedy)
+    return Check("node", FAILURE, sanitize(found), remedy)
 
 
 def _routes(record: Record) -> Iterator[tuple[str, str, bool]]:
@@ -315,7 +319,9 @@ def _routes(record: Record) -> Iterator[tuple[str, str, bool]]:
         return
     unresponsive = time.monotonic() - began >= routes.TCP_TIMEOUT
     try:
-        for route in routes.fallback_routes(record, home.locate().path, unresponsive=unresponsive):
+        for route in routes.fallback_routes(
+            record, home.state_dir().path, unresponsive=unresponsive
+        ):
             began = time.monotonic()
             try:
                 routes.via_command(route.command, timeout=route.timeout).connection.close()

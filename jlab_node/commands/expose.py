@@ -6,7 +6,7 @@ import dataclasses
 import os
 
 from ..registry import home
-from ..runtime import control_protocol, user_directory
+from ..runtime import control_protocol, runtime_directory
 from .json_output import print_json
 
 
@@ -16,10 +16,10 @@ def expose(name: str | None, port: int | None, path: str | None, *, as_json: boo
     Neither `port` nor `path`: it is to lead nowhere any more; no `name`: only list. Raises
     JlabError.
     """
-    base = user_directory.base_path(os.environ, home.user())
+    runtime_dir = runtime_directory.locate(os.environ, home.user())
     request = control_protocol.Request(name, port, path)
-    answer = control_protocol.ask(base, request)
+    answer = control_protocol.ask(runtime_dir, request)
     if as_json:
         print_json(dataclasses.asdict(answer))
     else:
-        print(control_protocol.sentence(request, answer, base))
+        print(control_protocol.describe(request, answer, runtime_dir))

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..registry import home
-from ..runtime import user_directory
+from ..runtime import runtime_directory
 from ..version import VERSION
 
 if TYPE_CHECKING:
@@ -36,6 +36,6 @@ def print_json(value: dict[str, Any]) -> None:
 def public(record: Record) -> dict[str, Any]:
     """Return a record without what lets one in."""
     exposed = record.exposed.split(",") if record.exposed else []
-    sockets = record.socket_dir or str(user_directory.base_path({}, record.user or home.user()))
+    sockets = record.socket_dir or str(runtime_directory.locate({}, record.user or home.user()))
     known = {key: getattr(record, key) for key in _PUBLIC_KEYS}
     return {**known, "exposed": exposed, "socket_dir": sockets}

@@ -12,7 +12,7 @@ def logs(name: str | None, *, follow: bool, lines: int) -> None:
 
     `follow`: go on with what comes, until nobody reads any more. Raises JlabError.
     """
-    path = job_logs.find(home.find(), name)
+    path = job_logs.find(home.open_state_dir(), name)
     job_logs.show(
         path,
         lines=lines,

@@ -6,22 +6,22 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..errors import printable
+from ..errors import sanitize
 from ..jobs import messages, scheduler_client
 from ..registry import home, records
 from .json_output import print_json, public
-from .status import MAX_AGE, living, pending_sessions
+from .status import MAX_AGE, pending_sessions, running_sessions
 
 if TYPE_CHECKING:
-    from ..registry.records import Published
+    from ..registry.records import StoredRecord
     from ..schedulers.base import Status
 
 
 def ls(*, as_json: bool) -> None:
     """Print the sessions, newest first, and the jobs; raises JlabError."""
-    directory = home.find()
+    directory = home.open_state_dir()
     _, unreadable = records.read_all(directory.sessions)
-    published = living(directory, user=home.user())
+    published = running_sessions(directory, user=home.user())
     pending = pending_sessions(directory, None)
     pending.refresh(max_age=MAX_AGE)
     jobs = pending.jobs()
@@ -30,7 +30,7 @@ def ls(*, as_json: bool) -> None:
         print_json({"sessions": found, "jobs": [_queued(each) for each in jobs]})
         return
     if pending.problem:
-        print(f"jlab-node: {printable(pending.problem)}", file=sys.stderr)
+        print(f"jlab-node: {sanitize(pending.problem)}", file=sys.stderr)
     elif not published and not jobs:
         start = messages.how_to_start(scheduler_client.site())
         print(f"no session is running: start one with `{start}`")
@@ -40,7 +40,7 @@ def ls(*, as_json: bool) -> None:
         job = f"{record.scheduler} {record.job_id}"
         print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}")
     for status in jobs:
-        print(printable(messages.waiting([status], now=time.time())))
+        print(sanitize(messages.waiting([status], now=time.time())))
     for broken in unreadable:
         print(
             f"jlab-node: {broken.path.parent / records.printable(broken.path)} is no use: "
@@ -59,7 +59,7 @@ def _queued(status: Status) -> dict[str, Any]:
     }
 
 
-def _times(published: Published) -> str:
+def _times(published: StoredRecord) -> str:
     def text(when: int | None) -> str:
         return "?" if when is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
 

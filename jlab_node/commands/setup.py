@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import JlabError
 from ..jobs import messages, scheduler_client, submission
 from ..registry import home
-from ..runtime import user_directory
+from ..runtime import runtime_directory
 from ..session.jupyter import program
 from ..session.ssh import sshd
 from .json_output import print_json
@@ -23,7 +23,7 @@ def setup(
     `authorize`: let in the laptop whose public key is the next line of stdin. `with_submit`: submit
     by the command line there from now on, for `session` (None: any). `dry_run`: write nothing.
     """
-    directory = home.locate() if dry_run else home.prepare()
+    directory = home.state_dir() if dry_run else home.ensure_state_dir()
     if not dry_run:
         scheduler_client.site()  # known to ~/.jlab/connect from now on
     if authorize and not dry_run:
@@ -48,7 +48,7 @@ def about(directory: home.Home) -> dict[str, Any]:
     """Return what a laptop is to know of this side; raises JlabError."""
     user = home.user()
     try:
-        lab: str | None = program.find(None)[0]
+        lab: str | None = program.find_command(None)[0]
     except JlabError:
         lab = None
     key = directory.public_host_key
@@ -57,7 +57,7 @@ def about(directory: home.Home) -> dict[str, Any]:
         "user": user,
         "home": str(directory.path),
         "host_key": " ".join(key.read_text("utf-8").split()[:2]) if key.exists() else None,
-        "socket_dir": str(user_directory.base_path(os.environ, user)),
+        "socket_dir": str(runtime_directory.locate(os.environ, user)),
         "jupyter": lab,
         "sshd": sshd.find(None),
     }

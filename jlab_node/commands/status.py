@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import schedulers
-from ..errors import UNAVAILABLE, printable
+from ..errors import UNAVAILABLE, sanitize
 from ..identifiers import split_id
 from ..jobs import liveness, messages, scheduler_client
 from ..jobs.pending import PendingSessions
 from ..registry import home, records
-from ..runtime import session_lookup, user_directory
+from ..runtime import runtime_directory, session_lookup
 from ..schedulers.base import State
 from .json_output import print_json, public
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from ..registry.home import Home
     from ..registry.record import Record
-    from ..registry.records import Published
+    from ..registry.records import StoredRecord
 
-RUNNING, STARTING, QUEUED, OVER, NONE, UNKNOWN = (
+RUNNING, STARTING, QUEUED, ENDED, NONE, UNKNOWN = (
     "running",
     "starting",  # no job that is waited for, but on this machine
     "queued",  # also: its job runs, and JupyterLab does not answer yet
@@ -34,12 +34,12 @@ RUNNING, STARTING, QUEUED, OVER, NONE, UNKNOWN = (
     "unknown",  # the scheduler does not answer
 )
 MAX_AGE = 2.0  # seconds that an answer of the scheduler may be old
-_PATIENCE = 6.0  # seconds for a job to end after its session
+_JOB_END_TIMEOUT = 6.0  # seconds for a job to end after its session
 _POLL = 2.0  # seconds between two questions to the scheduler
 
 
 @dataclass(frozen=True)
-class Standing:
+class SessionStatus:
     """One of the states above, in a sentence too."""
 
     state: str
@@ -48,7 +48,7 @@ class Standing:
     job_id: str | None = None  # of one that is queued
 
 
-def living(directory: Home, *, user: str, unchecked: bool = False) -> list[Published]:
+def running_sessions(directory: Home, *, user: str, unchecked: bool = False) -> list[StoredRecord]:
     """The sessions whose jobs have not ended, as far as can be told here, newest first.
 
     `unchecked`: without asking the scheduler.
@@ -61,7 +61,8 @@ def living(directory: Home, *, user: str, unchecked: bool = False) -> list[Publi
         liveness.prune(found, snapshots)
         found = scheduler_client.filter_alive(found, snapshots)
     return sorted(
-        found, key=lambda each: not scheduler_client.can_tell(each.record, unchecked=unchecked)
+        found,
+        key=lambda each: not scheduler_client.is_on_this_cluster(each.record, unchecked=unchecked),
     )
 
 
@@ -75,14 +76,14 @@ def status(name: str | None, *, after: str | None, as_json: bool) -> int:
 
     `after`: the id of the session that was there before. Raises JlabError.
     """
-    directory, user = home.find(), home.user()
-    found = look(
+    directory, user = home.open_state_dir(), home.user()
+    found = session_status(
         directory,
         pending_sessions(directory, name),
         user=user,
         wanted=name,
         after=after,
-        base=user_directory.base_path(os.environ, user),
+        runtime_dir=runtime_directory.locate(os.environ, user),
     )
     if as_json:
         session = public(found.record) if found.record else None
@@ -90,55 +91,57 @@ def status(name: str | None, *, after: str | None, as_json: bool) -> int:
             {"state": found.state, "text": found.text, "session": session, "job_id": found.job_id}
         )
         return 0
-    print(printable(found.text))
-    return UNAVAILABLE if found.state in (OVER, NONE) else 0
+    print(sanitize(found.text))
+    return UNAVAILABLE if found.state in (ENDED, NONE) else 0
 
 
-def look(
+def session_status(
     directory: Home,
     pending: PendingSessions,
     *,
     user: str,
     wanted: str | None,
-    base: Path,
+    runtime_dir: Path,
     after: str | None = None,
     max_age: float = MAX_AGE,
-) -> Standing:
+) -> SessionStatus:
     """How it stands with the session `wanted` (a name, an id; None: the newest).
 
     `after`: the id of the session that was there before; if there is none, what became of it.
     `max_age`: how old an answer of the scheduler may be, in seconds.
     """
     now = time.time()
-    found = living(directory, user=user)
+    found = running_sessions(directory, user=user)
     for each in found:
         if wanted in (None, each.record.name, each.record.id):
-            return Standing(RUNNING, messages.running(each.record, now=now), record=each.record)
+            return SessionStatus(
+                RUNNING, messages.running(each.record, now=now), record=each.record
+            )
     pending.refresh(max_age=max_age)
     jobs = pending.jobs()
     if jobs:
-        return Standing(QUEUED, messages.waiting(jobs, now=now), job_id=jobs[0].job_id)
-    for session_id in session_lookup.starting(base):
+        return SessionStatus(QUEUED, messages.waiting(jobs, now=now), job_id=jobs[0].job_id)
+    for session_id in session_lookup.starting(runtime_dir):
         if wanted in (None, session_id.split("-", 2)[-1]):
-            return Standing(STARTING, messages.starting(session_id, host=socket.gethostname()))
+            return SessionStatus(STARTING, messages.starting(session_id, host=socket.gethostname()))
     if pending.problem:
-        return Standing(UNKNOWN, pending.problem)
+        return SessionStatus(UNKNOWN, pending.problem)
     if after is not None:
-        return Standing(OVER, fate(after))
+        return SessionStatus(ENDED, what_became_of(after))
     names = sorted({each.record.name for each in found})
-    return Standing(NONE, messages.no_session(pending.no_session(names=names)))
+    return SessionStatus(NONE, messages.no_session(pending.no_session(names=names)))
 
 
-def fate(session_id: str) -> str:
+def what_became_of(session_id: str) -> str:
     """What became of the session of that id, in a sentence; a job takes a moment to end."""
     scheduler, job_id, _ = split_id(session_id)
     module = schedulers.TABLE.get(scheduler)
     if module is None:
-        return messages.fate(session_id, None)
-    deadline = time.monotonic() + _PATIENCE
+        return messages.what_became_of(session_id, None)
+    deadline = time.monotonic() + _JOB_END_TIMEOUT
     while True:
-        status = scheduler_client.look(module, job_id)
+        status = scheduler_client.query_job(module, job_id)
         ends = status is None or (status.state is not State.RUNNING and status.ends_at is not None)
         if ends or module is schedulers.local or time.monotonic() > deadline:
-            return messages.fate(session_id, status)
+            return messages.what_became_of(session_id, status)
         time.sleep(_POLL)

@@ -9,11 +9,11 @@ from ..errors import JlabError
 from ..jobs import claims, messages, scheduler_client, submission
 from ..registry import home, records
 from .json_output import print_json
-from .status import MAX_AGE, living, pending_sessions
+from .status import MAX_AGE, pending_sessions, running_sessions
 
 if TYPE_CHECKING:
     from ..registry.home import Home
-    from ..registry.records import Published
+    from ..registry.records import StoredRecord
 
 _TIMEOUT = 25.0  # seconds: JupyterLab alone has 15
 _POLL = 0.3
@@ -21,8 +21,8 @@ _POLL = 0.3
 
 def stop(name: str, *, as_json: bool) -> None:
     """End the session NAME, or the queued job of that number, and print which; raises JlabError."""
-    directory = home.find()
-    published = living(directory, user=home.user())
+    directory = home.open_state_dir()
+    published = running_sessions(directory, user=home.user())
     site = scheduler_client.site()
     pending = pending_sessions(directory, None)
     pending.refresh(max_age=MAX_AGE)
@@ -30,7 +30,7 @@ def stop(name: str, *, as_json: bool) -> None:
         scheduler_client.cancel_job(site.scheduler, name)
         stopped, said = name, f"{messages.job(site.scheduler.NAME, name)} is cancelled"
     else:
-        found = records.choose(published, name)
+        found = records.find_session(published, name)
         end_session(directory, found)
         stopped, said = found.record.id, f"session {found.record.id} is stopped"
     if as_json:
@@ -39,16 +39,16 @@ def stop(name: str, *, as_json: bool) -> None:
         print(said)
 
 
-def end_session(directory: Home, published: Published) -> None:
+def end_session(directory: Home, published: StoredRecord) -> None:
     """End the session's job and wait until it has ended; raises JlabError."""
     record = published.record
     scheduler_client.cancel(record)
     deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
-        if scheduler_client.is_gone(record):
-            records.withdraw(published)
-            claims.forget(directory.sessions, record)
-            submission.forget_end(directory)
+        if scheduler_client.has_left_queue(record):
+            records.remove(published)
+            claims.remove(directory.sessions, record)
+            submission.clear_cooldown(directory)
             return
         time.sleep(_POLL)
     raise JlabError(f"session {record.id} was told to stop, but still runs")

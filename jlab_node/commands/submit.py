@@ -6,16 +6,16 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from ..errors import UNAVAILABLE, JlabError, printable
+from ..errors import UNAVAILABLE, JlabError, sanitize
 from ..jobs import scheduler_client, submission
 from ..registry import home
-from ..runtime import user_directory
+from ..runtime import runtime_directory
 from . import status
 from .json_output import print_json
 from .status import pending_sessions
 
 if TYPE_CHECKING:
-    from .status import Standing
+    from .status import SessionStatus
 
 
 def submit(name: str | None, *, as_json: bool) -> None:
@@ -23,16 +23,18 @@ def submit(name: str | None, *, as_json: bool) -> None:
 
     Raises JlabError.
     """
-    directory, user = home.find(), home.user()
+    directory, user = home.open_state_dir(), home.user()
     pending = pending_sessions(directory, name)
     typed = sys.stdin.readline().strip()
     submission.check(typed)
     text = typed or submission.command(directory, name)
 
-    base = user_directory.base_path(os.environ, user)
+    runtime_dir = runtime_directory.locate(os.environ, user)
 
-    def look() -> Standing:
-        found = status.look(directory, pending, user=user, wanted=name, base=base, max_age=0)
+    def look() -> SessionStatus:
+        found = status.session_status(
+            directory, pending, user=user, wanted=name, runtime_dir=runtime_dir, max_age=0
+        )
         if found.state == status.UNKNOWN:
             raise JlabError(f"nothing is submitted: {found.text}", exit_code=UNAVAILABLE)
         return found
@@ -53,4 +55,4 @@ def submit(name: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({"text": said})
     else:
-        print(printable(said))
+        print(sanitize(said))

@@ -7,9 +7,9 @@ import os
 from ..errors import UNAVAILABLE, JlabError
 from ..jobs import messages, scheduler_client
 from ..registry import home, records
-from ..runtime import session_lookup, user_directory
+from ..runtime import runtime_directory, session_lookup
 from .json_output import print_json, public
-from .status import living
+from .status import running_sessions
 
 
 def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
@@ -17,9 +17,9 @@ def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
 
     None: of the newest session. `unchecked`: without asking the scheduler whether it still runs.
     """
-    directory, user = home.find(), home.user()
-    published = living(directory, user=user, unchecked=unchecked)
-    starting = session_lookup.starting(user_directory.base_path(os.environ, user))
+    directory, user = home.open_state_dir(), home.user()
+    published = running_sessions(directory, user=user, unchecked=unchecked)
+    starting = session_lookup.starting(runtime_directory.locate(os.environ, user))
     if starting and not published:
         raise JlabError(
             f"session {starting[0]} is starting", remedy="try again soon", exit_code=UNAVAILABLE
@@ -27,7 +27,7 @@ def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
     start = messages.how_to_start(
         scheduler_client.remembered_site() if unchecked else scheduler_client.site()
     )
-    record = records.choose(published, name, start=start).record
+    record = records.find_session(published, name, start=start).record
     path = f":{port}{record.base_url}lab?token={record.token}"
     if as_json:  # laptops of 0.1.0 know this name alone; newer ones put the number there
         address = f"{record.scheme}://localhost{path}"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import UNAVAILABLE, JlabError
 from ..jobs import messages, scheduler_client
 from ..registry import home, records
-from ..registry.records import Published
-from ..runtime import session_lookup, user_directory
+from ..registry.records import StoredRecord
+from ..runtime import runtime_directory, session_lookup
 from ..terminal import Screen
 from . import candidates, ended_sessions, outcomes
 from .client import client_disconnected
@@ -43,10 +43,10 @@ class ConnectAttempt:
         self._began = time.monotonic()
         self._screen = Screen(request.columns, tagged=request.tagged)
         self._show("looking for your session")
-        self._home = home.find()
+        self._home = home.open_state_dir()
         self._watch = JobWatch(self._home, request, user=user)
-        self._records = records.Shelf(self._home.sessions)
-        self._base = user_directory.base_path(env, user)
+        self._records = records.RecordCache(self._home.sessions)
+        self._runtime_dir = runtime_directory.locate(env, user)
         self._tried: set[str] = set()  # the tokens of records that led nowhere
         self._an_end_was_told = False  # how a session ended that was to be connected to
         self._unreachable: list[str] = []  # sessions that run, but cannot be reached
@@ -58,7 +58,7 @@ class ConnectAttempt:
             # Asked in this order, a session that becomes ready in between is not missed.
             starting = self._starting_here()
             pending = self._watch.pending(waited=self._waited())
-            found = self._records.look(name=self._request.session)
+            found = self._records.records(name=self._request.session)
             tried_before = len(self._tried)
             for batch in candidates.batches(found, tried=self._tried, has_ended=self._is_cleared):
                 self._report_invalid(batch)
@@ -75,7 +75,7 @@ class ConnectAttempt:
     def _starting_here(self) -> list[str]:
         """Return the ids of the wanted sessions that are starting on this machine."""
         wanted = self._request.session
-        found = session_lookup.starting(self._base)
+        found = session_lookup.starting(self._runtime_dir)
         return [each for each in found if wanted in (None, each.split("-", 2)[-1])]
 
     def _is_cleared(self, record: Record) -> bool:
@@ -91,14 +91,14 @@ class ConnectAttempt:
             one = "1 more record is no use"
             self._screen.say(one if more == 1 else f"{more} more records are no use")
 
-    def _remove_ended(self, ended: Sequence[Published]) -> None:
+    def _remove_ended(self, ended: Sequence[StoredRecord]) -> None:
         """Remove the records of sessions that have ended beside the one whose end was told."""
         self._tried |= {each.record.token for each in ended}
         removed = ended_sessions.remove(ended)
         if removed:
-            self._screen.say(messages.cleared(removed))
+            self._screen.say(messages.records_removed(removed))
 
-    def _connect_to(self, published: Published) -> outcomes.Outcome:
+    def _connect_to(self, published: StoredRecord) -> outcomes.Outcome:
         self._tried.add(published.record.token)
         return outcomes.connect_to(
             published.record,
@@ -107,7 +107,7 @@ class ConnectAttempt:
             show=self._show,
         )
 
-    def _note(self, published: Published, outcome: outcomes.Outcome) -> None:
+    def _note(self, published: StoredRecord, outcome: outcomes.Outcome) -> None:
         """Keep, or say, why the session of a record could not be connected to."""
         record = published.record
         if isinstance(outcome, outcomes.Elsewhere):
@@ -118,12 +118,12 @@ class ConnectAttempt:
         elif isinstance(outcome, outcomes.Ended):
             self._clear_ended(published, outcome.how)
 
-    def _clear_ended(self, published: Published, how: str) -> None:
+    def _clear_ended(self, published: StoredRecord, how: str) -> None:
         """Leave nothing behind that others would run into, and say how the session ended."""
         record = published.record
-        status = scheduler_client.of(record)
+        status = scheduler_client.job_status_of(record)
         is_removed = ended_sessions.clear(self._home, published, status)
-        self._watch.note_end(record, status)
+        self._watch.start_cooldown(record, status)
         removed = "; its record is removed" if is_removed else ""
         self._screen.say(f"session {record.name} is over: {how}{removed}")
         self._an_end_was_told = True
@@ -149,13 +149,13 @@ class ConnectAttempt:
     def _has_untried(self) -> bool:
         """Return whether a session has been published that was not tried."""
         return any(
-            isinstance(each, Published) and each.record.token not in self._tried
-            for each in self._records.look(name=self._request.session)
+            isinstance(each, StoredRecord) and each.record.token not in self._tried
+            for each in self._records.records(name=self._request.session)
         )
 
-    def _relay_command(self, published: Published) -> list[str]:
+    def _relay_command(self, published: StoredRecord) -> list[str]:
         script = str(self._home.path / "connect")
-        return ["bash", script, *self._request.words, f"--relay={published.path.name}"]
+        return ["bash", script, *self._request.arguments, f"--relay={published.path.name}"]
 
     def _waited(self) -> float:
         """Return the seconds since the attempt began."""

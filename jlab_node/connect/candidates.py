@@ -5,26 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..registry.records import Unreadable
+from ..registry.records import InvalidRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
 
     from ..registry.record import Record
-    from ..registry.records import Published
+    from ..registry.records import StoredRecord
 
 
 @dataclass(frozen=True)
 class Batch:
     """The records down to the next one that is worth trying."""
 
-    candidate: Published | None  # None: there is no further one
-    ended: tuple[Published, ...]  # above it: their jobs are known to have ended
-    invalid: tuple[Unreadable, ...]  # all that were met so far, of earlier batches as well
+    candidate: StoredRecord | None  # None: there is no further one
+    ended: tuple[StoredRecord, ...]  # above it: their jobs are known to have ended
+    invalid: tuple[InvalidRecord, ...]  # all that were met so far, of earlier batches as well
 
 
 def batches(
-    found: Iterable[Published | Unreadable],
+    found: Iterable[StoredRecord | InvalidRecord],
     *,
     tried: Container[str],
     has_ended: Callable[[Record], bool],
@@ -35,10 +35,10 @@ def batches(
     no record is read below the one that leads into a session, and `tried` and `has_ended` may
     change between two batches. The last batch has no candidate.
     """
-    ended: list[Published] = []
-    invalid: list[Unreadable] = []
+    ended: list[StoredRecord] = []
+    invalid: list[InvalidRecord] = []
     for each in found:
-        if isinstance(each, Unreadable):
+        if isinstance(each, InvalidRecord):
             invalid.append(each)
         elif each.record.token in tried:
             continue

@@ -11,27 +11,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..registry.home import Home
-    from ..registry.records import Published
+    from ..registry.records import StoredRecord
     from ..schedulers.base import Status
 
 
-def clear(home: Home, published: Published, status: Status | None) -> bool:
+def clear(home: Home, published: StoredRecord, status: Status | None) -> bool:
     """Remove what others would run into, as far as the state of the job allows.
 
     Begins the time in which no job is submitted by itself. Returns whether the record is removed.
     """
     rest = liveness.what_remains(published.record, status)
     if rest is liveness.Remains.TOMBSTONE:
-        records.bury(published)
+        records.mark_ended(published)
     elif rest is liveness.Remains.NOTHING:
-        records.withdraw(published)
+        records.remove(published)
     if rest is not liveness.Remains.RECORD:
-        claims.forget(home.sessions, published.record)
+        claims.remove(home.sessions, published.record)
     ended_at = status.ends_at if status and liveness.has_ended(status) else None
-    submission.note_end(home, at=ended_at)  # while a job goes on, its end is the planned one
+    submission.start_cooldown(home, at=ended_at)  # while a job goes on, its end is the planned one
     return rest is not liveness.Remains.RECORD
 
 
-def remove(ended: Iterable[Published]) -> int:
+def remove(ended: Iterable[StoredRecord]) -> int:
     """Remove the records of sessions whose jobs have ended; return how many were removed."""
-    return sum(records.withdraw(each) for each in ended)
+    return sum(records.remove(each) for each in ended)

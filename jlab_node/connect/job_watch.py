@@ -54,7 +54,7 @@ class JobWatch:
         """Return whether the last list shows that a record's job has ended."""
         return self._pending.job_has_ended(record)
 
-    def note_end(self, record: Record, status: Status | None) -> None:
+    def start_cooldown(self, record: Record, status: Status | None) -> None:
         """Wait no more for the job of a session that has ended, and do not miss it either."""
         if liveness.has_ended(status):
             self._pending.drop(record.job_id)
@@ -103,10 +103,10 @@ class JobWatch:
 
     def _raise_if_never_became_session(self) -> None:
         if self._site and self._waited_for:
-            asked = scheduler_client.look(self._site.scheduler, self._waited_for.job_id)
+            asked = scheduler_client.query_job(self._site.scheduler, self._waited_for.job_id)
             job = asked or self._waited_for
             if not self._pending.has_or_had_session(job):
-                raise JlabError(messages.in_vain(job), exit_code=UNAVAILABLE)
+                raise JlabError(messages.job_never_became_session(job), exit_code=UNAVAILABLE)
 
     def _submit(self, command: str, scheduler: Scheduler, has_session: Callable[[], bool]) -> str:
         def is_needed() -> bool:

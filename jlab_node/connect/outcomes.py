@@ -55,8 +55,8 @@ def connect_to(
     `state_dir` is ~/.jlab. `unresponsive`: the session's port did not even refuse, a moment ago.
     `show` is called with a line that says which route is tried.
     """
-    if not scheduler_client.can_tell(record):
-        return Elsewhere(messages.elsewhere(record))
+    if not scheduler_client.is_on_this_cluster(record):
+        return Elsewhere(messages.other_cluster(record))
     try:
         if record.ssh_port is None:
             return _as_its_job_stands(record) or Unreachable("there is no sshd to let you in")
@@ -69,7 +69,7 @@ def connect_to(
 
 def _as_its_job_stands(record: Record) -> Ended | Unreachable | None:
     """Return what the scheduler says against the session; None: nothing."""
-    verdict = liveness.verdict(record, scheduler_client.of(record))
+    verdict = liveness.verdict(record, scheduler_client.job_status_of(record))
     if isinstance(verdict, liveness.JobEnded):
         return Ended(verdict.how)
     if isinstance(verdict, liveness.JobSuspended):
@@ -107,8 +107,8 @@ def _try_routes(
             failures.append(f"{route.name}: {why}")
         except routes.SessionEnded as ended:
             if not route.is_outside:
-                return Ended(messages.death(record.scheduler, record.job_id))
+                return Ended(messages.session_died(record.scheduler, record.job_id))
             # There the job's /tmp and its processes may look like none.
             failures.append(f"{route.name}: {ended}, as far as can be seen from outside of the job")
     # The job may have ended by now.
-    return _as_its_job_stands(record) or Unreachable(messages.no_way(failures))
+    return _as_its_job_stands(record) or Unreachable(messages.unreachable(failures))

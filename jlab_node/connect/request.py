@@ -17,5 +17,5 @@ class ConnectRequest:
     columns: int | None  # of the laptop's terminal; None: it has none
     may_submit: bool  # if the user has opted in
     unresponsive_record: str | None  # the file of a record whose node did not even refuse
-    words: Sequence[str]  # as they came: the relay announces the session by them
+    arguments: Sequence[str]  # as they came: the relay announces the session by them
     tagged: bool = False  # a program reads the status lines, and knows them by their tag

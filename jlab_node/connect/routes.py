@@ -94,11 +94,11 @@ def _tcp(record: Record) -> OpenRoute:
 
 def _authenticate_endpoint(connection: socket.socket, record: Record) -> None:
     """By its first line the endpoint shows that it is this session's, and we that we may come."""
-    greeting = handshake.read_line(connection, timeout=TCP_TIMEOUT)
-    if greeting == handshake.greeting(record.nonce):
+    banner = handshake.read_line(connection, timeout=TCP_TIMEOUT)
+    if banner == handshake.server_banner(record.nonce):
         if record.knock:
-            connection.sendall(handshake.knock(record.knock))
-    elif greeting:
+            connection.sendall(handshake.client_token(record.knock))
+    elif banner:
         raise SessionEnded(f"{record.node}:{record.ssh_port} belongs to another program now")
 
 
@@ -115,15 +115,15 @@ def fallback_routes(record: Record, state_dir: Path, *, unresponsive: bool) -> I
             "~/.jlab/connect is of another version: type `jlab-node setup` there"
         )
     scheduler = schedulers.TABLE[record.scheduler]
-    enter = ["bash", "~/.jlab/connect", shlex.quote(f"--inside={record.id}")]
-    step = scheduler.step(record.job_id, record.node, enter)
+    entry_script = ["bash", "~/.jlab/connect", shlex.quote(f"--inside={record.id}")]
+    step = scheduler.run_in_job(record.job_id, record.node, entry_script)
     if step:
         name = next(word for word in step if "=" not in word and word != "env")
         dead = unresponsive and not _port_answers(record.node)
         yield Route(name, step, _STEP_TIMEOUT_DEAD if dead else _STEP_TIMEOUT)
     options = ["-T", "-oBatchMode=yes", f"-oConnectTimeout={_SSH_CONNECT_TIMEOUT}"]
     options += ["-oClearAllForwardings=yes", "-oForwardX11=no", "-oForwardAgent=no"]
-    command = ["ssh", *options, "--", record.node, *enter]
+    command = ["ssh", *options, "--", record.node, *entry_script]
     yield Route("ssh", command, _SSH_TIMEOUT, is_outside=True)
 
 
@@ -161,10 +161,10 @@ def via_command(command: list[str], *, timeout: float) -> OpenRoute:
             return OpenRoute(ours, _banner(ours, timeout=timeout))
         except (OSError, EOFError) as error:
             gave_up = not isinstance(error, EOFError)
-            said = _said(errors) if gave_up else ""  # not what it says of being ended
+            said = _stderr_so_far(errors) if gave_up else ""  # not what it says of being ended
             ours.close()
             _terminate_group(process, at_once=gave_up)
-            said = said if gave_up else _said(errors)
+            said = said if gave_up else _stderr_so_far(errors)
             _raise_for_exit(process.returncode, said, str(error))
 
 
@@ -176,7 +176,7 @@ def _scratch_file() -> IO[bytes]:
         return open(os.devnull, "w+b")  # noqa: PTH123
 
 
-def _said(errors: IO[bytes]) -> str:
+def _stderr_so_far(errors: IO[bytes]) -> str:
     """What a command has written there so far; its own place in the file stays where it is."""
     return os.pread(errors.fileno(), _MAX_NOISE_BYTES, 0).decode("utf-8", errors="replace")
 

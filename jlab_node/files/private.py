@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-NEW = ".new-"  # so begin the names of what is being written
+TEMP_PREFIX = ".new-"  # so begin the names of what is being written
 _BEING_WRITTEN = re.compile(r"\.new-[a-z0-9_]{8}")  # as `tempfile` makes them
-NEW_KEY = ("key", "key.pub")  # what is being made in a directory of such a name
-NEW_CONFIG = "jupyter_server_config.py"  # likewise
-_FORGOTTEN = 3600  # seconds: nobody writes for so long
+TEMP_KEY_FILES = ("key", "key.pub")  # what is being made in a directory of such a name
+TEMP_CONFIG_FILE = "jupyter_server_config.py"  # likewise
+_ABANDONED_AFTER = 3600  # seconds: nobody writes for so long
 
 
-class NotOurs(JlabError):  # noqa: N818
+class ForeignFile(JlabError):  # noqa: N818
     """A file is another user's."""
 
 
-def private_directory(path: Path, *, may_be_link: bool = False) -> Path:
+def ensure_private_directory(path: Path, *, may_be_link: bool = False) -> Path:
     """Create `path` with mode 0700, or make sure that it is ours alone; raises JlabError.
 
     A directory that others can only read is closed; one that they can write is refused, since
@@ -43,13 +43,13 @@ def private_directory(path: Path, *, may_be_link: bool = False) -> Path:
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.stat() if may_be_link else path.lstat()
-    refuse_others(path, found, "")
+    require_only_ours(path, found, "")
     if found.st_mode & _OTHERS:
         path.chmod(0o700)
     return path
 
 
-def closed_directory(path: Path, *, if_foreign: str = "") -> Path:
+def ensure_closed_directory(path: Path, *, if_foreign: str = "") -> Path:
     """Create `path` with mode 0700, or make sure that it is ours alone; raises JlabError.
 
     What is there already is not changed, and one that others can enter is refused. `if_foreign` is
@@ -58,7 +58,7 @@ def closed_directory(path: Path, *, if_foreign: str = "") -> Path:
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.lstat()
-    refuse_others(path, found, if_foreign)
+    require_only_ours(path, found, if_foreign)
     if found.st_mode & _OTHERS:
         raise JlabError(
             f"{path} is open to other users",
@@ -67,20 +67,21 @@ def closed_directory(path: Path, *, if_foreign: str = "") -> Path:
     return path
 
 
-def check_ours(path: Path) -> None:
+def require_owner(path: Path) -> None:
     """Refuse a directory, or a link to one, that others can write; raises JlabError.
 
     One that is not there is nobody's.
     """
     with contextlib.suppress(OSError):
-        refuse_others(path, path.stat(), "")
+        require_only_ours(path, path.stat(), "")
 
 
-def refuse_others(path: Path, found: os.stat_result, if_foreign: str) -> None:
+def require_only_ours(path: Path, found: os.stat_result, if_foreign: str) -> None:
     """Raise JlabError unless `found` tells of a directory that only we can write."""
     # First: in /tmp its owner alone can remove it.
     if found.st_uid != os.geteuid():
-        raise JlabError(f"{path} belongs to {name(found.st_uid)}, not to you", remedy=if_foreign)
+        owner = describe_user(found.st_uid)
+        raise JlabError(f"{path} belongs to {owner}, not to you", remedy=if_foreign)
     if not stat.S_ISDIR(found.st_mode):
         raise JlabError(f"{path} is not a directory", remedy="remove it, then try again")
     if found.st_mode & _OTHERS_WRITE:
@@ -90,7 +91,7 @@ def refuse_others(path: Path, found: os.stat_result, if_foreign: str) -> None:
         )
 
 
-def name(uid: int) -> str:
+def describe_user(uid: int) -> str:
     """How a sentence calls the user of that number."""
     try:
         return f"user {pwd.getpwuid(uid).pw_name}"
@@ -109,7 +110,7 @@ def is_private(path: Path) -> bool:
     )
 
 
-def only_ours_to_write(path: Path) -> bool:
+def is_writable_only_by_us(path: Path) -> bool:
     """Whether `path` exists, is ours and nobody else can write it."""
     try:
         found = path.stat()
@@ -131,7 +132,7 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
         yield
 
 
-def close(path: Path) -> None:
+def make_private(path: Path) -> None:
     """Give a file mode 0600: a default ACL of its directory may have made it another."""
     if path.stat().st_mode & _OTHERS:
         path.chmod(0o600)
@@ -155,7 +156,7 @@ def other_writers(path: Path) -> str:
     return "" if is_private else f"group {group.gr_name}"
 
 
-def replace(path: Path, text: str, *, modified: float | None = None) -> Path:
+def write_atomically(path: Path, text: str, *, modified: float | None = None) -> Path:
     """Give `path` the content `text`, mode 0600, in one step: readers see the old or the new.
 
     On a full disk the old content stays; raises OSError. `modified` is its modification time, in
@@ -169,7 +170,7 @@ def replace(path: Path, text: str, *, modified: float | None = None) -> Path:
 
 
 def _replace(path: Path, text: str, modified: float | None) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=NEW, dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
@@ -184,12 +185,12 @@ def _replace(path: Path, text: str, modified: float | None) -> None:
         raise
 
 
-def create(path: Path, text: str) -> bool:
+def create_exclusively(path: Path, text: str) -> bool:
     """Make `path` with the content `text`, mode 0600; False if it exists, whoever made it first.
 
     Of many at once one makes it, on network file systems too. Raises OSError.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=NEW, dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -218,7 +219,7 @@ def _create(path: Path, text: str) -> bool:
     return True
 
 
-def keep_end(path: Path, most: int) -> None:
+def keep_tail(path: Path, most: int) -> None:
     """Where the file is longer than `most` bytes, leave half of that: its last lines.
 
     In place, for who is appending to it. Raises OSError.
@@ -242,20 +243,20 @@ def age(path: Path) -> float:
         return os.fstat(file.fileno()).st_mtime - path.stat().st_mtime
 
 
-def read_ours(path: Path) -> str:
-    """Text of a file, as ~/.jlab/connect reads it; raises OSError, ValueError, NotOurs."""
+def read_own(path: Path) -> str:
+    """Text of a file, as ~/.jlab/connect reads it; raises OSError, ValueError, ForeignFile."""
     with path.open("rb") as file:  # a text file would take "\r" for the end of a line, too
         if os.fstat(file.fileno()).st_uid != os.geteuid():
-            raise NotOurs("it is another user's")
+            raise ForeignFile("it is another user's")
         return file.read().decode("utf-8")
 
 
-def sweep(directory: Path, *, now: float | None = None) -> None:
+def prune_unfinished(directory: Path, *, now: float | None = None) -> None:
     """Remove what was being written in `directory`, or one in it, by somebody who was killed.
 
     Only what this module and `ssh-keygen` make there, by name and kind; links are not followed.
     """
-    before = (time.time() if now is None else now) - _FORGOTTEN
+    before = (time.time() if now is None else now) - _ABANDONED_AFTER
     for path in (*directory.iterdir(), *_in_directories(directory)):
         if not _BEING_WRITTEN.fullmatch(path.name):
             continue
@@ -266,7 +267,7 @@ def sweep(directory: Path, *, now: float | None = None) -> None:
             if stat.S_ISREG(found.st_mode):
                 path.unlink()
             elif stat.S_ISDIR(found.st_mode):
-                for name in (*NEW_KEY, NEW_CONFIG):
+                for name in (*TEMP_KEY_FILES, TEMP_CONFIG_FILE):
                     path.joinpath(name).unlink(missing_ok=True)
                 path.rmdir()
 

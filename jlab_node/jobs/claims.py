@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from .liveness import JobSnapshot
 
 _NAME = re.compile(r"\.claim-([0-9]{1,9})-(.+)", re.DOTALL)
-_YOUNG = 600.0  # seconds in which a session without a port to ask may be about to start
-_TIMEOUT = 3.0  # seconds for one that can be asked
-_WRITTEN = 10.0  # seconds after which nobody is still writing a claim
-_ROUNDS, _POLL = 100, 0.1  # of seconds: until a claim that was made just now can be read
+_STARTING_PERIOD = 600.0  # seconds in which a session without a port to ask may be about to start
+_PROBE_TIMEOUT = 3.0  # seconds for one that can be asked
+_WRITE_TIMEOUT = 10.0  # seconds after which nobody is still writing a claim
+_ATTEMPTS, _POLL = 100, 0.1  # of seconds: until a claim that was made just now can be read
 
 
 class Claim:
@@ -49,11 +49,11 @@ class Claim:
         self.path = path
         self.record = record
 
-    def tell(self, record: Record) -> None:
+    def update(self, record: Record) -> None:
         """Let others know where they can ask whether the session lives."""
         with contextlib.suppress(OSError, JlabError):
             if _is_of(self.path, self.record.token):
-                private.replace(self.path, render(record))
+                private.write_atomically(self.path, render(record))
 
     def release(self) -> None:
         """Another session may have the id."""
@@ -85,45 +85,45 @@ def _suffixes(draft: Record) -> Iterator[str]:
     yield from (f"{plain}.{secrets.token_hex(2)}" for _ in range(10))
 
 
-def _take(directory: Path, mine: Record, nodes: Container[str]) -> Claim | None:
+def _take(directory: Path, draft: Record, nodes: Container[str]) -> Claim | None:
     """None: the id is that of a job elsewhere. Raises JlabError, OSError."""
-    for _ in range(_ROUNDS):
-        number = max(_numbers(directory, mine.id), default=0)
-        dead = set()
-        for path in (directory / mine.id, _path(directory, number, mine.id)):
+    for _ in range(_ATTEMPTS):
+        number = max(_numbers(directory, draft.id), default=0)
+        ended = set()
+        for path in (directory / draft.id, _path(directory, number, draft.id)):
             rival = _read(path)
             if rival is None:
                 continue
-            if _is_elsewhere(rival, mine, nodes):
+            if _is_elsewhere(rival, draft, nodes):
                 return None
-            if _is_alive(rival, mine, path):
-                raise _taken(rival.node, mine)
-            dead.add(rival.token)
-        claim = Claim(_path(directory, number + 1, mine.id), mine)
-        if private.create(claim.path, render(mine)):
-            others = [_path(directory, each, mine.id) for each in _numbers(directory, mine.id)]
+            if _is_alive(rival, draft, path):
+                raise _already_runs(rival.node, draft)
+            ended.add(rival.token)
+        claim = Claim(_path(directory, number + 1, draft.id), draft)
+        if private.create_exclusively(claim.path, render(draft)):
+            others = [_path(directory, each, draft.id) for each in _numbers(directory, draft.id)]
             others.remove(claim.path)
-            if all(_is_spent(each, dead) for each in others):
+            if all(_is_stale(each, ended) for each in others):
                 for each in others:
                     each.unlink(missing_ok=True)
                 return claim
             claim.release()  # we were slow: somebody has begun since we looked
         time.sleep(random.uniform(0, 2 * _POLL))  # noqa: S311
-    raise _taken(mine.node, mine)
+    raise _already_runs(draft.node, draft)
 
 
-def _is_spent(path: Path, dead: Container[str]) -> bool:
+def _is_stale(path: Path, ended: Container[str]) -> bool:
     """Whether a claim is of a session that is known to have ended, or of none."""
     found = _read(path)
     if found is not None:
-        return found.token in dead
+        return found.token in ended
     try:
-        return private.age(path) > _WRITTEN
+        return private.age(path) > _WRITE_TIMEOUT
     except FileNotFoundError:
         return True
 
 
-def refuse_within(directory: Path, draft: Record) -> None:
+def refuse_nested(directory: Path, draft: Record) -> None:
     """Refuse a session in a terminal of one of its name, where each is a job of its own."""
     family = {process_id.identity(each.pid) for each in psutil.Process().parents()}
     for _, claim in _all(directory):
@@ -134,7 +134,7 @@ def refuse_within(directory: Path, draft: Record) -> None:
             )
 
 
-def forget(directory: Path, record: Record) -> None:
+def remove(directory: Path, record: Record) -> None:
     """That session is over, as its record tells, which is removed."""
     for path, claim in _all(directory):
         if claim.token == record.token:
@@ -142,48 +142,50 @@ def forget(directory: Path, record: Record) -> None:
                 path.unlink()
 
 
-def sweep(directory: Path, snapshots: Sequence[JobSnapshot]) -> None:
+def prune(directory: Path, snapshots: Sequence[JobSnapshot]) -> None:
     """Remove the claims of sessions that have surely ended, and could not do so themselves."""
     for path, claim in _all(directory):
-        if process_id.lives(claim.process) is False or any(
+        if process_id.is_alive(claim.process) is False or any(
             each.job_has_ended(claim) for each in snapshots
         ):
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _taken(node: str, mine: Record) -> JlabError:
+def _already_runs(node: str, draft: Record) -> JlabError:
     return JlabError(
-        f"session {mine.name} of this job runs on {node} already",
+        f"session {draft.name} of this job runs on {node} already",
         remedy="start a second one with --name NAME",
     )
 
 
-def _is_elsewhere(rival: Record, mine: Record, nodes: Container[str]) -> bool:
+def _is_elsewhere(rival: Record, draft: Record, nodes: Container[str]) -> bool:
     """Whether it is of another job, which has the same number on another machine or cluster."""
-    if mine.scheduler != local.NAME:
+    if draft.scheduler != local.NAME:
         known = bool(nodes) and rival.node not in nodes
-        return known or not rival.is_of(mine.scheduler, mine.cluster)
-    if rival.process and mine.process:
-        return process_id.place(rival.process) != process_id.place(mine.process)
-    return rival.node != mine.node
+        return known or not rival.is_of(draft.scheduler, draft.cluster)
+    if rival.process and draft.process:
+        return process_id.namespace_of(rival.process) != process_id.namespace_of(draft.process)
+    return rival.node != draft.node
 
 
-def _is_alive(rival: Record, mine: Record, path: Path) -> bool:
+def _is_alive(rival: Record, draft: Record, path: Path) -> bool:
     """Whether the session of this job has not ended; where nobody can tell, it has not."""
-    lives = process_id.lives(rival.process)
+    lives = process_id.is_alive(rival.process)
     if lives is not None:
         return lives
-    if mine.scheduler == local.NAME:
+    if draft.scheduler == local.NAME:
         return False  # of an older version, and its number is ours
     if rival.ssh_port is not None:
-        lives = handshake.is_there(rival.node, rival.ssh_port, rival.nonce, timeout=_TIMEOUT)
+        lives = handshake.is_session_at(
+            rival.node, rival.ssh_port, rival.nonce, timeout=_PROBE_TIMEOUT
+        )
     elif not rival.process:
         lives = False
-    elif private.age(path) > _YOUNG and not _is_of(path.parent / rival.id, rival.token):
+    elif private.age(path) > _STARTING_PERIOD and not _is_of(path.parent / rival.id, rival.token):
         lives = False  # it never came so far as to be published
     if lives is None:
-        began = mine.job_started or scheduler_client.times(mine)[0]
+        began = draft.job_started or scheduler_client.times(draft)[0]
         lives = not (rival.job_started and began and began - rival.job_started > RESTART)
     return lives
 
@@ -206,7 +208,7 @@ def _all(directory: Path) -> Iterator[tuple[Path, Record]]:
 
 def _read(path: Path) -> Record | None:
     with contextlib.suppress(OSError, ValueError, JlabError):
-        return parse(private.read_ours(path))
+        return parse(private.read_own(path))
     return None
 
 

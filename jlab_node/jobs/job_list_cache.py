@@ -13,7 +13,7 @@ from filelock import Timeout
 
 from ..files import private
 from ..identifiers import is_job_id
-from ..schedulers.base import Answer, State
+from ..schedulers.base import CommandResult, State
 from . import scheduler_client
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class JobListCache:
     def __init__(self, scheduler: Scheduler, *, user: str, directory: Path) -> None:
         self.scheduler = scheduler
         self.latest = JobList()  # what was fetched last
-        self._command = scheduler.mine(user)
+        self._command = scheduler.list_jobs_command(user)
         self._path = directory / f"{os.uname().nodename}-{scheduler.NAME}"
 
     def fetch(self, *, max_age: float) -> JobList:
@@ -57,23 +57,23 @@ class JobListCache:
         self.latest = _parse(self.scheduler, answer, asked_at)
         return self.latest
 
-    def _ask(self) -> tuple[Answer, float]:
+    def _ask(self) -> tuple[CommandResult, float]:
         """Ask the scheduler and keep its answer; return that and the time of the question."""
         asked_at = time.time()
         answer = scheduler_client.ask(self._command)
         # A full home costs the others a question of their own, no more.
         with contextlib.suppress(OSError):
-            private.replace(self._path, json.dumps(asdict(answer)), modified=asked_at)
+            private.write_atomically(self._path, json.dumps(asdict(answer)), modified=asked_at)
         return answer, asked_at
 
-    def _cached(self, max_age: float) -> tuple[Answer, float] | None:
+    def _cached(self, max_age: float) -> tuple[CommandResult, float] | None:
         """Return the answer that is kept and the time of its question; None: it is too old."""
         try:
             asked_at = self._path.stat().st_mtime
             if not 0 <= time.time() - asked_at < max_age:
                 return None
             kept = json.loads(self._path.read_text(encoding="utf-8"))
-            answer = Answer(int(kept["code"]), str(kept["stdout"]), str(kept["stderr"]))
+            answer = CommandResult(int(kept["code"]), str(kept["stdout"]), str(kept["stderr"]))
         except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
         return answer, asked_at
@@ -93,10 +93,10 @@ class Queue(JobListCache):
         return self.latest.problem
 
 
-def _parse(scheduler: Scheduler, answer: Answer, asked_at: float) -> JobList:
-    found = scheduler.parse_mine(answer)
+def _parse(scheduler: Scheduler, answer: CommandResult, asked_at: float) -> JobList:
+    found = scheduler.parse_job_list(answer)
     if found is None:
-        return JobList((), scheduler_client.said(answer), asked_at)
+        return JobList((), scheduler_client.error_message(answer), asked_at)
     # Their numbers become words of commands.
     alive = [each for each in found if each.state is not State.ENDED and is_job_id(each.job_id)]
     return JobList(tuple(sorted(alive, key=_start_order)), "", asked_at)

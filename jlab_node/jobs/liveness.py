@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..registry.record import Record
-    from ..registry.records import Published
+    from ..registry.records import StoredRecord
     from ..schedulers.base import Status
 
 _DAY = 86400  # seconds
@@ -99,11 +99,11 @@ def verdict(record: Record, status: Status | None) -> JobEnded | JobSuspended | 
     if status is None:
         return None
     if status.state is not State.RUNNING:
-        return JobEnded(messages.end(record.scheduler, record.job_id, status))
+        return JobEnded(messages.job_ended(record.scheduler, record.job_id, status))
     if was_restarted(record, status):
-        return JobEnded(messages.restart(record.scheduler, record.job_id))
-    if status.why:
-        return JobSuspended(f"{messages.job(record.scheduler, record.job_id)} {status.why}")
+        return JobEnded(messages.job_restarted(record.scheduler, record.job_id))
+    if status.reason:
+        return JobSuspended(f"{messages.job(record.scheduler, record.job_id)} {status.reason}")
     return None
 
 
@@ -127,7 +127,7 @@ def what_remains(record: Record, status: Status | None) -> Remains:
     return Remains.TOMBSTONE
 
 
-def prune(published: Iterable[Published], snapshots: Sequence[JobSnapshot]) -> None:
+def prune(published: Iterable[StoredRecord], snapshots: Sequence[JobSnapshot]) -> None:
     """Remove the records, the newest first, of sessions that are over and were not withdrawn.
 
     Not the newest of a name: whoever connects to that is told how it ended.
@@ -136,5 +136,5 @@ def prune(published: Iterable[Published], snapshots: Sequence[JobSnapshot]) -> N
     for each in published:
         name = each.record.name
         if name in seen and any(snapshot.job_has_ended(each.record) for snapshot in snapshots):
-            records.withdraw(each)
+            records.remove(each)
         seen.add(name)

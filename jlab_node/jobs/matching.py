@@ -11,7 +11,9 @@ from ..schedulers.base import State
 if TYPE_CHECKING:
     from ..schedulers.base import Status
 
-START_UP = 600  # seconds after which a running job without a session is not starting one any more
+STARTING_PERIOD = (
+    600  # seconds after which a running job without a session is not starting one any more
+)
 
 _RUN = re.compile(r"^[^#\n]*?\bjlab[-_]node\b([^#\n]*)", re.MULTILINE)
 _NAMED = re.compile(r"\s--name[\s=]\s*['\"]?([^\s'\";&|<>()]*)")
@@ -26,20 +28,20 @@ def session_names(status: Status, script: str) -> list[str] | None:
     return None if "jlab" in f"{status.name} {status.command}".lower() else []
 
 
-def is_expected(
-    status: Status, script: str, wanted: str | None, *, now: float, for_that: bool = False
+def will_start_session(
+    status: Status, script: str, wanted: str | None, *, now: float, submitted_for_this: bool = False
 ) -> bool:
     """Whether to wait for a job that has no session yet.
 
-    `for_that`: it was submitted for nothing else, whatever it looks like.
+    `submitted_for_this`: it was submitted for nothing else, whatever it looks like.
     """
     names = session_names(status, script)
-    if names == [] and for_that:
+    if names == [] and submitted_for_this:
         names = None
     if names == [] or (wanted and names and wanted not in names):
         return False
     if status.state is State.RUNNING:
-        return status.starts_at is None or now - status.starts_at < START_UP
+        return status.starts_at is None or now - status.starts_at < STARTING_PERIOD
     return status.state is State.QUEUED
 
 

@@ -25,16 +25,16 @@ def clock(moment: int, *, now: float) -> str:
     return time.strftime(form, then)
 
 
-def end(scheduler: str, job_id: str, status: Status) -> str:
+def job_ended(scheduler: str, job_id: str, status: Status) -> str:
     """How and when the job of a session ended."""
     what = job(scheduler, job_id)
     if status.state is State.QUEUED:
         return f"{what} was put back in the queue"
     when = f" at {clock(status.ends_at, now=time.time())}" if status.ends_at else ""
-    return f"{what} {status.why}{when}"
+    return f"{what} {status.reason}{when}"
 
 
-def death(scheduler: str, job_id: str) -> str:
+def session_died(scheduler: str, job_id: str) -> str:
     """A session that died before its job."""
     return f"its jlab-node has ended, although {job(scheduler, job_id)} still runs"
 
@@ -43,31 +43,31 @@ def job(scheduler: str, job_id: str) -> str:
     """What a job is called in the middle of a sentence."""
     if scheduler == local.NAME:
         return f"its process {job_id}"
-    return f"{TABLE[scheduler].TITLE} job {job_id}"
+    return f"{TABLE[scheduler].DISPLAY_NAME} job {job_id}"
 
 
-def restart(scheduler: str, job_id: str) -> str:
+def job_restarted(scheduler: str, job_id: str) -> str:
     """The job of a session has been started again."""
     return f"{job(scheduler, job_id)} was started again"
 
 
-def fate(session_id: str, status: Status | None) -> str:
+def what_became_of(session_id: str, status: Status | None) -> str:
     """What became of a session that is not there any more."""
     scheduler, job_id, name = split_id(session_id)
     if status is None or (scheduler == local.NAME and status.state is State.RUNNING):
         return f"session {name} is over"
     if status.state is State.RUNNING:
-        return f"session {name} is over: {death(scheduler, job_id)}"
-    return f"session {name} is over: {end(scheduler, job_id, status)}"
+        return f"session {name} is over: {session_died(scheduler, job_id)}"
+    return f"session {name} is over: {job_ended(scheduler, job_id, status)}"
 
 
 def running(record: Record, *, now: float) -> str:
     """A session that can be used."""
     where = "" if record.scheduler == local.NAME else f" in {job(record.scheduler, record.job_id)}"
-    return f"session {record.name} runs on {record.node}{where}{left(record.ends_at, now=now)}"
+    return f"session {record.name} runs on {record.node}{where}{time_left(record.ends_at, now=now)}"
 
 
-def left(ends_at: int | None, *, now: float) -> str:
+def time_left(ends_at: int | None, *, now: float) -> str:
     """How long that is, as the end of a sentence; "" where it is not known."""
     if ends_at is None:
         return ""
@@ -75,7 +75,7 @@ def left(ends_at: int | None, *, now: float) -> str:
     return f", {minutes // 60} h {minutes % 60} min left"
 
 
-def elsewhere(record: Record) -> str:
+def other_cluster(record: Record) -> str:
     """A session that only another cluster's machines know of."""
     if record.scheduler not in TABLE:
         return (
@@ -91,29 +91,29 @@ def elsewhere(record: Record) -> str:
     )
 
 
-def cleared(count: int) -> str:
+def records_removed(count: int) -> str:
     """Beside the session whose end has been told."""
     if count == 1:
         return "1 other session is over as well; its record is removed"
     return f"{count} other sessions are over as well; their records are removed"
 
 
-def waiting(ahead: Sequence[Status], *, now: float) -> str:
+def waiting(pending: Sequence[Status], *, now: float) -> str:
     """How it stands with the first of these jobs; what matters most comes first."""
-    first = ahead[0]
+    first = pending[0]
     name = f" ({first.name})" if first.name else ""
-    more = f" (and {len(ahead) - 1} more)" if len(ahead) > 1 else ""
+    more = f" (and {len(pending) - 1} more)" if len(pending) > 1 else ""
     if first.state is State.RUNNING:
         where = f" on {first.node}" if first.node else ""
         return f"job {first.job_id}{name} runs{where}; JupyterLab is starting{more}"
-    why = f", {first.why}" if first.why else ""
+    why = f", {first.reason}" if first.reason else ""
     if first.starts_at is None:
         when = "its start is not known yet"
     elif first.starts_at < now + 60:
         when = "starts any moment"
     else:
         when = f"starts about {clock(first.starts_at, now=now)}"
-    return f"job {first.job_id}{name} is queued, {when}: {first.word}{why}{more}"
+    return f"job {first.job_id}{name} is queued, {when}: {first.raw_state}{why}{more}"
 
 
 def starting(session_id: str, *, host: str) -> str:
@@ -121,18 +121,18 @@ def starting(session_id: str, *, host: str) -> str:
     return f"session {session_id} runs on {host}; JupyterLab is starting"
 
 
-def in_vain(status: Status) -> str:
+def job_never_became_session(status: Status) -> str:
     """A job was waited for, and is no session."""
     what = f"job {status.job_id} ({status.name})" if status.name else f"job {status.job_id}"
     if status.state is State.ENDED:
         when = f" at {clock(status.ends_at, now=time.time())}" if status.ends_at else ""
-        return f"{what} {status.why}{when} before its session started: its log says why"
+        return f"{what} {status.reason}{when} before its session started: its log says why"
     if status.state is State.QUEUED:
         return f"{what} is not in the queue any more: its log may say why"
     return f"{what} has run for ten minutes and has no session yet: its log may say why"
 
 
-def no_way(failures: Sequence[str]) -> str:
+def unreachable(failures: Sequence[str]) -> str:
     """Every way to a node is closed."""
     return (
         f"no way leads there: {'; '.join(failures)}\n"
@@ -143,10 +143,10 @@ def no_way(failures: Sequence[str]) -> str:
 
 def how_to_start(site: Site | None) -> str:
     """What one types on the cluster's own machine to have a session."""
-    return site.scheduler.SUBMIT.format("jlab.sh") if site else "jlab-node run"
+    return site.scheduler.SUBMIT_COMMAND.format("jlab.sh") if site else "jlab-node run"
 
 
-def submit_one(site: Site, option: str = "") -> str:
+def how_to_submit(site: Site, option: str = "") -> str:
     """How to submit a job that will be a session, with that option of `jlab-node run`."""
     script = f"jlab-node script {site.scheduler.NAME}{option} > jlab.sh"
     return f"submit one with `{how_to_start(site)}` (`{script}` writes it)"
@@ -175,12 +175,12 @@ def no_session(found: NoSession) -> str:
         start = f"start one there with `jlab-node run{option}`"
         return f"{what} on {found.host}{running}: {start}"
     about_jobs = _about_jobs(found, found.site)
-    return f"{what}{running}, and {about_jobs}: log in and {submit_one(found.site, option)}"
+    return f"{what}{running}, and {about_jobs}: log in and {how_to_submit(found.site, option)}"
 
 
 def _about_jobs(found: NoSession, site: Site) -> str:
     """Say what the user's jobs are instead, in a clause."""
-    title = site.scheduler.TITLE
+    title = site.scheduler.DISPLAY_NAME
     if found.other_pending:
         return f"your {title} job {_named(found.other_pending)} will be a session of another name"
     if found.ended_early:

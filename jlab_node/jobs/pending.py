@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..registry import records
-from ..registry.records import Published
+from ..registry.records import StoredRecord
 from ..schedulers import local
 from ..schedulers.base import State
 from . import liveness, matching, messages, scheduler_client, submission
@@ -53,7 +53,7 @@ class PendingSessions:
         self._home = home
         self._site = site  # None: a plain server
         self._user = user
-        self._shelf = records.Shelf(home.sessions)
+        self._records = records.RecordCache(home.sessions)
         self._wanted = wanted  # None: a session of any name
         self._cache: JobListCache | None = None
         if site:
@@ -77,9 +77,11 @@ class PendingSessions:
             return
         self._list = found
         self._snapshot = _snapshot(self._site, found)
-        self._expected = [job for job in self._list.jobs if self._is_expected(job, self._wanted)]
+        self._expected = [
+            job for job in self._list.jobs if self._will_start_session(job, self._wanted)
+        ]
         if not self._list.problem:
-            records.exhume_others(
+            records.prune_tombstones(
                 self._home.sessions,
                 self._site.scheduler.NAME,
                 {job.job_id for job in self._list.jobs},
@@ -91,7 +93,7 @@ class PendingSessions:
 
         By the list that is here, and the records as they are now.
         """
-        recorded = self._recorded(self._expected)
+        recorded = self._ids_with_record(self._expected)
         ended_early = {
             job.job_id
             for job in self._expected
@@ -101,25 +103,25 @@ class PendingSessions:
             self._expected, recorded=recorded, ended_early=ended_early, is_fresh=self.is_fresh
         )
 
-    def _is_expected(self, status: Status, wanted: str | None) -> bool:
-        return matching.is_expected(
+    def _will_start_session(self, status: Status, wanted: str | None) -> bool:
+        return matching.will_start_session(
             status,
             _script(status),
             wanted,
             now=time.time(),
-            for_that=status.job_id == submission.last_job(self._home),
+            submitted_for_this=status.job_id == submission.last_job(self._home),
         )
 
     def has_or_had_session(self, job: Status) -> bool:
         """Return whether there is a record of that job, or the tombstone of one."""
-        return job.job_id in self._recorded([job]) or self._session_ended_early(job)
+        return job.job_id in self._ids_with_record([job]) or self._session_ended_early(job)
 
     def _session_ended_early(self, job: Status) -> bool:
         """Return whether the job runs on after its session; a queued one will have another."""
         return (
             self._site is not None
             and job.state is State.RUNNING
-            and records.is_buried(
+            and records.has_tombstone(
                 self._home.sessions,
                 self._site.scheduler.NAME,
                 job.job_id,
@@ -134,15 +136,15 @@ class PendingSessions:
         self._list = replace(self._list, jobs=jobs)
         self._expected = [job for job in self._expected if job.job_id != job_id]
 
-    def _recorded(self, jobs: Sequence[Status]) -> set[str]:
+    def _ids_with_record(self, jobs: Sequence[Status]) -> set[str]:
         """Return the ids of those of these jobs that have a record; no other record is opened."""
         site, by_id = self._site, {job.job_id: job for job in jobs}
         if site is None:
             return set()
         return {
             each.record.job_id
-            for each in self._shelf.look(jobs=by_id)
-            if isinstance(each, Published)
+            for each in self._records.records(jobs=by_id)
+            if isinstance(each, StoredRecord)
             and site.has(each.record)
             and not liveness.was_restarted(each.record, by_id[each.record.job_id])
         }
@@ -166,11 +168,11 @@ class PendingSessions:
         """That the scheduler does not answer, and why; "" where it does."""
         if self._site is None or not self._list.problem:
             return ""
-        return f"{self._site.scheduler.TITLE} does not answer ({self._list.problem})"
+        return f"{self._site.scheduler.DISPLAY_NAME} does not answer ({self._list.problem})"
 
     def no_session(self, *, names: Sequence[str]) -> messages.NoSession:
         """Return what there is instead of the wanted session; `names`: the sessions that run."""
-        recorded = self._recorded(self._list.jobs)
+        recorded = self._ids_with_record(self._list.jobs)
         others = [job for job in self._list.jobs if job.job_id not in recorded]
         ended_early = [job for job in others if self._session_ended_early(job)]
         return messages.NoSession(
@@ -180,7 +182,9 @@ class PendingSessions:
             names=names,
             job_count=len(others),
             other_pending=[
-                job for job in others if self._is_expected(job, None) and job not in ended_early
+                job
+                for job in others
+                if self._will_start_session(job, None) and job not in ended_early
             ],
             ended_early=ended_early,
         )

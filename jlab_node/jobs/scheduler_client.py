@@ -20,7 +20,7 @@ from ..errors import JlabError
 from ..registry import home
 from ..registry.clock_tolerance import SKEW
 from ..schedulers import local
-from ..schedulers.base import Answer, Machine, State, Status
+from ..schedulers.base import CommandResult, Machine, State, Status
 from . import liveness, messages
 from .liveness import JobSnapshot
 from .site import Site
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ..registry.record import Record
-    from ..registry.records import Published
+    from ..registry.records import StoredRecord
     from ..schedulers.base import Job, Scheduler
 
 _TIMEOUT = 20.0  # seconds that a scheduler has to answer
@@ -39,7 +39,7 @@ _LONGEST_FILE = 1 << 20  # bytes
 _given_up: list[subprocess.Popen[str]] = []  # kept, or Python would complain that they still run
 
 
-def ask(command: list[str], *, timeout: float = _TIMEOUT) -> Answer:
+def ask(command: list[str], *, timeout: float = _TIMEOUT) -> CommandResult:
     """Run a scheduler's command; one that cannot be run or takes too long has failed."""
     try:
         process = subprocess.Popen(
@@ -51,15 +51,15 @@ def ask(command: list[str], *, timeout: float = _TIMEOUT) -> Answer:
             errors="replace",
         )
     except FileNotFoundError:
-        return Answer(127, "", f"{command[0]} is not on PATH here")
+        return CommandResult(127, "", f"{command[0]} is not on PATH here")
     except OSError as error:
-        return Answer(126, "", f"{command[0]}: {error.strerror}")
+        return CommandResult(126, "", f"{command[0]}: {error.strerror}")
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         _give_up(process)
-        return Answer(124, "", f"no answer within {timeout:.0f} s")
-    return Answer(process.returncode, stdout, stderr)
+        return CommandResult(124, "", f"no answer within {timeout:.0f} s")
+    return CommandResult(process.returncode, stdout, stderr)
 
 
 def _give_up(process: subprocess.Popen[str]) -> None:
@@ -91,7 +91,7 @@ def times(job: Job | Record) -> tuple[int | None, int | None]:
     """
     if job.ends_at is not None or job.scheduler == local.NAME:
         return job.job_started, job.ends_at
-    status = look(schedulers.TABLE[job.scheduler], job.job_id)
+    status = query_job(schedulers.TABLE[job.scheduler], job.job_id)
     if status is None:
         return job.job_started, None
     running = status.state is State.RUNNING  # else its start may be an estimate
@@ -104,11 +104,11 @@ def site() -> Site | None:
     candidates = _candidates()
     if not candidates:
         return None
-    directory = home.locate()
+    directory = home.state_dir()
     name, cluster, age = home.remembered_site(directory) or ("", "", math.inf)
     if name in candidates and 0 <= age < _SITE_AGE:
         return Site(candidates[name], cluster)
-    scheduler = _the_one_that_answers(candidates)
+    scheduler = _first_responding(candidates)
     if scheduler is None:  # not now
         return remembered_site()
     command = scheduler.cluster_command()
@@ -124,7 +124,7 @@ def remembered_site() -> Site | None:
     candidates = _candidates()
     if not candidates:
         return None
-    name, cluster, _ = home.remembered_site(home.locate()) or ("", "", 0)
+    name, cluster, _ = home.remembered_site(home.state_dir()) or ("", "", 0)
     if name in candidates:
         return Site(candidates[name], cluster)
     return Site(next(iter(candidates.values())), "")
@@ -135,17 +135,17 @@ def _candidates() -> dict[str, Scheduler]:
     return {
         name: each
         for name, each in schedulers.TABLE.items()
-        if each is not local and shutil.which(each.PROGRAM)
+        if each is not local and shutil.which(each.PROBE_PROGRAM)
     }
 
 
-def _the_one_that_answers(candidates: Mapping[str, Scheduler]) -> Scheduler | None:
+def _first_responding(candidates: Mapping[str, Scheduler]) -> Scheduler | None:
     """Of several: there may be old commands that were left, or another scheduler's in disguise."""
     everyone = list(candidates.values())
     if len(everyone) == 1:
         return everyone[0]
     user = home.user()
-    answering = (each for each in everyone if mine(each, user) is not None)
+    answering = (each for each in everyone if list_jobs(each, user) is not None)
     return next(answering, None)
 
 
@@ -161,43 +161,43 @@ def is_here(node: str) -> bool:
     return bool(named & ours)
 
 
-def mine(scheduler: Scheduler, user: str) -> list[Status] | None:
+def list_jobs(scheduler: Scheduler, user: str) -> list[Status] | None:
     """The user's queued and running jobs; None: the scheduler does not answer."""
-    return scheduler.parse_mine(ask(scheduler.mine(user)))
+    return scheduler.parse_job_list(ask(scheduler.list_jobs_command(user)))
 
 
-def look(scheduler: Scheduler, job_id: str) -> Status | None:
+def query_job(scheduler: Scheduler, job_id: str) -> Status | None:
     """What the scheduler knows of a job; None: it does not answer."""
     found: Status | None = None
-    for command in scheduler.one(job_id):
-        status = scheduler.parse_one(job_id, ask(command))
+    for command in scheduler.job_status_commands(job_id):
+        status = scheduler.parse_job_status(job_id, ask(command))
         found = status or found
-        if found and found.word:
+        if found and found.raw_state:
             break
     return found
 
 
-def of(record: Record) -> Status | None:
+def job_status_of(record: Record) -> Status | None:
     """The state of a record's job; None where nobody can tell."""
     scheduler = schedulers.TABLE.get(record.scheduler)
-    if scheduler is None or not can_tell(record):
+    if scheduler is None or not is_on_this_cluster(record):
         return None
     if record.process and scheduler is local:
         return _of_process(record)
-    status = look(scheduler, record.job_id)
-    return None if status is None or _is_anothers(record, status) else status
+    status = query_job(scheduler, record.job_id)
+    return None if status is None or _is_of_another_cluster(record, status) else status
 
 
 def _of_process(record: Record) -> Status | None:
     """Numbers are used again: it is told by its identity. None: it is another container's."""
     if process_id.is_in_another_namespace(record.process):
         return None
-    if process_id.lives(record.process):
+    if process_id.is_alive(record.process):
         return Status(record.job_id, State.RUNNING)
-    return Status(record.job_id, State.ENDED, why="has ended")
+    return Status(record.job_id, State.ENDED, reason="has ended")
 
 
-def _is_anothers(record: Record, status: Status) -> bool:
+def _is_of_another_cluster(record: Record, status: Status) -> bool:
     """Whether that is a job of the same number on another cluster that has this home."""
     if status.nodes:
         return record.node not in status.nodes
@@ -206,12 +206,14 @@ def _is_anothers(record: Record, status: Status) -> bool:
     return bool(status.owner) and (never_ran or status.owner != home.user())
 
 
-def alive(published: Sequence[Published], user: str) -> list[Published]:
+def alive(published: Sequence[StoredRecord], user: str) -> list[StoredRecord]:
     """Return the sessions whose jobs are not known to have ended: one question for all of them."""
     return filter_alive(published, snapshots(published, user))
 
 
-def filter_alive(published: Sequence[Published], taken: Sequence[JobSnapshot]) -> list[Published]:
+def filter_alive(
+    published: Sequence[StoredRecord], taken: Sequence[JobSnapshot]
+) -> list[StoredRecord]:
     """Return the sessions of whose jobs no snapshot says that it is not there."""
     return [
         each
@@ -220,7 +222,7 @@ def filter_alive(published: Sequence[Published], taken: Sequence[JobSnapshot]) -
     ]
 
 
-def snapshots(published: Sequence[Published], user: str) -> list[JobSnapshot]:
+def snapshots(published: Sequence[StoredRecord], user: str) -> list[JobSnapshot]:
     """Return the snapshots of my jobs that are needed to tell of these."""
     here = site()
     records = [each.record for each in published]
@@ -233,7 +235,7 @@ def snapshots(published: Sequence[Published], user: str) -> list[JobSnapshot]:
 def _ask_for_snapshot(scheduler: Scheduler, cluster: str, user: str) -> JobSnapshot | None:
     """Return a snapshot of my jobs; None: the scheduler does not answer."""
     asked_at = time.time()
-    found = mine(scheduler, user)
+    found = list_jobs(scheduler, user)
     return None if found is None else snapshot_of(scheduler, cluster, found, asked_at=asked_at)
 
 
@@ -257,13 +259,13 @@ def _is_local_here(record: Record) -> bool:
     return record.scheduler == local.NAME and record.node == socket.gethostname()
 
 
-def said(answer: Answer) -> str:
+def error_message(answer: CommandResult) -> str:
     """What a command that failed has to say."""
     lines = [line.strip() for line in (answer.stderr + answer.stdout).splitlines()]
     return next((line for line in lines if line), f"exit code {answer.code}")
 
 
-def can_tell(record: Record, *, unchecked: bool = False) -> bool:
+def is_on_this_cluster(record: Record, *, unchecked: bool = False) -> bool:
     """Whether the record's job is one that this machine knows of.
 
     `unchecked`: as far as is known without asking a scheduler.
@@ -278,8 +280,8 @@ def cancel(record: Record) -> None:
     """End the record's job; raises JlabError."""
     scheduler = schedulers.TABLE.get(record.scheduler)
     if scheduler is None:
-        raise JlabError(messages.elsewhere(record))
-    if not can_tell(record):
+        raise JlabError(messages.other_cluster(record))
+    if not is_on_this_cluster(record):
         raise JlabError(f"session {record.id} runs on {record.node}", remedy="type this there")
     if scheduler is local:
         _check_is_that_session(record)
@@ -294,28 +296,28 @@ def _check_is_that_session(record: Record) -> None:
         )
     is_that: bool | None = False
     if record.process:
-        is_that = process_id.lives(record.process)
+        is_that = process_id.is_alive(record.process)
     else:  # of an older version
         with contextlib.suppress(psutil.Error):
             began = psutil.Process(int(record.job_id)).create_time()
             is_that = not record.started or began < record.started + SKEW
-    if not is_that or liveness.has_ended(of(record)):
+    if not is_that or liveness.has_ended(job_status_of(record)):
         raise JlabError(f"session {record.id} is over: its process has ended")
 
 
 def cancel_job(scheduler: Scheduler, job_id: str) -> None:
     """End a job, or take it out of the queue; raises JlabError."""
-    answer = ask(scheduler.cancel(job_id))
+    answer = ask(scheduler.cancel_command(job_id))
     if answer.code:
         what = messages.job(scheduler.NAME, job_id)
-        raise JlabError(f"{what} cannot be cancelled: {said(answer)}")
+        raise JlabError(f"{what} cannot be cancelled: {error_message(answer)}")
 
 
-def is_gone(record: Record) -> bool:
+def has_left_queue(record: Record) -> bool:
     """Whether the job has ended, and all of it: schedulers take their time to tidy up."""
-    if not liveness.has_ended(of(record)):
+    if not liveness.has_ended(job_status_of(record)):
         return False
-    listed = mine(schedulers.TABLE[record.scheduler], home.user())
+    listed = list_jobs(schedulers.TABLE[record.scheduler], home.user())
     return listed is not None and record.job_id not in {each.job_id for each in listed}
 
 

@@ -41,10 +41,10 @@ def set_command(home: Home, wanted: str | None, command: str) -> None:
     check(command)
     try:
         if command:
-            private.replace(path, command + "\n")
+            private.write_atomically(path, command + "\n")
         else:
             path.unlink(missing_ok=True)
-        _mark(home).unlink(missing_ok=True)
+        _state_file(home).unlink(missing_ok=True)
     except OSError as error:
         raise JlabError(f"cannot write {path}: {error.strerror}") from error
 
@@ -58,7 +58,7 @@ def check(command: str) -> None:
 def command(home: Home, wanted: str | None) -> str:
     """The command to submit by; "" where nobody opted in."""
     path = command_file(home, wanted)
-    if not private.only_ours_to_write(path):
+    if not private.is_writable_only_by_us(path):
         return ""
     try:
         return path.read_text(encoding="utf-8").strip()
@@ -66,9 +66,9 @@ def command(home: Home, wanted: str | None) -> str:
         return ""
 
 
-def note_end(home: Home, *, at: float | None = None) -> None:
+def start_cooldown(home: Home, *, at: float | None = None) -> None:
     """A session has ended (`at`, in Unix seconds; None: now): who reconnects has lost it."""
-    mark = _mark(home)
+    mark = _state_file(home)
     with contextlib.suppress(OSError):
         if at is None or not mark.exists() or mark.stat().st_mtime < at:
             mark.touch(mode=0o600)
@@ -76,16 +76,16 @@ def note_end(home: Home, *, at: float | None = None) -> None:
             os.utime(mark, (when, when))
 
 
-def forget_end(home: Home) -> None:
+def clear_cooldown(home: Home) -> None:
     """It was ended on purpose, by its owner."""
     with contextlib.suppress(OSError):
-        _mark(home).unlink(missing_ok=True)
+        _state_file(home).unlink(missing_ok=True)
 
 
 def last_job(home: Home) -> str:
     """The id of the job that was submitted last, "" if there is none."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        return _mark(home).read_text(encoding="utf-8").strip()
+        return _state_file(home).read_text(encoding="utf-8").strip()
     return ""
 
 
@@ -117,14 +117,14 @@ def submit(
 
 
 def _refuse_too_soon(home: Home, text: str, *, by_a_person: bool) -> None:
-    mark = _mark(home)
+    mark = _state_file(home)
     try:
         age = time.time() - mark.stat().st_mtime
     except OSError:
         return
     if by_a_person and not 0 <= age < COOL_DOWN:
         return
-    note_end(home)
+    start_cooldown(home)
     if by_a_person:
         why = "so soon after the last one ended or was submitted (every attempt counts)"
         instead = f"connect again in {COOL_DOWN // 60} minutes"
@@ -160,12 +160,16 @@ def _run(home: Home, text: str, scheduler: Scheduler) -> str:
     said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
     if done.returncode:
         raise JlabError(f"`{text}` failed: {said[-1] if said else done.returncode}")
-    job = re.search(scheduler.SUBMITTED, done.stdout)
+    job = re.search(scheduler.SUBMIT_OUTPUT_RE, done.stdout)
     with contextlib.suppress(OSError):
-        private.replace(_mark(home), job[1] if job else "")
-    return f"submitted {scheduler.TITLE} job {job[1]} by `{text}`" if job else f"`{text}` was run"
+        private.write_atomically(_state_file(home), job[1] if job else "")
+    return (
+        f"submitted {scheduler.DISPLAY_NAME} job {job[1]} by `{text}`"
+        if job
+        else f"`{text}` was run"
+    )
 
 
-def _mark(home: Home) -> Path:
+def _state_file(home: Home) -> Path:
     """Its age: since the last submission or end of a session. Its text: the job submitted last."""
     return home.path / "submitted"

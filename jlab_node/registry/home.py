@@ -26,7 +26,7 @@ _PUBLIC_KEY = re.compile(
 
 _SITE = re.compile(r"([a-z]{1,16}):([A-Za-z0-9._-]{0,64})[ \n]")
 
-_PATIENCE = 10.0  # seconds for another setup to add its key
+_LOCK_TIMEOUT = 10.0  # seconds for another setup to add its key
 
 # cd: `python -m` looks for modules in the current directory first, and $HOME may hold any.
 # Laptops know the remedy in it word for word.
@@ -70,36 +70,36 @@ def user() -> str:
         raise JlabError(f"user number {os.geteuid()} has no name on this machine") from None
 
 
-def locate() -> Home:
+def state_dir() -> Home:
     """Where ~/.jlab is, or would be."""
     return Home(Path.home() / ".jlab")
 
 
-def find() -> Home:
+def open_state_dir() -> Home:
     """~/.jlab, if there is one; raises JlabError if what stands in it may be another user's."""
-    home = locate()
-    private.check_ours(home.path)
+    home = state_dir()
+    private.require_owner(home.path)
     return home
 
 
-def prepare() -> Home:
+def ensure_state_dir() -> Home:
     """Make ~/.jlab complete and current: safe to repeat, and to run twice at once."""
-    home = locate()
+    home = state_dir()
     try:
-        private.private_directory(home.path, may_be_link=True)
-        private.private_directory(home.sessions)
-        private.sweep(home.path)
+        private.ensure_private_directory(home.path, may_be_link=True)
+        private.ensure_private_directory(home.sessions)
+        private.prune_unfinished(home.path)
         _write_if_changed(home.path / "connect", connect_script())
         _write_if_changed(
             home.path / "jlab-node", _WRAPPER.format(python=shlex.quote(sys.executable))
         )
         if not home.host_key.exists():
             _make_host_key(home)
-        private.close(home.host_key)
+        private.make_private(home.host_key)
         if not home.public_host_key.exists():
-            private.replace(home.public_host_key, _public_half(home.host_key))
+            private.write_atomically(home.public_host_key, _public_half(home.host_key))
         if not home.authorized_keys.exists():
-            private.replace(home.authorized_keys, "")
+            private.write_atomically(home.authorized_keys, "")
     except OSError as error:
         raise JlabError(f"cannot write {error.filename or home.path}: {error.strerror}") from error
     return home
@@ -112,11 +112,11 @@ def authorize(home: Home, public_key: str) -> None:
         raise JlabError("that is not one line of an ssh public key")
     lock = home.path / "authorize.lock"
     try:
-        with private.locked(lock, timeout=_PATIENCE):
+        with private.locked(lock, timeout=_LOCK_TIMEOUT):
             _add_line(home.authorized_keys, line)
     except Timeout:
         raise JlabError(
-            f"another jlab-node setup has held {lock} for {_PATIENCE:.0f} s",
+            f"another jlab-node setup has held {lock} for {_LOCK_TIMEOUT:.0f} s",
             remedy="end it, or continue it if it is suspended",
         ) from None
     except OSError as error:
@@ -127,7 +127,7 @@ def _add_line(path: Path, line: str) -> None:
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     if line not in text.splitlines():
         before = text if text.endswith("\n") or not text else f"{text}\n"
-        private.replace(path, f"{before}{line}\n")
+        private.write_atomically(path, f"{before}{line}\n")
 
 
 def remember_site(home: Home, scheduler: str, cluster: str) -> None:
@@ -140,7 +140,7 @@ def remember_site(home: Home, scheduler: str, cluster: str) -> None:
     known = dict.fromkeys([f"{scheduler}:{cluster}", f"{scheduler}:"])
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        private.replace(path, " ".join(known) + "\n")
+        private.write_atomically(path, " ".join(known) + "\n")
 
 
 def remembered_site(home: Home) -> tuple[str, str, float] | None:
@@ -167,14 +167,14 @@ def _write_if_changed(path: Path, text: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.read_text(encoding="utf-8", errors="replace") == text:
             return
-    private.replace(path, text)
+    private.write_atomically(path, text)
 
 
 def _make_host_key(home: Home) -> None:
-    with tempfile.TemporaryDirectory(prefix=private.NEW, dir=home.path) as directory:
-        made = Path(directory, private.NEW_KEY[0])
+    with tempfile.TemporaryDirectory(prefix=private.TEMP_PREFIX, dir=home.path) as directory:
+        made = Path(directory, private.TEMP_KEY_FILES[0])
         _keygen("-q", "-t", "ed25519", "-N", "", "-C", "jlab", "-f", str(made))
-        private.close(made)
+        private.make_private(made)
         try:
             os.link(made, home.host_key)  # the first of two at once wins
         except FileExistsError:

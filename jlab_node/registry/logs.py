@@ -27,7 +27,7 @@ def remember(home: Home, name: str, log: str) -> None:
     with contextlib.suppress(OSError):  # a full disk: the log itself says so
         note.parent.mkdir(mode=0o700, exist_ok=True)
         if log:
-            private.replace(note, log + "\n")
+            private.write_atomically(note, log + "\n")
         else:
             note.unlink(missing_ok=True)
 

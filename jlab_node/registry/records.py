@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     _Stamp = tuple[int, int]
 
-_BURIED = ".dead-"
+_TOMBSTONE_PREFIX = ".dead-"
 
 
 @dataclass(frozen=True)
-class Published:
+class StoredRecord:
     """A record and the file it was read from."""
 
     path: Path
@@ -35,29 +35,29 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class InvalidRecord:
     """A file that holds no usable record, and why."""
 
     path: Path
     why: str
 
 
-def publish(directory: Path, record: Record, *, as_of: float | None = None) -> Published:
+def publish(directory: Path, record: Record, *, mtime: float | None = None) -> StoredRecord:
     """Write the record in one step; raises JlabError when the file system refuses.
 
-    `as_of`: the Unix time that decides which session is the newest; None: now.
+    `mtime`: the Unix time that decides which session is the newest; None: now.
     """
     path = directory / record.id
     try:
-        private.replace(path, render(record), modified=as_of)
+        private.write_atomically(path, render(record), modified=mtime)
     except OSError as error:
         raise JlabError(f"cannot publish the session in {path}: {error.strerror}") from error
-    return Published(path, record)
+    return StoredRecord(path, record)
 
 
-def withdraw(published: Published) -> bool:
+def remove(published: StoredRecord) -> bool:
     """Remove the record if it is still this one; whether it was removed."""
-    if not _is_still_there(published):
+    if not _is_current(published):
         return False
     try:
         published.path.unlink()
@@ -66,52 +66,52 @@ def withdraw(published: Published) -> bool:
     return True
 
 
-class Publication:
+class OwnRecord:
     """The record of a session that runs here: nobody else changes it, and only through this."""
 
     def __init__(self, directory: Path, record: Record) -> None:
         self.directory = directory
         self._published = publish(directory, record)
-        self._as_of = _published_at(self._published.path) / 1e9
+        self._mtime = _mtime_ns(self._published.path) / 1e9
         self._is_over = False
 
     @property
     def record(self) -> Record:
         return self._published.record
 
-    def amend(self, **changes: Any) -> None:
+    def update(self, **changes: Any) -> None:
         """Publish these new values. The session is no newer for that. Raises JlabError."""
-        if self._is_over or _is_anothers(self._published):
+        if self._is_over or _replaced_by_other_session(self._published):
             return
         record = replace(self.record, **changes)
-        self._published = publish(self.directory, record, as_of=self._as_of)
+        self._published = publish(self.directory, record, mtime=self._mtime)
 
-    def withdraw(self, *, job_lives_on: bool) -> None:
+    def remove(self, *, job_lives_on: bool) -> None:
         """Remove the record, for good; `job_lives_on`: and let nobody wait for that job."""
         self._is_over = True
         if job_lives_on:
-            bury(self._published)
-        withdraw(self._published)  # if it could not be buried, too
+            mark_ended(self._published)
+        remove(self._published)  # if it could not be buried, too
 
 
-def bury(published: Published) -> None:
+def mark_ended(published: StoredRecord) -> None:
     """Withdraw the record, if it is still this one, of a session that is over before its job is.
 
     What stays, and no reader takes for a record, keeps others from waiting for that job.
     """
-    if not _is_still_there(published):
+    if not _is_current(published):
         return
     with contextlib.suppress(OSError):
-        published.path.rename(published.path.with_name(_BURIED + published.path.name))
+        published.path.rename(published.path.with_name(_TOMBSTONE_PREFIX + published.path.name))
 
 
-def is_buried(
+def has_tombstone(
     directory: Path, scheduler: str, job_id: str, *, cluster: str = "", since: int | None = None
 ) -> bool:
     """Whether that job has had a session since it was started (at that Unix time)."""
     return any(
         record.job_id == job_id and _is_since(path, record, since or 0)
-        for path, record in _buried(directory, scheduler, cluster)
+        for path, record in _tombstones(directory, scheduler, cluster)
     )
 
 
@@ -119,28 +119,30 @@ def _is_since(path: Path, record: Record, since: int) -> bool:
     """By the scheduler's clock if that is known, or else by ours, which may differ from it."""
     if record.job_started:
         return since - record.job_started <= RESTART
-    return _published_at(path) / 1e9 >= since - SKEW
+    return _mtime_ns(path) / 1e9 >= since - SKEW
 
 
-def exhume(directory: Path, scheduler: str, job_id: str, *, cluster: str = "") -> None:
+def remove_tombstones(directory: Path, scheduler: str, job_id: str, *, cluster: str = "") -> None:
     """The job has ended, or starts another session."""
-    for path, record in _buried(directory, scheduler, cluster):
+    for path, record in _tombstones(directory, scheduler, cluster):
         if record.job_id == job_id:
             _remove(path)
 
 
-def exhume_others(directory: Path, scheduler: str, listed: set[str], *, cluster: str = "") -> None:
+def prune_tombstones(
+    directory: Path, scheduler: str, listed: set[str], *, cluster: str = ""
+) -> None:
     """No reader waits any more for a job that is not among those `listed` by the scheduler."""
-    for path, record in _buried(directory, scheduler, cluster):
+    for path, record in _tombstones(directory, scheduler, cluster):
         if record.job_id not in listed:
             _remove(path)
 
 
-def _buried(directory: Path, scheduler: str, cluster: str) -> Iterator[tuple[Path, Record]]:
+def _tombstones(directory: Path, scheduler: str, cluster: str) -> Iterator[tuple[Path, Record]]:
     """Those of one cluster, as far as the records tell."""
-    for path in directory.glob(f"{_BURIED}{scheduler}-*"):
+    for path in directory.glob(f"{_TOMBSTONE_PREFIX}{scheduler}-*"):
         with contextlib.suppress(OSError, ValueError, JlabError):
-            record = parse(private.read_ours(path))
+            record = parse(private.read_own(path))
             if record.is_of(scheduler, cluster):
                 yield path, record
 
@@ -150,7 +152,7 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-class Shelf:
+class RecordCache:
     """The records, for whoever looks again and again, or not at all of them.
 
     A file is read when its record is asked for, and again when it has changed.
@@ -158,11 +160,11 @@ class Shelf:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._known: dict[str, tuple[_Stamp, Published | Unreadable | None]] = {}
+        self._known: dict[str, tuple[_Stamp, StoredRecord | InvalidRecord | None]] = {}
 
-    def look(
+    def records(
         self, *, name: str | None = None, jobs: Container[str] | None = None
-    ) -> Iterator[Published | Unreadable]:
+    ) -> Iterator[StoredRecord | InvalidRecord]:
         """Newest first, what is there now; only sessions of that name, or of those jobs.
 
         The directory is listed before files are opened: listing is what makes NFS look again.
@@ -183,7 +185,7 @@ class Shelf:
         except OSError:
             return
 
-    def _read(self, file: str, stamp: _Stamp) -> Published | Unreadable | None:
+    def _read(self, file: str, stamp: _Stamp) -> StoredRecord | InvalidRecord | None:
         known = self._known.get(file)
         if known is None or known[0] != stamp:
             known = self._known[file] = stamp, _read(self._directory / file)
@@ -206,34 +208,34 @@ def _stamp(entry: os.DirEntry[str]) -> _Stamp:
     return found.st_mtime_ns, found.st_ino
 
 
-def read_all(directory: Path) -> tuple[list[Published], list[Unreadable]]:
+def read_all(directory: Path) -> tuple[list[StoredRecord], list[InvalidRecord]]:
     """All records, newest first, and the files that hold none."""
-    found = list(Shelf(directory).look())
+    found = list(RecordCache(directory).records())
     return (
-        [each for each in found if isinstance(each, Published)],
-        [each for each in found if isinstance(each, Unreadable)],
+        [each for each in found if isinstance(each, StoredRecord)],
+        [each for each in found if isinstance(each, InvalidRecord)],
     )
 
 
-def _is_still_there(published: Published) -> bool:
+def _is_current(published: StoredRecord) -> bool:
     """Whether the file is still that session's, by what is in it."""
     return _token_in(published.path) == published.record.token
 
 
-def _is_anothers(published: Published) -> bool:
+def _replaced_by_other_session(published: StoredRecord) -> bool:
     return _token_in(published.path) not in (None, published.record.token)
 
 
 def _token_in(path: Path) -> str | None:
     """Whose record the file holds, whatever the file is called; None: nobody's."""
     with contextlib.suppress(OSError, ValueError, JlabError):
-        return parse(private.read_ours(path)).token
+        return parse(private.read_own(path)).token
     return None
 
 
-def choose(
-    published: list[Published], wanted: str | None, *, start: str = "jlab-node run"
-) -> Published:
+def find_session(
+    published: list[StoredRecord], wanted: str | None, *, start: str = "jlab-node run"
+) -> StoredRecord:
     """The first session, or the first whose name or id is `wanted`; raises JlabError.
 
     `start` is what one types to have a session there.
@@ -254,26 +256,26 @@ def choose(
     )
 
 
-def _published_at(path: Path) -> int:
+def _mtime_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError:
         return 0  # it vanished since it was listed
 
 
-def _read(path: Path) -> Published | Unreadable | None:
+def _read(path: Path) -> StoredRecord | InvalidRecord | None:
     try:
-        record = parse(private.read_ours(path))
+        record = parse(private.read_own(path))
     except FileNotFoundError:
         return None  # its session ended between listing and opening
-    except (RecordError, private.NotOurs) as error:
-        return Unreadable(path, str(error))
+    except (RecordError, private.ForeignFile) as error:
+        return InvalidRecord(path, str(error))
     except (OSError, UnicodeDecodeError) as error:
         why = (isinstance(error, OSError) and error.strerror) or "it is not text"
-        return Unreadable(path, f"it cannot be read: {why}")
+        return InvalidRecord(path, f"it cannot be read: {why}")
     if path.name != record.id:
-        return Unreadable(path, f"it says it is {record.id}")
-    return Published(path, record)
+        return InvalidRecord(path, f"it says it is {record.id}")
+    return StoredRecord(path, record)
 
 
 def printable(path: Path) -> str:

@@ -36,7 +36,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """The session's id, and what it exposes now."""
 
     session: str
@@ -44,7 +44,7 @@ class Answer:
     sockets: dict[str, str] = field(default_factory=dict)
 
 
-def render(value: Request | Answer | JlabError) -> bytes:
+def render(value: Request | Response | JlabError) -> bytes:
     """One line. An older session would take a request for a socket for another one."""
     known = {"error": str(value)} if isinstance(value, JlabError) else asdict(value)
     version = _WITH_PATH if isinstance(value, Request) and value.path else FORMAT
@@ -63,7 +63,7 @@ def parse_request(line: bytes) -> Request:
     return Request(name, port, path)
 
 
-def parse_answer(line: bytes) -> Answer:
+def parse_response(line: bytes) -> Response:
     """What the session answers; raises JlabError, with what it says if that is an error."""
     values = _values(line, "the session's answer")
     error, session, exposed = (values.get(key, "") for key in ("error", "session", "ports"))
@@ -78,7 +78,7 @@ def parse_answer(line: bytes) -> Answer:
         and all(_is_name(name) and is_socket_path(path) for name, path in by_path.items())
     ):
         raise JlabError("the session's answer is not valid")
-    return Answer(session, exposed, by_path)
+    return Response(session, exposed, by_path)
 
 
 def _values(line: bytes, what: str) -> dict[str, Any]:
@@ -106,9 +106,9 @@ def _is_port(value: object) -> bool:
     return type(value) is int and 1 <= value <= MAX_PORT
 
 
-def ask(base: Path, request: Request) -> Answer:
+def ask(runtime_dir: Path, request: Request) -> Response:
     """Ask the session that this process belongs to, else the newest here; raises JlabError."""
-    session = session_lookup.session_of(os.getpid(), base)
+    session = session_lookup.session_of(os.getpid(), runtime_dir)
     try:
         if session is None:
             raise FileNotFoundError
@@ -125,15 +125,15 @@ def ask(base: Path, request: Request) -> Answer:
         ) from None
     except OSError as error:
         raise JlabError(f"the session does not answer: {error.strerror or error}") from error
-    return parse_answer(line)
+    return parse_response(line)
 
 
-def sentence(request: Request, answer: Answer, base: Path) -> str:
+def describe(request: Request, answer: Response, runtime_dir: Path) -> str:
     """What a person is told who has asked for that."""
     if request.name is None:
         known = [(name, f"port {port}") for name, port in answer.ports.items()]
         lines = [
-            f"{name}  {what}  {base / name}.sock"
+            f"{name}  {what}  {runtime_dir / name}.sock"
             for name, what in [*known, *answer.sockets.items()]
         ]
         return "\n".join(lines) or "nothing is exposed: jlab-node expose NAME PORT"
@@ -145,5 +145,5 @@ def sentence(request: Request, answer: Answer, base: Path) -> str:
     return (
         f"{request.name} leads to {what}. On your computer, with ALIAS for this "
         "cluster's name in your ~/.ssh/config:\n"
-        f"  ssh -L 127.0.0.1:{port}:{base / request.name}.sock jlab+{target}"
+        f"  ssh -L 127.0.0.1:{port}:{runtime_dir / request.name}.sock jlab+{target}"
     )

@@ -8,7 +8,7 @@ import time
 _LONGEST_LINE = 256  # RFC 4253: a version line has at most 255
 
 
-def greeting(nonce: str) -> bytes:
+def server_banner(nonce: str) -> bytes:
     """The first line that a client gets. RFC 4253, 4.2: lines may come before the version.
 
     It shows the session to the owner: the port may belong to somebody else by now.
@@ -16,21 +16,21 @@ def greeting(nonce: str) -> bytes:
     return f"jlab {nonce}\r\n".encode("ascii")
 
 
-def knock(secret: str) -> bytes:
+def client_token(secret: str) -> bytes:
     """The line by which the owner answers that; what follows is ssh."""
     return f"jlab {secret}\r\n".encode("ascii")
 
 
-def sentence(text: str) -> bytes:
+def refusal(text: str) -> bytes:
     """The line that the owner gets instead of an sshd, where there can be none."""
     return f"jlab-node: {text}"[: _LONGEST_LINE - 2].encode("ascii", "replace") + b"\r\n"
 
 
-def is_there(host: str, port: int, nonce: str, *, timeout: float) -> bool | None:
+def is_session_at(host: str, port: int, nonce: str, *, timeout: float) -> bool | None:
     """Whether that session's endpoint greets there; None: nobody answers, so nobody can tell."""
     try:
         with socket.create_connection((host, port), timeout=timeout) as connection:
-            return read_line(connection, timeout=timeout) == greeting(nonce)
+            return read_line(connection, timeout=timeout) == server_banner(nonce)
     except (ConnectionRefusedError, ConnectionResetError):
         return False
     except (OSError, UnicodeError):

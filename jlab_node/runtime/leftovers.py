@@ -33,7 +33,7 @@ _NAME = re.compile(r"s-[a-z0-9]{6}")
 _OWNER = "owner"
 _MARK = re.compile(rf"jlab-node:([^:]*):({identifiers.PROCESS}|)")
 _LETTERS = string.ascii_lowercase + string.digits
-_ROUNDS, _POLL = 500, 0.01  # of seconds: whoever looks at a lock has it for a moment
+_ATTEMPTS, _POLL = 500, 0.01  # of seconds: whoever looks at a lock has it for a moment
 
 
 def mark(directory: Path) -> None:
@@ -42,12 +42,12 @@ def mark(directory: Path) -> None:
     directory.joinpath(_OWNER).symlink_to(made_by)
 
 
-def new_path(base: Path) -> Path:
-    """Return a path in `base` by which a session's directory is known as one.
+def new_path(runtime_dir: Path) -> Path:
+    """Return a path in `runtime_dir` by which a session's directory is known as one.
 
     It is short, since kernels make sockets in it: see session/jupyter/program.py.
     """
-    return base / (PREFIX + "".join(secrets.choice(_LETTERS) for _ in range(6)))
+    return runtime_dir / (PREFIX + "".join(secrets.choice(_LETTERS) for _ in range(6)))
 
 
 def owner(directory: Path) -> tuple[str, str] | None:
@@ -59,14 +59,14 @@ def owner(directory: Path) -> tuple[str, str] | None:
     return None
 
 
-def hold(directory: Path, *, shared: bool = False) -> int:
+def lock(directory: Path, *, shared: bool = False) -> int:
     """Lock `directory` until the descriptor that this returns is closed; raises OSError.
 
     Where the file system knows no locks, there is none, and nobody takes the directory for dead.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    for _ in range(_ROUNDS):
+    for _ in range(_ATTEMPTS):
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             break
@@ -77,17 +77,17 @@ def hold(directory: Path, *, shared: bool = False) -> int:
     return descriptor
 
 
-def directories(base: Path) -> list[Path]:
-    """The directories of sessions in `base`, dead or alive; raises OSError."""
-    return [path for path in _ours(base) if owner(path)]
+def directories(runtime_dir: Path) -> list[Path]:
+    """The directories of sessions in `runtime_dir`, dead or alive; raises OSError."""
+    return [path for path in _ours(runtime_dir) if owner(path)]
 
 
-def dead(base: Path) -> list[Path]:
-    """The directories of sessions in `base` that were killed; raises OSError."""
-    return [path for path in directories(base) if is_dead(path)]
+def stale(runtime_dir: Path) -> list[Path]:
+    """The directories of sessions in `runtime_dir` that were killed; raises OSError."""
+    return [path for path in directories(runtime_dir) if is_stale(path)]
 
 
-def is_dead(directory: Path) -> bool:
+def is_stale(directory: Path) -> bool:
     """Whether a session's directory provably has no session any more."""
     found = owner(directory)
     return found is not None and _has_ended(*found) and _is_free(directory)
@@ -95,22 +95,22 @@ def is_dead(directory: Path) -> bool:
 
 def _has_ended(machine: str, process: str) -> bool:
     """Whether a process has certainly ended: nobody sees one of another container or machine."""
-    if not process or machine != os.uname().nodename or not process_id.here():
+    if not process or machine != os.uname().nodename or not process_id.own_namespace():
         return False
-    lives = process_id.lives(process)
+    lives = process_id.is_alive(process)
     has_rebooted = lives is None and not process_id.is_in_another_namespace(process)
     return lives is False or has_rebooted
 
 
-def remove(base: Path) -> bool:
-    """Clear away what killed sessions left in `base`; whether there was any. Raises OSError.
+def remove(runtime_dir: Path) -> bool:
+    """Clear away what killed sessions left in `runtime_dir`; whether there was any. Raises OSError.
 
-    Only with the lock of `base`: else a directory may just be being made.
+    Only with the lock of `runtime_dir`: else a directory may just be being made.
     """
-    found = dead(base)
+    found = stale(runtime_dir)
     for path in found:
         clear(path)
-    for path in _ours(base):  # one that was killed before it could make its mark
+    for path in _ours(runtime_dir):  # one that was killed before it could make its mark
         if not owner(path) and _is_free(path):
             with contextlib.suppress(OSError):
                 path.rmdir()  # never more than an empty directory
@@ -129,11 +129,11 @@ def clear(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _ours(base: Path) -> Iterator[Path]:
-    with os.scandir(base) as entries:
+def _ours(runtime_dir: Path) -> Iterator[Path]:
+    with os.scandir(runtime_dir) as entries:
         names = [each.name for each in entries if _NAME.fullmatch(each.name)]
     for name in names:
-        path = base / name
+        path = runtime_dir / name
         with contextlib.suppress(OSError):
             found = path.lstat()
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from ..errors import JlabError
 from ..files import private
 from ..identifiers import NEWEST
-from . import leftovers, session_lookup, socket_links, user_directory
+from . import leftovers, runtime_directory, session_lookup, socket_links
 from . import socket_relay as relay
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Callable
 
-    from .socket_relay import Kept, Side
+    from .socket_relay import PersistentSocket, RelayEnd
 
 _LONGEST_LOG = 1 << 20  # bytes of sshd.log; as much comes in a second, at most, before it is cut
 
@@ -39,10 +39,10 @@ _LONGEST_LOG = 1 << 20  # bytes of sshd.log; as much comes in a second, at most,
 class SessionDirectory:
     """One session's place on the node; a context manager that leaves nothing behind."""
 
-    def __init__(self, base: Path, name: str, session_id: str) -> None:
-        self.base = base
+    def __init__(self, runtime_dir: Path, name: str, session_id: str) -> None:
+        self.runtime_dir = runtime_dir
         self.name = name
-        self.listeners: set[Kept] = set()  # of the sockets in here
+        self.listeners: set[PersistentSocket] = set()  # of the sockets in here
         self._id = session_id
         self._number: tuple[int, int] | None = None  # of the directory: device, inode
         self._held: list[int] = []  # descriptors with locks
@@ -53,45 +53,45 @@ class SessionDirectory:
     def __enter__(self) -> SessionDirectory:
         try:
             with contextlib.ExitStack() as stack:
-                user_directory.make(self.base)
+                runtime_directory.make(self.runtime_dir)
                 stack.callback(self.__exit__)
-                with user_directory.locked(self.base):
+                with runtime_directory.locked(self.runtime_dir):
                     self._sweep()
-                    self.path = leftovers.new_path(self.base)
-                    self.make_anew()
-                private.replace(self._starting, self._id)
+                    self.path = leftovers.new_path(self.runtime_dir)
+                    self.restore()
+                private.write_atomically(self._starting, self._id)
                 stack.pop_all()
         except OSError as error:
-            where = error.filename or self.base
+            where = error.filename or self.runtime_dir
             raise JlabError(f"cannot use {where}: {error.strerror}") from error
         return self
 
-    def make_anew(self) -> None:
+    def restore(self) -> None:
         """What is not there, or not any more; with the lock of the base. Raises OSError.
 
         Not after the end: whoever asks may have waited for the lock for that long.
         """
         if self._is_over:
             return
-        if not self.is_there():
+        if not self.exists():
             self.path.mkdir(mode=0o700)
             found = self.path.lstat()
             self._number = found.st_dev, found.st_ino
             self._let_go()
             # The base is shared. Both keep systemd-tmpfiles from what is in there.
-            self._held += [leftovers.hold(self.path), leftovers.hold(self.base, shared=True)]
+            self._held += [leftovers.lock(self.path), leftovers.lock(self.runtime_dir, shared=True)]
         if leftovers.owner(self.path) is None:
             leftovers.mark(self.path)
         if not self._alive.exists():
             self._appear_alive()
-        self.runtime.mkdir(mode=0o700, exist_ok=True)
+        self.jupyter_runtime.mkdir(mode=0o700, exist_ok=True)
         if self._is_named and not self._has_name():
             self.socket(self.name).symlink_to(self.direct.name)
 
     def _has_name(self) -> bool:
         return self.name == NEWEST or os.path.lexists(self.socket(self.name))
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether the directory is the one that was made, and ours; raises JlabError if not ours.
 
         False: there is none.
@@ -100,22 +100,24 @@ class SessionDirectory:
             found = self.path.lstat()
         except OSError:
             return False
-        private.refuse_others(self.path, found, "")
+        private.require_only_ours(self.path, found, "")
         if (found.st_dev, found.st_ino) != self._number:
             raise JlabError(f"{self.path} is not the directory that this session has made")
         return True
 
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all of it is as it was made; raises JlabError where something is not ours."""
         return (
-            user_directory.check(self.base) is not None
-            and self.is_there()
+            runtime_directory.check(self.runtime_dir) is not None
+            and self.exists()
             and leftovers.owner(self.path) is not None
             and self._alive.exists()
-            and self.runtime.exists()
-            and all(each.is_there() for each in self.listeners)
+            and self.jupyter_runtime.exists()
+            and all(each.exists() for each in self.listeners)
             and (not self._is_named or self._has_name())
-            and all(os.path.lexists(self.base / name) for name in self._linked & self._names())
+            and all(
+                os.path.lexists(self.runtime_dir / name) for name in self._linked & self._names()
+            )
         )
 
     def _appear_alive(self) -> None:
@@ -131,15 +133,15 @@ class SessionDirectory:
 
     def __exit__(self, *_: object) -> None:
         # Where the lock cannot be had, all of it stays, known as dead, for another to sweep.
-        with contextlib.suppress(OSError, JlabError), user_directory.locked(self.base):
-            if self._number and self.is_there():
+        with contextlib.suppress(OSError, JlabError), runtime_directory.locked(self.runtime_dir):
+            if self._number and self.exists():
                 leftovers.clear(self.path)
             self._is_over = True
             self._let_go()
-            socket_links.mend(self.base)
+            socket_links.repair(self.runtime_dir)
 
     @property
-    def runtime(self) -> Path:
+    def jupyter_runtime(self) -> Path:
         """JupyterLab's runtime directory. Its name is short: sockets of kernels are made in it."""
         return self.path / "rt"
 
@@ -169,10 +171,10 @@ class SessionDirectory:
         """The socket to which the link NAME.sock of the user's directory may lead."""
         return self.path / f"{name}.sock"
 
-    def take_links(self) -> None:
+    def claim_links(self) -> None:
         """Let `ssh -L` to the newest socket of each name lead there, this session's for its own."""
-        with user_directory.locked(self.base):
-            socket_links.take(self.base, self.path)
+        with runtime_directory.locked(self.runtime_dir):
+            socket_links.claim(self.runtime_dir, self.path)
         self._linked = self._names()
 
     def _names(self) -> set[str]:
@@ -181,41 +183,45 @@ class SessionDirectory:
         named = [self.socket(self.name)] if self._is_named else []
         return {path.name for path in [*paths, *named] if path.suffix == ".sock"}
 
-    def tend(self) -> None:
+    def remove_stale(self) -> None:
         """Clear away what killed sessions left; not now, if another session is at it."""
         with contextlib.suppress(OSError, JlabError):
-            if leftovers.dead(self.base):  # before each connection: mostly there is nothing to do
-                with user_directory.locked(self.base, timeout=0):
+            if leftovers.stale(
+                self.runtime_dir
+            ):  # before each connection: mostly there is nothing to do
+                with runtime_directory.locked(self.runtime_dir, timeout=0):
                     self._sweep()
 
     def _sweep(self) -> None:
-        if leftovers.remove(self.base):
-            socket_links.mend(self.base)
+        if leftovers.remove(self.runtime_dir):
+            socket_links.repair(self.runtime_dir)
 
     def shorten_logs(self) -> None:
         """Whoever reaches the endpoint can make its sshds write, and so fill the node's disk."""
         with contextlib.suppress(OSError):
-            private.keep_end(self.sshd_log, _LONGEST_LOG)
+            private.keep_tail(self.sshd_log, _LONGEST_LOG)
 
-    def ready(self) -> None:
+    def mark_ready(self) -> None:
         """The session is no longer `starting`."""
         self._starting.unlink(missing_ok=True)
 
     @contextlib.asynccontextmanager
-    async def relay(self, jupyterlab: Kept) -> AsyncIterator[None]:
+    async def relay(self, jupyterlab: PersistentSocket) -> AsyncIterator[None]:
         """Let the links lead to JupyterLab, which listens on `direct`."""
         loop = asyncio.get_running_loop()
 
-        async def to_the_askers_own(pid: int, make: Callable[[], Side]) -> None:
-            session = session_lookup.session_above(pid, self.base) or self.path
+        async def to_the_askers_own(pid: int, make: Callable[[], RelayEnd]) -> None:
+            session = session_lookup.session_of_ancestor(pid, self.runtime_dir) or self.path
             await loop.create_unix_connection(make, str(session / session_lookup.DIRECT))
 
-        async with relay.carrying(self.socket(NEWEST), to_the_askers_own, kept=self.listeners):
+        async with relay.relay_unix(
+            self.socket(NEWEST), to_the_askers_own, listeners=self.listeners
+        ):
             self.listeners.add(jupyterlab)
             self._is_named = True
             try:
-                self.make_anew()
-                self.take_links()
+                self.restore()
+                self.claim_links()
                 yield
             finally:
                 self._is_named = False

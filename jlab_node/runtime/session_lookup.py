@@ -18,19 +18,20 @@ CONTROL = "control"  # the socket on which a session takes requests
 DIRECT = "direct"  # the socket on which its JupyterLab listens
 
 
-def session_of(pid: int, base: Path) -> Path | None:
+def session_of(pid: int, runtime_dir: Path) -> Path | None:
     """The directory of the session that `pid` belongs to; else of the newest on this node."""
-    if not private.is_private(base):
+    if not private.is_private(runtime_dir):
         return None  # another user's trap; `run` says so
     with contextlib.suppress(OSError):
-        newest = base / f"{NEWEST}.sock"
-        return session_above(pid, base) or base / Path(os.readlink(newest)).parent  # noqa: PTH115
+        newest = runtime_dir / f"{NEWEST}.sock"
+        above = session_of_ancestor(pid, runtime_dir)
+        return above or runtime_dir / Path(os.readlink(newest)).parent  # noqa: PTH115
     return None
 
 
-def session_above(pid: int, base: Path) -> Path | None:
+def session_of_ancestor(pid: int, runtime_dir: Path) -> Path | None:
     """The session that started the process `pid`, or the nearest process above it that has one."""
-    sessions = leftovers.directories(base)
+    sessions = leftovers.directories(runtime_dir)
     here = os.uname().nodename
     marks = {leftovers.owner(path): path for path in sessions}
     with contextlib.suppress(psutil.Error, OSError):
@@ -42,11 +43,11 @@ def session_above(pid: int, base: Path) -> Path | None:
     return None
 
 
-def starting(base: Path) -> list[str]:
+def starting(runtime_dir: Path) -> list[str]:
     """The ids of this node's sessions that are not ready yet, in order."""
-    if not private.is_private(base):
+    if not private.is_private(runtime_dir):
         return []  # another user's trap; `run` says so
-    alive = (path for path in leftovers.directories(base) if not leftovers.is_dead(path))
+    alive = (path for path in leftovers.directories(runtime_dir) if not leftovers.is_stale(path))
     found = (_text(path / STARTING) for path in alive)
     return sorted(text for text in found if is_id(text))
 

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     Server = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
     # Connects what the second argument makes to where the process of that number is to get.
-    Way = Callable[[int, Callable[[], "Side"]], Awaitable[object]]
+    ConnectTarget = Callable[[int, Callable[[], "RelayEnd"]], Awaitable[object]]
 
 
-class Kept(Protocol):
+class PersistentSocket(Protocol):
     """A socket that is to be there for as long as the session."""
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether it is."""
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Listen on it, if it is not there; raises JlabError."""
 
 
@@ -40,16 +40,16 @@ class Listener:
         self.path = path
         self._listen = listen
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether the path still leads here."""
         try:
             return self.path.lstat().st_ino == self._number
         except OSError:
             return False
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Listen, if the path does not lead here yet; raises JlabError."""
-        if self.is_there():
+        if self.exists():
             return
         self.close()
         try:
@@ -63,12 +63,14 @@ class Listener:
         if self._server:
             self._server.close()
             self._server = None
-        if self.is_there():
+        if self.exists():
             self.path.unlink()
 
 
 @contextlib.asynccontextmanager
-async def serving(path: Path, serve: Server, *, kept: set[Kept]) -> AsyncIterator[None]:
+async def serve_unix(
+    path: Path, serve: Server, *, listeners: set[PersistentSocket]
+) -> AsyncIterator[None]:
     """`serve` each connection to the unix socket `path`. At the end they are cut off.
 
     In `kept` is what listens.
@@ -80,7 +82,7 @@ async def serving(path: Path, serve: Server, *, kept: set[Kept]) -> AsyncIterato
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async with _listening(path, lambda: asyncio.start_unix_server(start, path), kept):
+    async with _listening(path, lambda: asyncio.start_unix_server(start, path), listeners):
         try:
             yield
         finally:
@@ -90,40 +92,44 @@ async def serving(path: Path, serve: Server, *, kept: set[Kept]) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def carrying(path: Path, way: Way, *, kept: set[Kept]) -> AsyncIterator[None]:
+async def relay_unix(
+    path: Path, connect_target: ConnectTarget, *, listeners: set[PersistentSocket]
+) -> AsyncIterator[None]:
     """Carry connections to the unix socket `path` to where `way` leads for the peer's pid.
 
     In `kept` is what listens.
     """
     loop = asyncio.get_running_loop()
-    carried: set[Side] = set()
+    carried: set[RelayEnd] = set()
 
-    def make() -> Side:
-        return Side(carried, way)
+    def make() -> RelayEnd:
+        return RelayEnd(carried, connect_target)
 
-    async with _listening(path, lambda: loop.create_unix_server(make, path), kept):
+    async with _listening(path, lambda: loop.create_unix_server(make, path), listeners):
         try:
             yield
         finally:
             for side in list(carried):
-                side.cut()
+                side.abort()
 
 
 @contextlib.asynccontextmanager
 async def _listening(
-    path: Path, listen: Callable[[], Awaitable[asyncio.AbstractServer]], kept: set[Kept]
+    path: Path,
+    listen: Callable[[], Awaitable[asyncio.AbstractServer]],
+    listeners: set[PersistentSocket],
 ) -> AsyncIterator[None]:
     listener = Listener(path, listen)
-    await listener.begin()
-    kept.add(listener)
+    await listener.start()
+    listeners.add(listener)
     try:
         yield
     finally:
-        kept.discard(listener)
+        listeners.discard(listener)
         listener.close()
 
 
-class Side(asyncio.Protocol):
+class RelayEnd(asyncio.Protocol):
     """One end of a connection that is carried: what it says goes to the other end.
 
     Not streams: a request and its answer would take twice as long.
@@ -131,81 +137,83 @@ class Side(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, carried: set[Side], way: Way | None = None) -> None:
+    def __init__(self, carried: set[RelayEnd], connect_target: ConnectTarget | None = None) -> None:
         self._carried = carried
-        self._way = way  # of the end that came to us
-        self._other: Side | None = None
-        self._early = b""  # what it has said before there was another end
+        self._connect_target = connect_target  # of the end that came to us
+        self._peer: RelayEnd | None = None
+        self._buffer = b""  # what it has said before there was another end
         self._has_finished = False
         self._connecting: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._carried.add(self)
-        if self._way:
-            self._connecting = asyncio.ensure_future(self._connect(self._way))
+        if self._connect_target:
+            self._connecting = asyncio.ensure_future(self._connect(self._connect_target))
 
-    async def _connect(self, way: Way) -> None:
-        far = Side(self._carried)
+    async def _connect(self, connect_target: ConnectTarget) -> None:
+        peer = RelayEnd(self._carried)
         try:
-            await way(peer(self._transport.get_extra_info("socket"))[0], lambda: far)
+            await connect_target(
+                peer_credentials(self._transport.get_extra_info("socket"))[0], lambda: peer
+            )
         except OSError:
-            self.cut()
+            self.abort()
             return
-        self._begin(far)
-        far._begin(self)
+        self._begin(peer)
+        peer._begin(self)
 
-    def _begin(self, other: Side) -> None:
+    def _begin(self, peer: RelayEnd) -> None:
         """What was held back goes to the other end, and so does all that follows."""
-        self._other = other
-        if self._early:
-            other._transport.write(self._early)
-            self._early = b""
+        self._peer = peer
+        if self._buffer:
+            peer._transport.write(self._buffer)
+            self._buffer = b""
         if self._has_finished:
-            self._finish(other)
+            self._finish(peer)
         self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if self._other:
-            self._other._transport.write(data)
+        if self._peer:
+            self._peer._transport.write(data)
         else:
-            self._early += data
+            self._buffer += data
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         self._has_finished = True
-        if self._other:
-            self._finish(self._other)
+        if self._peer:
+            self._finish(self._peer)
         return True  # it may still be told something
 
-    def _finish(self, other: Side) -> None:
-        if not other._transport.is_closing():
-            other._transport.write_eof()
-        if other._has_finished:
+    def _finish(self, peer: RelayEnd) -> None:
+        if not peer._transport.is_closing():
+            peer._transport.write_eof()
+        if peer._has_finished:
             self._transport.close()
-            other._transport.close()
+            peer._transport.close()
 
     def pause_writing(self) -> None:
-        if self._other:
-            self._other._transport.pause_reading()
+        if self._peer:
+            self._peer._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._other:
-            self._other._transport.resume_reading()
+        if self._peer:
+            self._peer._transport.resume_reading()
 
     def connection_lost(self, _: Exception | None) -> None:
         self._carried.discard(self)
         if self._connecting:
             self._connecting.cancel()
-        if self._other:
-            self._other._transport.close()
+        if self._peer:
+            self._peer._transport.close()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End it at once."""
         self._transport.abort()
 
 
-def peer(connection: socket.socket) -> tuple[int, int]:
+def peer_credentials(connection: socket.socket) -> tuple[int, int]:
     """Process and user at the other end of a unix socket; 0 and -1 where the system is silent."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:

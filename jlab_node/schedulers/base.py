@@ -51,9 +51,9 @@ class Status:
 
     job_id: str
     state: State
-    word: str = ""  # the scheduler's own word for the state
+    raw_state: str = ""  # the scheduler's own word for the state
     # What it waits for; how it ended, as in "job 12 reached its time limit"; why it stands still.
-    why: str = ""
+    reason: str = ""
     name: str = ""
     command: str = ""  # what was submitted: often the path of a script
     node: str = ""  # the first of its nodes
@@ -64,7 +64,7 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a scheduler's command printed."""
 
     code: int
@@ -73,7 +73,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Request:
+class JobRequest:
     """What a job script is to ask for; None and "" leave it to the site's default."""
 
     name: str
@@ -90,13 +90,13 @@ class Scheduler(Protocol):
     """What each module of this package defines."""
 
     NAME: str  # in records and on the command line
-    TITLE: str  # in sentences
-    PROGRAM: str  # wherever jobs are submitted or run, this is on PATH
+    DISPLAY_NAME: str  # in sentences
+    PROBE_PROGRAM: str  # wherever jobs are submitted or run, this is on PATH
     JOB_ID: str  # the variable that holds a job's id, inherited or not
-    SUBMIT: str  # what submits the script {}
-    SUBMITTED: str  # regular expression of what that prints; group 1 is the job's id
-    KEEPS_LOG: bool  # what a job prints is out of reach until it ends
-    INSIDE: str  # what runs jlab-node in a job, typed outside of one
+    SUBMIT_COMMAND: str  # what submits the script {}
+    SUBMIT_OUTPUT_RE: str  # regular expression of what that prints; group 1 is the job's id
+    LOG_ONLY_AT_END: bool  # what a job prints is out of reach until it ends
+    INTERACTIVE_COMMAND: str  # what runs jlab-node in a job, typed outside of one
 
     def detect(self, env: Mapping[str, str], machine: Machine) -> Job | None:
         """The job that `env` speaks of, if this machine is one of its nodes."""
@@ -104,29 +104,29 @@ class Scheduler(Protocol):
     def cluster_command(self) -> list[str]:
         """Prints what names this cluster; [] where nothing does."""
 
-    def parse_cluster(self, answer: Answer) -> str:
+    def parse_cluster(self, answer: CommandResult) -> str:
         """The cluster's name, as `detect` gives it in a job; "" where it cannot be told."""
 
-    def mine(self, user: str) -> list[str]:
+    def list_jobs_command(self, user: str) -> list[str]:
         """Prints the queued and running jobs of a user."""
 
-    def parse_mine(self, answer: Answer) -> list[Status] | None:
+    def parse_job_list(self, answer: CommandResult) -> list[Status] | None:
         """What `mine` printed; None: the scheduler does not answer."""
 
-    def one(self, job_id: str) -> list[list[str]]:
+    def job_status_commands(self, job_id: str) -> list[list[str]]:
         """Each prints what is known of one job: the next is asked when the last knew too little."""
 
-    def parse_one(self, job_id: str, answer: Answer) -> Status | None:
+    def parse_job_status(self, job_id: str, answer: CommandResult) -> Status | None:
         """What one of `one` printed; None: it cannot tell."""
 
-    def step(self, job_id: str, node: str, command: list[str]) -> list[str]:
+    def run_in_job(self, job_id: str, node: str, command: list[str]) -> list[str]:
         """Runs `command` (as typed to a shell) on a node of the job; [] where nothing can."""
 
-    def cancel(self, job_id: str) -> list[str]:
+    def cancel_command(self, job_id: str) -> list[str]:
         """Ends a job."""
 
-    def extend(self, job_id: str) -> str:
+    def extend_command(self, job_id: str) -> str:
         """What its owner types for an hour more; "" where users cannot."""
 
-    def directives(self, request: Request) -> list[str]:
+    def directives(self, request: JobRequest) -> list[str]:
         """The lines of a job script that ask for all this; raises JlabError if they cannot."""

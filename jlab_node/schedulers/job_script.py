@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import JlabError
 from ..identifiers import is_name
-from .base import Request
+from .base import JobRequest
 
 if TYPE_CHECKING:
     from .base import Scheduler
@@ -76,7 +76,7 @@ def job_name(session: str) -> str:
     return _JOB if session == DEFAULT_NAME else f"{_JOB}-{session}"
 
 
-def session_name(request: Request) -> str:
+def session_name(request: JobRequest) -> str:
     """The other way round."""
     if request.name == _JOB:
         return DEFAULT_NAME
@@ -108,7 +108,7 @@ def compose(
     """
     logs = _absolute(log_dir)
     job = job_name(name)
-    request = Request(
+    request = JobRequest(
         name=job,
         cpus=cpus,
         gpus=gpus,
@@ -131,7 +131,7 @@ def compose(
 def next_commands(scheduler: Scheduler, typed: list[str]) -> str:
     """For a person at a terminal, who has only seen the script."""
     again = shlex.join(["jlab-node", *typed[1:]])
-    return f"Next:   {again} > jlab.sh\n        {scheduler.SUBMIT.format('jlab.sh')}"
+    return f"Next:   {again} > jlab.sh\n        {scheduler.SUBMIT_COMMAND.format('jlab.sh')}"
 
 
 def _absolute(path: str) -> str:
@@ -147,7 +147,9 @@ def _make(logs: str) -> None:
         raise JlabError(f"cannot make {logs} for the logs: {error.strerror}") from error
 
 
-def render(scheduler: Scheduler, request: Request, *, environment: str, notebook_dir: str) -> str:
+def render(
+    scheduler: Scheduler, request: JobRequest, *, environment: str, notebook_dir: str
+) -> str:
     """The text of a job script; raises JlabError.
 
     `environment`: a conda environment's name, or the path of a venv or conda environment; "": the
@@ -162,13 +164,13 @@ def render(scheduler: Scheduler, request: Request, *, environment: str, notebook
         "#!/bin/bash",
         *scheduler.directives(request),
         "",
-        f"# JupyterLab in a job of {scheduler.TITLE}, within reach of: ssh jlab+CLUSTER",
-        f"# Submit it with: {scheduler.SUBMIT.format('jlab.sh')}",
+        f"# JupyterLab in a job of {scheduler.DISPLAY_NAME}, within reach of: ssh jlab+CLUSTER",
+        f"# Submit it with: {scheduler.SUBMIT_COMMAND.format('jlab.sh')}",
         f"# {logs} has to exist before that.",
         "",
         f"(umask 077 && mkdir -p {logs})",
     ]
-    if scheduler.KEEPS_LOG:
+    if scheduler.LOG_ONLY_AT_END:
         lines.append(f'exec >>{request.log}-"${{{scheduler.JOB_ID}%%.*}}".log 2>&1')
     lines += [
         "unset XDG_RUNTIME_DIR  # the login node's, which does not exist here",
@@ -180,7 +182,7 @@ def render(scheduler: Scheduler, request: Request, *, environment: str, notebook
     return "\n".join(lines) + "\n"
 
 
-def _check(request: Request) -> None:
+def _check(request: JobRequest) -> None:
     for option, value in (("--account", request.account), ("--partition", request.partition)):
         if value and not re.fullmatch(_WORD, value):
             raise JlabError(f"{option} {value!r} is not a name: letters, digits and . _ @ : / + -")

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .base import Answer, Job, Machine, Request, State, Status
+from .base import CommandResult, Job, JobRequest, Machine, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME = "local"
-TITLE = "local"
-PROGRAM = "ps"
+DISPLAY_NAME = "local"
+PROBE_PROGRAM = "ps"
 JOB_ID = ""
-SUBMIT = "nohup {} &"
-SUBMITTED = r"(?!)"  # never
-KEEPS_LOG = False
-INSIDE = "jlab-node run"
+SUBMIT_COMMAND = "nohup {} &"
+SUBMIT_OUTPUT_RE = r"(?!)"  # never
+LOG_ONLY_AT_END = False
+INTERACTIVE_COMMAND = "jlab-node run"
 
 
 def detect(env: Mapping[str, str], machine: Machine) -> Job:  # noqa: ARG001
@@ -31,15 +31,15 @@ def cluster_command() -> list[str]:
     return []
 
 
-def parse_cluster(answer: Answer) -> str:  # noqa: ARG001
+def parse_cluster(answer: CommandResult) -> str:  # noqa: ARG001
     return ""
 
 
-def mine(user: str) -> list[str]:
+def list_jobs_command(user: str) -> list[str]:
     return ["ps", "-ww", "-u", user, "-o", "pid=,stat=,args="]
 
 
-def parse_mine(answer: Answer) -> list[Status] | None:
+def parse_job_list(answer: CommandResult) -> list[Status] | None:
     if answer.code:
         return None
     lines = (line.split(maxsplit=1) for line in answer.stdout.splitlines())
@@ -50,16 +50,16 @@ def _running(job_id: str) -> Status:
     return Status(job_id, State.RUNNING)
 
 
-def one(job_id: str) -> list[list[str]]:
+def job_status_commands(job_id: str) -> list[list[str]]:
     return [["ps", "-ww", "-p", job_id, "-o", "stat=,args="]]
 
 
-def parse_one(job_id: str, answer: Answer) -> Status | None:
+def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
     if answer.stderr:
         return None  # there is no ps, or not one that we know
     if _is_run(answer.stdout):
         return _running(job_id)
-    return Status(job_id, State.ENDED, why="has ended")
+    return Status(job_id, State.ENDED, reason="has ended")
 
 
 def _is_run(printed: str) -> bool:
@@ -72,17 +72,17 @@ def _is_run(printed: str) -> bool:
     return not state.startswith("Z") and ours and "run" in words
 
 
-def step(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
+def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
     return []
 
 
-def cancel(job_id: str) -> list[str]:
+def cancel_command(job_id: str) -> list[str]:
     return ["kill", job_id]
 
 
-def extend(job_id: str) -> str:  # noqa: ARG001
+def extend_command(job_id: str) -> str:  # noqa: ARG001
     return ""
 
 
-def directives(request: Request) -> list[str]:  # noqa: ARG001
+def directives(request: JobRequest) -> list[str]:  # noqa: ARG001
     return []

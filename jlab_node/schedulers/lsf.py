@@ -12,19 +12,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import parsing
-from .base import Answer, Job, Machine, Request, State, Status
+from .base import CommandResult, Job, JobRequest, Machine, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME = "lsf"
-TITLE = "LSF"
-PROGRAM = "bjobs"
+DISPLAY_NAME = "LSF"
+PROBE_PROGRAM = "bjobs"
 JOB_ID = "LSB_JOBID"
-SUBMIT = "bsub < {}"
-SUBMITTED = r"Job <([0-9]+)> is submitted"
-KEEPS_LOG = True
-INSIDE = "bsub -Is jlab-node run"
+SUBMIT_COMMAND = "bsub < {}"
+SUBMIT_OUTPUT_RE = r"Job <([0-9]+)> is submitted"
+LOG_ONLY_AT_END = True
+INTERACTIVE_COMMAND = "bsub -Is jlab-node run"
 
 _FIELDS = "jobid jobindex stat job_name exec_host pend_reason exit_reason exit_code start_time "
 _FIELDS += "estimated_start_time finish_time command"
@@ -69,31 +69,31 @@ def cluster_command() -> list[str]:
     return ["lsid"]
 
 
-def parse_cluster(answer: Answer) -> str:
+def parse_cluster(answer: CommandResult) -> str:
     found = re.search(r"^My cluster name is (\S+)", answer.stdout, re.MULTILINE)
     return found[1] if found else ""
 
 
-def mine(user: str) -> list[str]:
+def list_jobs_command(user: str) -> list[str]:
     return [*_ASK, "-u", user]
 
 
-def parse_mine(answer: Answer) -> list[Status] | None:
+def parse_job_list(answer: CommandResult) -> list[Status] | None:
     if re.search(r"No (unfinished )?job found", answer.stdout + answer.stderr):
         return []
     return None if answer.code else _parse(answer.stdout)
 
 
-def one(job_id: str) -> list[list[str]]:
+def job_status_commands(job_id: str) -> list[list[str]]:
     return [[*_ASK, "-a", job_id]]
 
 
-def parse_one(job_id: str, answer: Answer) -> Status | None:
+def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
     found = _parse(answer.stdout) or []
     status = next((status for status in found if status.job_id == job_id), None)
     # In an hour LSF forgets a job that has ended.
     if status is None and f"<{job_id}> is not found" in answer.stdout + answer.stderr:
-        return Status(job_id, State.ENDED, why="has ended")
+        return Status(job_id, State.ENDED, reason="has ended")
     return status
 
 
@@ -111,21 +111,21 @@ def _status(job: dict[str, Any]) -> Status:
     def value(key: str) -> str:
         return str(job.get(key) or "")
 
-    word = value("STAT")
-    state, why = State.RUNNING, ""
+    raw_state = value("STAT")
+    state, reason = State.RUNNING, ""
     starts_at = _time(value("START_TIME"))
-    if word in _ENDED:
-        state, why = State.ENDED, _end(word, value("EXIT_REASON"))
-    elif word in _QUEUED:
-        state, why = State.QUEUED, value("PEND_REASON").strip("; ")
+    if raw_state in _ENDED:
+        state, reason = State.ENDED, _end(raw_state, value("EXIT_REASON"))
+    elif raw_state in _QUEUED:
+        state, reason = State.QUEUED, value("PEND_REASON").strip("; ")
         starts_at = _time(value("ESTIMATED_START_TIME"))
-    elif word in ("USUSP", "SSUSP"):
-        why = "is suspended"
+    elif raw_state in ("USUSP", "SSUSP"):
+        reason = "is suspended"
     return Status(
         job_id=_job_id(value("JOBID"), value("JOBINDEX")),
         state=state,
-        word=word,
-        why=why,
+        raw_state=raw_state,
+        reason=reason,
         name=value("JOB_NAME"),
         command=value("COMMAND"),
         # "hostA", "hostA:hostB" or "4*hostA:2*hostB"
@@ -135,8 +135,8 @@ def _status(job: dict[str, Any]) -> Status:
     )
 
 
-def _end(word: str, reason: str) -> str:
-    if word == "DONE":
+def _end(raw_state: str, reason: str) -> str:
+    if raw_state == "DONE":
         return "has finished"
     return _REASONS.get(reason.partition(":")[0].strip(), "failed")
 
@@ -157,19 +157,19 @@ def _time(printed: str) -> int | None:
     return min((each for each in moments if each), key=lambda each: abs(each - now), default=None)
 
 
-def step(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
+def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
     return []  # blaunch works only inside the job
 
 
-def cancel(job_id: str) -> list[str]:
+def cancel_command(job_id: str) -> list[str]:
     return ["bkill", job_id]
 
 
-def extend(job_id: str) -> str:  # noqa: ARG001
+def extend_command(job_id: str) -> str:  # noqa: ARG001
     return ""  # bmod -W of a running job is the administrator's
 
 
-def directives(request: Request) -> list[str]:
+def directives(request: JobRequest) -> list[str]:
     minutes = -(-request.walltime // 60)
     asked = [
         f"-J {request.name}",

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import JlabError
 from . import parsing
-from .base import Answer, Job, Machine, Request, State, Status
+from .base import CommandResult, Job, JobRequest, Machine, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME = "oar"
-TITLE = "OAR"
-PROGRAM = "oarstat"
+DISPLAY_NAME = "OAR"
+PROBE_PROGRAM = "oarstat"
 JOB_ID = "OAR_JOB_ID"
-SUBMIT = "chmod +x {0} && oarsub -S ./{0}"
-SUBMITTED = r"OAR_JOB_ID=([0-9]+)"
-KEEPS_LOG = False
-INSIDE = "oarsub -I, then jlab-node run"
+SUBMIT_COMMAND = "chmod +x {0} && oarsub -S ./{0}"
+SUBMIT_OUTPUT_RE = r"OAR_JOB_ID=([0-9]+)"
+LOG_ONLY_AT_END = False
+INTERACTIVE_COMMAND = "oarsub -I, then jlab-node run"
 
 _QUEUED = {"Waiting", "Hold", "toLaunch", "Launching", "toAckReservation"}
 _ENDED = {"Terminated", "Error", "toError", "Finishing"}
@@ -41,23 +41,23 @@ def cluster_command() -> list[str]:
     return []
 
 
-def parse_cluster(answer: Answer) -> str:  # noqa: ARG001
+def parse_cluster(answer: CommandResult) -> str:  # noqa: ARG001
     return ""
 
 
-def mine(user: str) -> list[str]:
+def list_jobs_command(user: str) -> list[str]:
     return ["oarstat", "--full", "--json", "--user", user]
 
 
-def parse_mine(answer: Answer) -> list[Status] | None:
+def parse_job_list(answer: CommandResult) -> list[Status] | None:
     return None if answer.code else _parse(answer.stdout)
 
 
-def one(job_id: str) -> list[list[str]]:
+def job_status_commands(job_id: str) -> list[list[str]]:
     return [["oarstat", "--full", "--json", "--job", job_id]]
 
 
-def parse_one(job_id: str, answer: Answer) -> Status | None:
+def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
     """OAR forgets no job: one that it does not know is another cluster's."""
     found = _parse(answer.stdout) or []
     return next((status for status in found if status.job_id == job_id), None)
@@ -75,24 +75,24 @@ def _parse(printed: str) -> list[Status] | None:
 
 
 def _status(job_id: str, job: dict[str, Any]) -> Status:
-    word = str(job.get("state") or "")
+    raw_state = str(job.get("state") or "")
     nodes = tuple(str(each) for each in job.get("assigned_network_address") or ())
-    state, starts_at, ends_at, why = State.RUNNING, _number(job.get("startTime")), None, ""
-    if word in _ENDED or _is_deleted(job):
-        state, ends_at, why = State.ENDED, _number(job.get("stopTime")), _end(job)
-    elif word in _QUEUED:
-        state, why = State.QUEUED, str(job.get("message") or "")
+    state, starts_at, ends_at, reason = State.RUNNING, _number(job.get("startTime")), None, ""
+    if raw_state in _ENDED or _is_deleted(job):
+        state, ends_at, reason = State.ENDED, _number(job.get("stopTime")), _end(job)
+    elif raw_state in _QUEUED:
+        state, reason = State.QUEUED, str(job.get("message") or "")
         starts_at = _number(job.get("scheduledStart"))
-    elif word in ("Suspended", "Resuming"):
-        why = "is suspended"
+    elif raw_state in ("Suspended", "Resuming"):
+        reason = "is suspended"
     walltime = _number(job.get("walltime"))
     if state is State.RUNNING and starts_at and walltime:
         ends_at = starts_at + walltime
     return Status(
         job_id=job_id,
         state=state,
-        word=word,
-        why=why,
+        raw_state=raw_state,
+        reason=reason,
         name=str(job.get("name") or ""),
         command=_command(str(job.get("command") or ""), str(job.get("launchingDirectory") or "")),
         node=nodes[0] if nodes else "",
@@ -136,19 +136,19 @@ def _number(value: object) -> int | None:
     return parsing.number(str(value)) or None
 
 
-def step(job_id: str, node: str, command: list[str]) -> list[str]:
+def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:
     return ["env", f"OAR_JOB_ID={job_id}", "oarsh", node, *command]
 
 
-def cancel(job_id: str) -> list[str]:
+def cancel_command(job_id: str) -> list[str]:
     return ["oardel", job_id]
 
 
-def extend(job_id: str) -> str:
+def extend_command(job_id: str) -> str:
     return f"oarwalltime {job_id} +1:00"
 
 
-def directives(request: Request) -> list[str]:
+def directives(request: JobRequest) -> list[str]:
     if request.memory:
         raise JlabError(
             "OAR gives each core a share of the memory",

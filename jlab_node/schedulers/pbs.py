@@ -12,19 +12,19 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from . import parsing
-from .base import Answer, Job, Machine, Request, State, Status
+from .base import CommandResult, Job, JobRequest, Machine, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME = "pbs"
-TITLE = "PBS"
-PROGRAM = "pbsnodes"  # Grid Engine has a qstat, too
+DISPLAY_NAME = "PBS"
+PROBE_PROGRAM = "pbsnodes"  # Grid Engine has a qstat, too
 JOB_ID = "PBS_JOBID"
-SUBMIT = "qsub {}"
-SUBMITTED = r"(?m)^([0-9]+(?:\[[0-9]*\])?)\.[A-Za-z0-9]"
-KEEPS_LOG = True
-INSIDE = "qsub -I, then jlab-node run"
+SUBMIT_COMMAND = "qsub {}"
+SUBMIT_OUTPUT_RE = r"(?m)^([0-9]+(?:\[[0-9]*\])?)\.[A-Za-z0-9]"
+LOG_ONLY_AT_END = True
+INTERACTIVE_COMMAND = "qsub -I, then jlab-node run"
 
 # qstat -f lists everybody's jobs, and takes no -u; Torque's knows no -F.
 _MINE = """set -f
@@ -53,17 +53,17 @@ def cluster_command() -> list[str]:
     return ["qstat", "-B", "-f"]
 
 
-def parse_cluster(answer: Answer) -> str:
+def parse_cluster(answer: CommandResult) -> str:
     """The server's name, which is also the second half of every job id."""
     found = re.search(r"^Server: ([A-Za-z0-9_-]+)", answer.stdout, re.MULTILINE)
     return found[1] if found else ""
 
 
-def mine(user: str) -> list[str]:
+def list_jobs_command(user: str) -> list[str]:
     return ["sh", "-c", _MINE, "sh", user]
 
 
-def parse_mine(answer: Answer) -> list[Status] | None:
+def parse_job_list(answer: CommandResult) -> list[Status] | None:
     """One that has ended between the two commands makes the second fail, after all others."""
     found = _parse(answer.stdout)
     if found or (found == [] and (not answer.code or _is_unknown(answer))):
@@ -71,19 +71,19 @@ def parse_mine(answer: Answer) -> list[Status] | None:
     return None
 
 
-def one(job_id: str) -> list[list[str]]:
+def job_status_commands(job_id: str) -> list[list[str]]:
     return [["qstat", "-x", "-f", "-F", "json", job_id], ["qstat", "-f", job_id]]
 
 
-def parse_one(job_id: str, answer: Answer) -> Status | None:
+def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
     found = _parse(answer.stdout) or []
     status = next((status for status in found if status.job_id == job_id), None)
     if status is None and _is_unknown(answer):
-        return Status(job_id, State.ENDED, why="has ended")
+        return Status(job_id, State.ENDED, reason="has ended")
     return status
 
 
-def _is_unknown(answer: Answer) -> bool:
+def _is_unknown(answer: CommandResult) -> bool:
     return bool(re.search(r"Unknown Job Id|Job has finished", answer.stderr))
 
 
@@ -119,26 +119,26 @@ def _text(printed: str) -> dict[str, dict[str, Any]]:
 
 
 def _status(job_id: str, job: dict[str, Any]) -> Status:
-    word = str(job.get("job_state", ""))
+    raw_state = str(job.get("job_state", ""))
     # Not `nodes`: here they are short, and in the job's own list they need not be.
     node = re.split(r"[/+:]", str(job.get("exec_host", "")))[0]
     limit = parsing.seconds(str(job.get("Resource_List", {}).get("walltime", "")))
     starts_at = _moment(job.get("stime") or job.get("start_time"))
-    state, ends_at, why = State.RUNNING, None, ""
-    if word in _ENDED:
-        state, why = State.ENDED, _end(job, limit)
+    state, ends_at, reason = State.RUNNING, None, ""
+    if raw_state in _ENDED:
+        state, reason = State.ENDED, _end(job, limit)
         ends_at = _moment(job.get("history_timestamp") or job.get("comp_time"))
-    elif word in _QUEUED:
-        state, why = State.QUEUED, str(job.get("comment", "")).replace("Not Running: ", "")
+    elif raw_state in _QUEUED:
+        state, reason = State.QUEUED, str(job.get("comment", "")).replace("Not Running: ", "")
         starts_at = _moment(job.get("estimated", {}).get("start_time"))
     else:
         ends_at = starts_at + limit if starts_at and limit else None
-        why = "is suspended" if word == "S" else ""
+        reason = "is suspended" if raw_state == "S" else ""
     return Status(
         job_id=job_id,
         state=state,
-        word=word,
-        why=why,
+        raw_state=raw_state,
+        reason=reason,
         name=str(job.get("Job_Name", "")),
         command=_command(job),
         node=node,
@@ -180,19 +180,19 @@ def _number(value: object) -> int | None:
     return parsing.number(str(value))
 
 
-def step(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
+def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
     return []  # pbsdsh passes nothing on to the command's stdin
 
 
-def cancel(job_id: str) -> list[str]:
+def cancel_command(job_id: str) -> list[str]:
     return ["qdel", job_id]
 
 
-def extend(job_id: str) -> str:  # noqa: ARG001
+def extend_command(job_id: str) -> str:  # noqa: ARG001
     return ""  # qalter only shortens a running job
 
 
-def directives(request: Request) -> list[str]:
+def directives(request: JobRequest) -> list[str]:
     chunk = f"select=1:ncpus={request.cpus}"
     chunk += f":ngpus={request.gpus}" if request.gpus else ""
     chunk += f":mem={request.memory}mb" if request.memory else ""

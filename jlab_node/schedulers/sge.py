@@ -10,20 +10,20 @@ import re
 from typing import TYPE_CHECKING
 
 from . import parsing
-from .base import Answer, Job, Machine, Request, State, Status
+from .base import CommandResult, Job, JobRequest, Machine, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from xml.etree import ElementTree
 
 NAME = "sge"
-TITLE = "Grid Engine"
-PROGRAM = "qconf"  # PBS has a qstat, too
+DISPLAY_NAME = "Grid Engine"
+PROBE_PROGRAM = "qconf"  # PBS has a qstat, too
 JOB_ID = "JOB_ID"
-SUBMIT = "qsub {}"
-SUBMITTED = r"Your job(?:-array)? ([0-9]+)"
-KEEPS_LOG = False
-INSIDE = "qrsh jlab-node run"
+SUBMIT_COMMAND = "qsub {}"
+SUBMIT_OUTPUT_RE = r"Your job(?:-array)? ([0-9]+)"
+LOG_ONLY_AT_END = False
+INTERACTIVE_COMMAND = "qrsh jlab-node run"
 
 _CLUSTER = 'cat "$SGE_ROOT/${SGE_CELL:-default}/common/cluster_name"'
 _UNKNOWN = "Following jobs do not exist"
@@ -53,27 +53,27 @@ def cluster_command() -> list[str]:
     return ["sh", "-c", _CLUSTER]
 
 
-def parse_cluster(answer: Answer) -> str:
+def parse_cluster(answer: CommandResult) -> str:
     return "" if answer.code else answer.stdout.strip()
 
 
-def mine(user: str) -> list[str]:
+def list_jobs_command(user: str) -> list[str]:
     return ["qstat", "-xml", "-r", "-u", user]
 
 
-def parse_mine(answer: Answer) -> list[Status] | None:
+def parse_job_list(answer: CommandResult) -> list[Status] | None:
     found = None if answer.code else _parse(answer.stdout)
     return found and [status for status in found if status.state is not State.ENDED]
 
 
-def one(job_id: str) -> list[list[str]]:
+def job_status_commands(job_id: str) -> list[list[str]]:
     """Without -u it is about one's own jobs. qacct would read the accounts of years."""
     return [["qstat", "-xml", "-r"], ["qstat", "-j", job_id.partition(".")[0]]]
 
 
-def parse_one(job_id: str, answer: Answer) -> Status | None:
+def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
     if _UNKNOWN in answer.stdout + answer.stderr:
-        return Status(job_id, State.ENDED, why="has ended")
+        return Status(job_id, State.ENDED, reason="has ended")
     found = _parse(answer.stdout) or []
     return next((status for status in found if status.job_id == job_id), None)
 
@@ -99,16 +99,16 @@ def _status(job: ElementTree.Element) -> Status:
     def value(key: str) -> str:
         return (job.findtext(key) or "").strip()
 
-    word = value("state")
-    state, why = _state(word)
+    raw_state = value("state")
+    state, reason = _state(raw_state)
     # Newer ones add fractions of a second.
     starts_at = parsing.moment(value("JAT_start_time")[:19], "%Y-%m-%dT%H:%M:%S")
     limit = parsing.number(job.findtext("hard_request[@name='h_rt']") or "")
     return Status(
         job_id=_job_id(value("JB_job_number"), value("tasks")),
         state=state,
-        word=word,
-        why=why,
+        raw_state=raw_state,
+        reason=reason,
         name=value("full_job_name") or value("JB_name"),
         node=value("queue_name").partition("@")[2],
         starts_at=starts_at,
@@ -116,33 +116,33 @@ def _status(job: ElementTree.Element) -> Status:
     )
 
 
-def _state(word: str) -> tuple[State, str]:
+def _state(raw_state: str) -> tuple[State, str]:
     """The letters are in qstat(1): E error, d deletion, h hold, q queued, w waiting, z finished."""
-    if "d" in word:
+    if "d" in raw_state:
         return State.ENDED, "was deleted"
-    if "z" in word:
+    if "z" in raw_state:
         return State.ENDED, "has finished"
-    if "E" in word:
+    if "E" in raw_state:
         return State.QUEUED, "it could not be started, `qstat -j` says why"
-    if "q" in word or "w" in word:
-        return State.QUEUED, "on hold" if "h" in word else ""
+    if "q" in raw_state or "w" in raw_state:
+        return State.QUEUED, "on hold" if "h" in raw_state else ""
     return State.RUNNING, ""
 
 
-def step(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
+def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001
     return []  # qrsh -inherit works only inside the job
 
 
-def cancel(job_id: str) -> list[str]:
+def cancel_command(job_id: str) -> list[str]:
     number, _, task = job_id.partition(".")
     return ["qdel", number, "-t", task] if task else ["qdel", number]
 
 
-def extend(job_id: str) -> str:  # noqa: ARG001
+def extend_command(job_id: str) -> str:  # noqa: ARG001
     return ""  # a running job keeps its h_rt
 
 
-def directives(request: Request) -> list[str]:
+def directives(request: JobRequest) -> list[str]:
     """What a site calls slots on one host, and a GPU, is its own choice: here the usual names."""
     each_slot = -(-request.memory // max(request.cpus, 1)) if request.memory else 0
     asked = [

@@ -6,19 +6,19 @@ import re
 from typing import TYPE_CHECKING
 
 from . import parsing
-from .base import Answer, Job, Machine, Request, State, Status
+from .base import CommandResult, Job, JobRequest, Machine, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME = "slurm"
-TITLE = "Slurm"
-PROGRAM = "squeue"
+DISPLAY_NAME = "Slurm"
+PROBE_PROGRAM = "squeue"
 JOB_ID = "SLURM_JOB_ID"
-SUBMIT = "sbatch {}"
-SUBMITTED = r"Submitted batch job ([0-9]+)"
-KEEPS_LOG = False
-INSIDE = "srun --pty jlab-node run"
+SUBMIT_COMMAND = "sbatch {}"
+SUBMIT_OUTPUT_RE = r"Submitted batch job ([0-9]+)"
+LOG_ONLY_AT_END = False
+INTERACTIVE_COMMAND = "srun --pty jlab-node run"
 
 # The user's own settings for squeue must not change what it prints.
 _ENV = ["env"]
@@ -68,20 +68,20 @@ def cluster_command() -> list[str]:
     return ["scontrol", "show", "config"]
 
 
-def parse_cluster(answer: Answer) -> str:
+def parse_cluster(answer: CommandResult) -> str:
     found = re.search(r"^ClusterName\s*=\s*(\S+)", answer.stdout, re.MULTILINE)
     return found[1] if found else ""
 
 
-def mine(user: str) -> list[str]:
+def list_jobs_command(user: str) -> list[str]:
     return [*_ENV, "squeue", "--all", "--noheader", f"--user={user}", f"--format={_FORMAT}"]
 
 
-def parse_mine(answer: Answer) -> list[Status] | None:
+def parse_job_list(answer: CommandResult) -> list[Status] | None:
     return None if answer.code else _parse(answer.stdout)
 
 
-def one(job_id: str) -> list[list[str]]:
+def job_status_commands(job_id: str) -> list[list[str]]:
     squeue = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", f"--format={_FORMAT}"]
     # What squeue has forgotten after some minutes, accounting may know.
     fields = "--format=JobIDRaw,State,End"
@@ -89,10 +89,10 @@ def one(job_id: str) -> list[list[str]]:
     return [[*_ENV, *squeue], [*_ENV, *sacct]]
 
 
-def parse_one(job_id: str, answer: Answer) -> Status | None:
+def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
     if answer.code:
         forgotten = "Invalid job id" in answer.stderr
-        return Status(job_id, State.ENDED, why="has ended") if forgotten else None
+        return Status(job_id, State.ENDED, reason="has ended") if forgotten else None
     found = [*_parse(answer.stdout), *_parse_accounts(answer.stdout)]
     return next((status for status in found if status.job_id == job_id), None)
 
@@ -103,16 +103,16 @@ def _parse(printed: str) -> list[Status]:
         fields = line.split(_SEPARATOR)
         if len(fields) != _FIELDS:
             continue
-        job_id, word, reason, start, end, node, name, command = fields
-        state, cause = _state(word), _cause(word, reason)
+        job_id, raw_state, reason, start, end, node, name, command = fields
+        state, cause = _state(raw_state), _cause(raw_state, reason)
         found.append(
             Status(
                 job_id=job_id,
                 state=state,
-                word=word,
-                why=_ENDED.get(cause, "has ended")
+                raw_state=raw_state,
+                reason=_ENDED.get(cause, "has ended")
                 if state is State.ENDED
-                else _reason(word, reason),
+                else _reason(raw_state, reason),
                 name=name,
                 command="" if command == "(null)" else command,
                 node="" if node in ("n/a", "N/A", "(null)") else node,
@@ -129,26 +129,28 @@ def _parse_accounts(printed: str) -> list[Status]:
         fields = line.split("|")
         if len(fields) != 3:
             continue
-        word = fields[1].partition(" ")[0]  # CANCELLED by 1000
-        state = _state(word)
-        why = _ENDED.get(word, "has ended") if state is State.ENDED else ""
-        found.append(Status(fields[0], state, word=word, why=why, ends_at=_time(fields[2])))
+        raw_state = fields[1].partition(" ")[0]  # CANCELLED by 1000
+        state = _state(raw_state)
+        reason = _ENDED.get(raw_state, "has ended") if state is State.ENDED else ""
+        found.append(
+            Status(fields[0], state, raw_state=raw_state, reason=reason, ends_at=_time(fields[2]))
+        )
     return found
 
 
-def _state(word: str) -> State:
-    if word in _ENDED:
+def _state(raw_state: str) -> State:
+    if raw_state in _ENDED:
         return State.ENDED
-    return State.QUEUED if word in _QUEUED else State.RUNNING
+    return State.QUEUED if raw_state in _QUEUED else State.RUNNING
 
 
-def _cause(word: str, reason: str) -> str:
+def _cause(raw_state: str, reason: str) -> str:
     """The state that a job which is still ending will have."""
-    return _CAUSES.get(reason, word) if word == "COMPLETING" else word
+    return _CAUSES.get(reason, raw_state) if raw_state == "COMPLETING" else raw_state
 
 
-def _reason(word: str, reason: str) -> str:
-    if word in ("SUSPENDED", "STOPPED"):
+def _reason(raw_state: str, reason: str) -> str:
+    if raw_state in ("SUSPENDED", "STOPPED"):
         return "is suspended"
     return "" if reason in ("None", "(null)") else reason
 
@@ -160,7 +162,7 @@ def _time(printed: str) -> int | None:
     return parsing.moment(printed, "%Y-%m-%dT%H:%M:%S")
 
 
-def step(job_id: str, node: str, command: list[str]) -> list[str]:
+def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:
     # Without --unbuffered the ssh traffic stalls; without --chdir a home that the node lacks warns.
     # --mem=0: before 22.05 --overlap shares no memory, and the step that runs may have all of it.
     in_a_shell = ["sh", "-c", f"exec {' '.join(command)}"]
@@ -168,15 +170,15 @@ def step(job_id: str, node: str, command: list[str]) -> list[str]:
     return ["srun", *options, "--chdir=/", f"--jobid={job_id}", f"--nodelist={node}", *in_a_shell]
 
 
-def cancel(job_id: str) -> list[str]:
+def cancel_command(job_id: str) -> list[str]:
     return ["scancel", job_id]
 
 
-def extend(job_id: str) -> str:  # noqa: ARG001
+def extend_command(job_id: str) -> str:  # noqa: ARG001
     return ""  # only operators may
 
 
-def directives(request: Request) -> list[str]:
+def directives(request: JobRequest) -> list[str]:
     asked = {
         "job-name": request.name,
         "nodes": "1",

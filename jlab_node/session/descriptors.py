@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import resource
 
-_ENOUGH = 4096
+_WANTED_LIMIT = 4096
 
 
 def raise_limit() -> int:
     """Let this process have more, where it may; the limit as it was, for `lower_limit`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
+    wanted = _WANTED_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _WANTED_LIMIT)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -16,9 +16,9 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError
-from ..runtime import user_directory
-from .job_log import say
-from .removals import Removals
+from ..runtime import runtime_directory
+from .job_log import log
+from .removals import RemovalWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,97 +27,108 @@ if TYPE_CHECKING:
 
     from ..runtime.session_directory import SessionDirectory
 
-PERIOD = 1.0  # seconds between two looks
-_AGAIN = 0.1  # seconds: somebody may just be removing it
-REFRESH = 3600.0  # seconds; whoever removes what is old takes a day at least for old
+CHECK_INTERVAL = 1.0  # seconds between two looks
+_RETRY_INTERVAL = 0.1  # seconds: somebody may just be removing it
+TOUCH_INTERVAL = 3600.0  # seconds; whoever removes what is old takes a day at least for old
 
 
-class Keeper:
+class DirectoryKeeper:
     """Looks after one session's directory. Called when it is lost, and found: `lost`, `found`."""
 
-    def __init__(self, place: SessionDirectory) -> None:
-        self.lost: list[Callable[[], None]] = []
-        self.found: list[Callable[[], None]] = []
-        self.place = place
-        self._one_at_a_time = asyncio.Lock()
+    def __init__(self, session_dir: SessionDirectory) -> None:
+        self.on_lost: list[Callable[[], None]] = []
+        self.on_restored: list[Callable[[], None]] = []
+        self.session_dir = session_dir
+        self._lock = asyncio.Lock()
         self._is_lost = False
-        self._told = ""
+        self._logged = ""
 
-    async def look(self) -> bool:
+    async def check(self) -> bool:
         """Make anew what is gone; raises JlabError while the place is not ours alone.
 
         False: some of it is still missing.
         """
-        async with self._one_at_a_time:
+        async with self._lock:
             try:
-                is_whole = self.place.is_whole()
+                is_whole = self.session_dir.is_complete()
                 if not is_whole:
                     await self._make_anew()
-                    is_whole = self.place.is_whole()
+                    is_whole = self.session_dir.is_complete()
             except JlabError as error:
-                self._lose(error)
+                self._note_loss(error)
                 raise
             if self._is_lost:
-                self._is_lost, self._told = False, ""
-                say(f"{self.place.base} is yours again")
-                for call in self.found:
+                self._is_lost, self._logged = False, ""
+                log(f"{self.session_dir.runtime_dir} is yours again")
+                for call in self.on_restored:
                     call()
             return is_whole
 
-    def _lose(self, error: JlabError) -> None:
-        self._tell(
+    def _note_loss(self, error: JlabError) -> None:
+        self._log_once(
             f"{error}. So nobody gets into this session by ssh, and JupyterLab stands still, until "
             "that is yours again"
         )
         if not self._is_lost:
             self._is_lost = True
-            for call in self.lost:
+            for call in self.on_lost:
                 call()
 
     async def _make_anew(self) -> None:
         """As far as that can be done: a full disk, say, is no danger."""
-        place = self.place
-        ran = place.path.exists()
+        session_dir = self.session_dir
+        ran = session_dir.path.exists()
         try:
             await asyncio.to_thread(self._make_directories)
-            for listener in [*place.listeners]:
-                await listener.begin()
-            await asyncio.to_thread(place.take_links)
+            for listener in [*session_dir.listeners]:
+                await listener.start()
+            await asyncio.to_thread(session_dir.claim_links)
         except (OSError, JlabError) as error:
-            self._tell(f"{place.base} has been cleaned up, and cannot be made anew: {error}")
+            self._log_once(
+                f"{session_dir.runtime_dir} has been cleaned up, and cannot be made anew: {error}"
+            )
             return
         kernels = "" if ran else "; restart the kernels that a page cannot reach any more"
-        say(f"{place.base} has been cleaned up by somebody; it is made anew{kernels}")
+        log(f"{session_dir.runtime_dir} has been cleaned up by somebody; it is made anew{kernels}")
 
     def _make_directories(self) -> None:
-        user_directory.make(self.place.base)
-        with user_directory.locked(self.place.base):
-            self.place.make_anew()
+        runtime_directory.make(self.session_dir.runtime_dir)
+        with runtime_directory.locked(self.session_dir.runtime_dir):
+            self.session_dir.restore()
 
-    def _tell(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
-            say(text)
+    def _log_once(self, text: str) -> None:
+        if text != self._logged:
+            self._logged = text
+            log(text)
 
-    async def keep(self, *, period: float = PERIOD, refresh: float = REFRESH) -> None:
+    async def keep(
+        self, *, period: float = CHECK_INTERVAL, refresh: float = TOUCH_INTERVAL
+    ) -> None:
         """Until cancelled: look, at once when something is removed, and refresh what ages."""
         refreshed, is_whole = time.monotonic(), True
-        with contextlib.closing(Removals(self.place.base, self.place.path)) as removals:
+        with contextlib.closing(
+            RemovalWatch(self.session_dir.runtime_dir, self.session_dir.path)
+        ) as removals:
             while True:
                 removals.watch()  # before the look: a moment between the two would be missed
                 with contextlib.suppress(JlabError):
-                    is_whole = await self.look()
-                    self.place.shorten_logs()
+                    is_whole = await self.check()
+                    self.session_dir.shorten_logs()
                     if time.monotonic() - refreshed >= refresh:
-                        await asyncio.to_thread(renew, self.place)
+                        await asyncio.to_thread(touch_all, self.session_dir)
                         refreshed = time.monotonic()
-                await removals.wait(timeout=period if is_whole else min(period, _AGAIN))
+                await removals.wait(timeout=period if is_whole else min(period, _RETRY_INTERVAL))
 
 
-def renew(place: SessionDirectory) -> None:
+def touch_all(session_dir: SessionDirectory) -> None:
     """Let all that belongs to the session look as if it had just been used."""
     now = time.time_ns()
-    for path in (place.base, *place.base.glob("*"), place.path, *_all_in(place.path)):
+    for path in (
+        session_dir.runtime_dir,
+        *session_dir.runtime_dir.glob("*"),
+        session_dir.path,
+        *_all_in(session_dir.path),
+    ):
         with contextlib.suppress(OSError):
             # The newest of several sessions is told by when its socket was made.
             modified = path.lstat().st_mtime_ns if path.suffix == ".sock" else now

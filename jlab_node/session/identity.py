@@ -16,7 +16,7 @@ from ..errors import JlabError
 from ..jobs import messages, scheduler_client
 from ..registry import home
 from ..registry.record import NO_PORT, Record, RecordError, render
-from ..runtime.user_directory import base_path
+from ..runtime import runtime_directory
 from ..version import VERSION
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def describe(name: str, env: Mapping[str, str], job: Job) -> SessionIdentity:
             name=name,
             job=job,
             user=user,
-            runtime_dir=base_path(env, user),
+            runtime_dir=runtime_directory.locate(env, user),
             token=secrets.token_hex(32),
             process=process_id.identity(os.getpid()),
             started=int(time.time()),
@@ -135,10 +135,10 @@ def _require_job(env: Mapping[str, str]) -> None:
         return
     scheduler = site.scheduler
     job_id = env.get(scheduler.JOB_ID)
-    where = f"{socket.gethostname()} belongs to a {scheduler.TITLE} cluster"
+    where = f"{socket.gethostname()} belongs to a {scheduler.DISPLAY_NAME} cluster"
     inherited = f" ({scheduler.JOB_ID} is set, but job {job_id} does not run here)"
     raise JlabError(
         f"{where}, and this is not in a job{inherited if job_id else ''}",
-        remedy=f"{messages.submit_one(site)}, or type `{scheduler.INSIDE}`; `jlab-node run --here` "
-        "starts it all the same",
+        remedy=f"{messages.how_to_submit(site)}, or type `{scheduler.INTERACTIVE_COMMAND}`; "
+        "`jlab-node run --here` starts it all the same",
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class Aside:
+class IoThread:
     """Makes calls one after the other, in a thread that nobody waits for at the end."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Aside:
         )
         self._thread: threading.Thread | None = None
 
-    def do(self, call: Callable[[], _T]) -> concurrent.futures.Future[_T]:
+    def submit(self, call: Callable[[], _T]) -> concurrent.futures.Future[_T]:
         """Make that call when those before it are through."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, daemon=True)
@@ -34,13 +34,13 @@ class Aside:
         self._calls.put((call, future))
         return future
 
-    async def done(self, call: Callable[[], _T], *, timeout: float) -> _T:
+    async def run(self, call: Callable[[], _T], *, timeout: float) -> _T:
         """What the call returns; raises asyncio.TimeoutError as well."""
-        return await within(timeout, asyncio.wrap_future(self.do(call)))
+        return await within(timeout, asyncio.wrap_future(self.submit(call)))
 
-    def settle(self, *, timeout: float) -> None:
+    def flush(self, *, timeout: float) -> None:
         """Wait until all calls are through, but no longer than that."""
-        concurrent.futures.wait([self.do(lambda: None)], timeout)
+        concurrent.futures.wait([self.submit(lambda: None)], timeout)
 
     def _work(self) -> None:
         while True:

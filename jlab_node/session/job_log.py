@@ -8,19 +8,19 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .io_thread import Aside
+from .io_thread import IoThread
 
 if TYPE_CHECKING:
     import concurrent.futures
 
 _TIMEOUT = 2.0  # seconds for the last lines
 
-_log = Aside()  # it may be in a home that does not answer
+_io = IoThread()  # it may be in a home that does not answer
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """One line in the job log."""
-    _log.do(functools.partial(_write, text))
+    _io.submit(functools.partial(_write, text))
 
 
 def _write(text: str) -> None:
@@ -31,17 +31,17 @@ def _write(text: str) -> None:
         os.write(2, f"jlab-node: {text}\n".encode(errors="backslashreplace"))
 
 
-def pass_on(descriptor: int, said: bytes) -> concurrent.futures.Future[None]:
+def write_raw(descriptor: int, said: bytes) -> concurrent.futures.Future[None]:
     """The same of what others have said, as it is; the future is done when the log has it."""
-    return _log.do(functools.partial(_pass_on, descriptor, said))
+    return _io.submit(functools.partial(_write_raw, descriptor, said))
 
 
-def _pass_on(descriptor: int, said: bytes) -> None:
+def _write_raw(descriptor: int, said: bytes) -> None:
     with contextlib.suppress(OSError):
         while said:
             said = said[os.write(descriptor, said) :]
 
 
-def settle() -> None:
+def flush() -> None:
     """Before the end: let the last lines get there, if they do so soon."""
-    _log.settle(timeout=_TIMEOUT)
+    _io.flush(timeout=_TIMEOUT)

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 
 from ..errors import PlainText
 from . import job_log
-from .job_log import say
-from .rate_limit import Rate
+from .job_log import log
+from .rate_limit import TokenBucket
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 AT_ONCE = 100 << 20  # bytes
 PER_SECOND = (10 << 20) / 3600  # bytes
-_GOES_ON = 0.01  # of the budget: less is not worth a beginning
-_MOST_WAITING = 8 << 20  # bytes that the log has not taken yet
-_PATIENCE = 2.0  # seconds in which it has to take some of them
+_RESUME_FRACTION = 0.01  # of the budget: less is not worth a beginning
+_MAX_UNWRITTEN = 8 << 20  # bytes that the log has not taken yet
+_LOG_TIMEOUT = 2.0  # seconds in which it has to take some of them
 _CHUNK = 1 << 16  # bytes
 _PIPE = 1 << 20  # bytes
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python knows by name since 3.10
@@ -41,7 +41,7 @@ class Output:
     """
 
     def __init__(self, budget: tuple[float, float] = (AT_ONCE, PER_SECOND)) -> None:
-        self._budget = Rate(*budget)
+        self._budget = TokenBucket(*budget)
         self._pipes: list[_Pipe] = []
         self.stdout: int | None = None
         self.stderr: int | None = None
@@ -77,7 +77,7 @@ def _file(descriptor: int) -> tuple[int, int] | None:
 class _Pipe:
     """One of them, and the thread that reads it."""
 
-    def __init__(self, target: int, budget: Rate) -> None:
+    def __init__(self, target: int, budget: TokenBucket) -> None:
         self._exit, self.entrance = os.pipe()
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._exit, _SET_PIPE_SIZE, _PIPE)
@@ -110,15 +110,15 @@ class _Pipe:
     def _takes(self, length: int) -> bool:
         if not self._keeps_up():
             return False
-        if self._left_out and self._budget.left < self._budget.most * _GOES_ON:
+        if self._left_out and self._budget.available < self._budget.capacity * _RESUME_FRACTION:
             return False
         return self._budget.take(length)
 
     def _keeps_up(self) -> bool:
         """Whether the log takes what it is given; waits for one that is slow."""
         with self._progress:
-            while self._written - self._taken > _MOST_WAITING:
-                if self._is_stuck or not self._progress.wait(_PATIENCE):
+            while self._written - self._taken > _MAX_UNWRITTEN:
+                if self._is_stuck or not self._progress.wait(_LOG_TIMEOUT):
                     self._is_stuck = True
                     return False
         return True
@@ -128,7 +128,7 @@ class _Pipe:
             chunk = self._plain.of(chunk)
         self._written += len(chunk)
         self._within_a_line = not chunk.endswith(b"\n")
-        written = job_log.pass_on(self._target, chunk)
+        written = job_log.write_raw(self._target, chunk)
         written.add_done_callback(functools.partial(self._has_taken, len(chunk)))
 
     def _has_taken(self, length: int, _: object) -> None:
@@ -142,7 +142,7 @@ class _Pipe:
             self._left_out = [0, 0]
             if self._within_a_line:
                 self._write(b"\n")
-            say("JupyterLab and its kernels print more than this log takes: what follows is cut")
+            log("JupyterLab and its kernels print more than this log takes: what follows is cut")
         self._left_out[0] += len(chunk)
         self._left_out[1] += chunk.count(b"\n")
 
@@ -150,4 +150,4 @@ class _Pipe:
         if self._left_out:
             length, lines = self._left_out
             self._left_out = []
-            say(f"{lines} lines of JupyterLab and its kernels ({length >> 10} KiB) were left out")
+            log(f"{lines} lines of JupyterLab and its kernels ({length >> 10} KiB) were left out")

@@ -13,31 +13,31 @@ from ..errors import JlabError
 from ..identifiers import NEWEST
 from ..registry import records
 from ..registry.record import MAX_EXPOSED
-from ..runtime import ports, socket_relay, user_directory
-from ..runtime.control_protocol import Answer, Request, parse_request, render
-from ..runtime.socket_links import Straight
+from ..runtime import ports, runtime_directory, socket_relay
+from ..runtime.control_protocol import Request, Response, parse_request, render
+from ..runtime.socket_links import DirectLink
 from .time_limit import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Callable
 
-    from ..registry.records import Publication
+    from ..registry.records import OwnRecord
     from ..runtime.session_directory import SessionDirectory
-    from ..runtime.socket_relay import Side, Way
-    from .io_thread import Aside
+    from ..runtime.socket_relay import ConnectTarget, RelayEnd
+    from .io_thread import IoThread
 
-_PATIENCE = 10.0  # seconds for a request to arrive
+_REQUEST_TIMEOUT = 10.0  # seconds for a request to arrive
 _HOME_TIMEOUT = 10.0  # seconds for ~/.jlab to be read or written
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    place: SessionDirectory, publication: Publication, at_home: Aside
+    place: SessionDirectory, publication: OwnRecord, home_io: IoThread
 ) -> AsyncIterator[None]:
     """Take requests for as long as this lasts; nothing stays exposed after it."""
-    exposed = Exposed(place, publication, at_home)
-    async with socket_relay.serving(place.control, exposed.serve, kept=place.listeners):
+    exposed = Exposed(place, publication, home_io)
+    async with socket_relay.serve_unix(place.control, exposed.serve, listeners=place.listeners):
         try:
             yield
         finally:
@@ -47,20 +47,20 @@ async def serving(
 class Exposed:
     """What one session exposes: by which name, to which port."""
 
-    def __init__(self, place: SessionDirectory, publication: Publication, at_home: Aside) -> None:
+    def __init__(self, place: SessionDirectory, publication: OwnRecord, home_io: IoThread) -> None:
         self._place = place
         self._publication = publication
-        self._at_home = at_home
+        self._home_io = home_io
         self._targets: dict[str, int | str] = {}
         self._open: dict[str, contextlib.AsyncExitStack] = {}
-        self._straight: dict[str, Straight] = {}
-        self._one_at_a_time = asyncio.Lock()
+        self._straight: dict[str, DirectLink] = {}
+        self._lock = asyncio.Lock()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the request that comes over one connection."""
         with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.TimeoutError):
             try:
-                line = await within(_PATIENCE, reader.readline())
+                line = await within(_REQUEST_TIMEOUT, reader.readline())
             except ValueError:  # longer than any request
                 return
             writer.write(await self._answer(line))
@@ -69,7 +69,7 @@ class Exposed:
     async def _answer(self, line: bytes) -> bytes:
         try:
             request = parse_request(line)
-            async with self._one_at_a_time:
+            async with self._lock:
                 await self._do(request)
         except JlabError as error:
             return render(error)
@@ -79,7 +79,7 @@ class Exposed:
             return render(JlabError(f"{error.filename or 'a socket'}: {error.strerror}"))
         by_port = {name: each for name, each in self._targets.items() if isinstance(each, int)}
         by_path = {name: each for name, each in self._targets.items() if isinstance(each, str)}
-        return render(Answer(self._publication.record.id, by_port, by_path))
+        return render(Response(self._publication.record.id, by_port, by_path))
 
     async def _do(self, request: Request) -> None:
         if request.name is None:
@@ -92,15 +92,15 @@ class Exposed:
             try:
                 await self._expose(request.name, target)
             except (JlabError, OSError, asyncio.TimeoutError):
-                self._at_home.do(self._amendment(self._targets))  # if it is only late
+                self._home_io.submit(self._amendment(self._targets))  # if it is only late
                 await self._lead_straight(request.name, self._targets.get(request.name))
                 with contextlib.suppress(JlabError, OSError):
-                    await asyncio.to_thread(self._place.take_links)  # back to who had the name
+                    await asyncio.to_thread(self._place.claim_links)  # back to who had the name
                 raise
 
     async def _check(self, name: str, target: int | str) -> None:
         directory = self._publication.directory
-        running, _ = await self._at_home.done(
+        running, _ = await self._home_io.run(
             lambda: records.read_all(directory), timeout=_HOME_TIMEOUT
         )
         what = f"port {target}" if isinstance(target, int) else target
@@ -127,10 +127,12 @@ class Exposed:
             if name in self._open:
                 os.utime(path)  # the newest of this name has the link
             else:
-                carrying = socket_relay.carrying(path, self._way(name), kept=self._place.listeners)
+                carrying = socket_relay.relay_unix(
+                    path, self._way(name), listeners=self._place.listeners
+                )
                 await stack.enter_async_context(carrying)
             await self._lead_straight(name, target)
-            await asyncio.to_thread(self._place.take_links)
+            await asyncio.to_thread(self._place.claim_links)
             await self._publish({**self._targets, name: target})
             self._targets[name] = target
             self._open.setdefault(name, stack.pop_all())
@@ -142,7 +144,7 @@ class Exposed:
         del self._targets[name]
         await self._lead_straight(name, None)
         await self._open.pop(name).aclose()
-        await asyncio.to_thread(self._place.take_links)
+        await asyncio.to_thread(self._place.claim_links)
         await self._publish(self._targets)
 
     async def _lead_straight(self, name: str, target: int | str | None) -> None:
@@ -151,20 +153,20 @@ class Exposed:
         if straight:
             self._place.listeners.discard(straight)
             straight.end()
-        if isinstance(target, str) and user_directory.is_ours_alone(Path(target)):
-            straight = self._straight[name] = Straight(self._place.path, name, target)
-            await straight.begin()
+        if isinstance(target, str) and runtime_directory.is_ours_alone(Path(target)):
+            straight = self._straight[name] = DirectLink(self._place.path, name, target)
+            await straight.start()
             self._place.listeners.add(straight)
 
     async def _publish(self, targets: dict[str, int | str]) -> None:
-        await self._at_home.done(self._amendment(targets), timeout=_HOME_TIMEOUT)
+        await self._home_io.run(self._amendment(targets), timeout=_HOME_TIMEOUT)
 
     def _amendment(self, targets: dict[str, int | str]) -> Callable[[], None]:
         exposed = ",".join(targets)
-        return lambda: self._publication.amend(exposed=exposed)
+        return lambda: self._publication.update(exposed=exposed)
 
-    def _way(self, name: str) -> Way:
-        async def connect(_: int, make: Callable[[], Side]) -> None:
+    def _way(self, name: str) -> ConnectTarget:
+        async def connect(_: int, make: Callable[[], RelayEnd]) -> None:
             target = self._targets.get(name, 0)
             if isinstance(target, int):
                 await _connect_to_mine(target, make)
@@ -179,7 +181,7 @@ class Exposed:
             await stack.aclose()
 
 
-async def _connect_to_mine(port: int, make: Callable[[], Side]) -> None:
+async def _connect_to_mine(port: int, make: Callable[[], RelayEnd]) -> None:
     """Raises OSError where another user's process has taken the port since it was exposed."""
     address = ports.of_mine(port)
     if address:
@@ -190,14 +192,14 @@ async def _connect_to_mine(port: int, make: Callable[[], Side]) -> None:
     raise ConnectionRefusedError
 
 
-async def _connect_to_my_socket(path: str, make: Callable[[], Side]) -> None:
+async def _connect_to_my_socket(path: str, make: Callable[[], RelayEnd]) -> None:
     """Raises OSError where another user's process has it: who listens is asked, not the path."""
     loop = asyncio.get_running_loop()
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.setblocking(False)
         await loop.sock_connect(connection, path)
-        if socket_relay.peer(connection)[1] != os.geteuid():
+        if socket_relay.peer_credentials(connection)[1] != os.geteuid():
             raise ConnectionRefusedError
         await loop.create_unix_connection(make, sock=connection)
     except BaseException:
@@ -209,5 +211,5 @@ def _leads_to_mine(path: str) -> bool:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         connection.connect(path)
-        return socket_relay.peer(connection)[1] == os.geteuid()
+        return socket_relay.peer_credentials(connection)[1] == os.geteuid()
     return False

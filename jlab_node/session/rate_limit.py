@@ -5,26 +5,26 @@ from __future__ import annotations
 import time
 
 
-class Rate:
+class TokenBucket:
     """So much at once, and again so much a second."""
 
     def __init__(self, at_once: float, per_second: float) -> None:
-        self.most = at_once
+        self.capacity = at_once
         self._per_second = per_second
-        self._left = at_once
+        self._available = at_once
         self._at = time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
         """Whether that much is left; then it is taken."""
-        if self.left < amount:
+        if self.available < amount:
             return False
-        self._left -= amount
+        self._available -= amount
         return True
 
     @property
-    def left(self) -> float:
+    def available(self) -> float:
         """How much could be taken."""
         now = time.monotonic()
-        self._left = min(self.most, self._left + (now - self._at) * self._per_second)
+        self._available = min(self.capacity, self._available + (now - self._at) * self._per_second)
         self._at = now
-        return self._left
+        return self._available

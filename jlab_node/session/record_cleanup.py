@@ -12,7 +12,7 @@ from .. import schedulers
 from ..jobs import claims, liveness, scheduler_client
 from ..registry import records
 from . import scheduler_query
-from .io_thread import Aside
+from .io_thread import IoThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,18 +39,18 @@ def in_background(home: Home, record: Record, children: Children) -> Iterator[No
 async def _clean_up(home: Home, record: Record, children: Children) -> None:
     scheduler = schedulers.TABLE[record.scheduler]
     asked_at = time.time()
-    answer = await scheduler_query.ask(children, scheduler.mine(record.user))
-    jobs = scheduler.parse_mine(answer)
+    answer = await scheduler_query.ask(children, scheduler.list_jobs_command(record.user))
+    jobs = scheduler.parse_job_list(answer)
     if jobs is not None:
         snapshot = scheduler_client.snapshot_of(scheduler, record.cluster, jobs, asked_at=asked_at)
         prune = functools.partial(_prune, home, record, jobs, snapshot)
-        await Aside().done(prune, timeout=_TIMEOUT)
+        await IoThread().run(prune, timeout=_TIMEOUT)
 
 
 def _prune(home: Home, record: Record, jobs: Sequence[Status], snapshot: JobSnapshot) -> None:
     """Remove the records, claims and tombstones whose jobs are not among the user's `jobs`."""
     published, _ = records.read_all(home.sessions)
     liveness.prune(published, [snapshot])
-    claims.sweep(home.sessions, [snapshot])
+    claims.prune(home.sessions, [snapshot])
     listed = {job.job_id for job in jobs}
-    records.exhume_others(home.sessions, record.scheduler, listed, cluster=record.cluster)
+    records.prune_tombstones(home.sessions, record.scheduler, listed, cluster=record.cluster)

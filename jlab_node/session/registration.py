@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from .. import schedulers
 from ..jobs import claims, submission
-from ..registry.records import Publication
-from .io_thread import Aside
-from .job_log import say
+from ..registry.records import OwnRecord
+from .io_thread import IoThread
+from .job_log import log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -29,31 +29,31 @@ def claimed(home: Home, identity: SessionIdentity) -> Iterator[Claim]:
     """Be the session of that name in the job for as long as this lasts; raises JlabError."""
     draft = identity.claim_record()
     if draft.scheduler == schedulers.local.NAME:
-        claims.refuse_within(home.sessions, draft)
+        claims.refuse_nested(home.sessions, draft)
     claim = claims.take(home.sessions, draft, nodes=identity.job.nodes)
     try:
         yield claim
     finally:
         # The last thing; no signal cuts it short. Else whoever comes next sees that we have ended.
-        home_io = Aside()
-        home_io.do(claim.release)
-        home_io.settle(timeout=_RELEASE_TIMEOUT)
+        home_io = IoThread()
+        home_io.submit(claim.release)
+        home_io.flush(timeout=_RELEASE_TIMEOUT)
 
 
 @contextlib.asynccontextmanager
-async def published(home: Home, record: Record, home_io: Aside) -> AsyncIterator[Publication]:
+async def published(home: Home, record: Record, home_io: IoThread) -> AsyncIterator[OwnRecord]:
     """Let the session be found for as long as this lasts; raises JlabError."""
-    publication = Publication(home.sessions, record)
+    publication = OwnRecord(home.sessions, record)
 
     def withdraw() -> None:
         # The job may have more to do, and takes a moment to end in any case.
-        publication.withdraw(job_lives_on=record.scheduler != schedulers.local.NAME)
-        submission.note_end(home)
+        publication.remove(job_lives_on=record.scheduler != schedulers.local.NAME)
+        submission.start_cooldown(home)
 
     try:
         yield publication
     finally:
         try:
-            await home_io.done(withdraw, timeout=HOME_TIMEOUT)
+            await home_io.run(withdraw, timeout=HOME_TIMEOUT)
         except asyncio.TimeoutError:
-            say(f"{home.path} does not answer: the record of this session may stay there")
+            log(f"{home.path} does not answer: the record of this session may stay there")

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DELETED, _DELETED_ITSELF, _MOVED_ITSELF = 0x200, 0x400, 0x800
-_AGAIN = 0.1  # seconds, while there is no such directory
-_ENOUGH = 65536  # bytes of events at once
+_RETRY_INTERVAL = 0.1  # seconds, while there is no such directory
+_BUFFER_SIZE = 65536  # bytes of events at once
 
 
-class Removals:
+class RemovalWatch:
     """Of some directories, whatever lies at the paths. Where nothing can tell, only time passes."""
 
     def __init__(self, *paths: Path) -> None:
@@ -42,7 +42,7 @@ class Removals:
             await asyncio.sleep(timeout)
             return
         if not self._is_watched:
-            timeout = min(timeout, _AGAIN)
+            timeout = min(timeout, _RETRY_INTERVAL)
         loop, removed = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._descriptor, removed.set)
         try:
@@ -51,7 +51,7 @@ class Removals:
         finally:
             loop.remove_reader(self._descriptor)
             with contextlib.suppress(OSError):
-                os.read(self._descriptor, _ENOUGH)
+                os.read(self._descriptor, _BUFFER_SIZE)
 
     def close(self) -> None:
         """Wait no more."""

@@ -17,9 +17,9 @@ from ..registry import home, logs, records
 from ..runtime.session_directory import SessionDirectory
 from . import identity, job_log, port_exposure, record_cleanup, registration, walltime
 from .child_processes import Children
-from .directory_keeper import Keeper
-from .io_thread import Aside
-from .job_log import say
+from .directory_keeper import DirectoryKeeper
+from .io_thread import IoThread
+from .job_log import log
 from .job_output import Output
 from .jupyter import door, launch
 from .jupyter import program as jupyter
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..registry.record import Record
     from .identity import SessionIdentity
     from .jupyter.door import Door
-    from .jupyter.launch import Started
+    from .jupyter.launch import RunningJupyter
 
     _T = TypeVar("_T")
 
@@ -60,10 +60,10 @@ def run(options: Options) -> int:
     """Run one session to its end; the exit code. Raises JlabError."""
     try:
         code = asyncio.run(_until_stopped(options))
-        say(f'session "{options.name}" is over (exit code {code})')
+        log(f'session "{options.name}" is over (exit code {code})')
         return code
     finally:
-        job_log.settle()
+        job_log.flush()
 
 
 async def _until_stopped(options: Options) -> int:
@@ -73,7 +73,7 @@ async def _until_stopped(options: Options) -> int:
     received: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
-        say(f"{number.name}: {'stopping at once' if received else 'stopping'}")
+        log(f"{number.name}: {'stopping at once' if received else 'stopping'}")
         received.append(number)
         session.cancel()
 
@@ -98,11 +98,11 @@ class _Session:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Workspace:
     """Where JupyterLab is to run, and what looks after it."""
 
     directory: SessionDirectory
-    keeper: Keeper
+    keeper: DirectoryKeeper
     lost: asyncio.Event  # that the directory has been another user's
     door: Door
     arguments: list[str]  # for JupyterLab, of the user's
@@ -112,57 +112,59 @@ class _Place:
 async def _session(options: Options, env: Mapping[str, str]) -> int:
     """Run the stages of a session, each undone in reverse order; return JupyterLab's exit code."""
     jupyter.check_arguments(options.arguments)
-    command = jupyter.find(options.jupyter)
+    command = jupyter.find_command(options.jupyter)
     job = identity.job_here(env, outside=options.here)
     who = identity.describe(options.name, env, job)
-    home_dir = home.prepare()
+    home_dir = home.ensure_state_dir()
     with registration.claimed(home_dir, who) as claim:
         who = replace(who, id_suffix=claim.record.id_suffix)
-        records.exhume(home_dir.sessions, job.scheduler, job.job_id, cluster=job.cluster)
+        records.remove_tombstones(home_dir.sessions, job.scheduler, job.job_id, cluster=job.cluster)
         logs.remember(home_dir, who.name, who.log)
         _warn_if_home_writable(home_dir)
-        say(f'session "{who.name}" on {job.node} ({job.scheduler} job {job.job_id})')
+        log(f'session "{who.name}" on {job.node} ({job.scheduler} job {job.job_id})')
         async with contextlib.AsyncExitStack() as stack:
             return await _run(_Session(options, env, command, home_dir, who), claim, stack)
 
 
 async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack) -> int:
     """Start, publish and watch the session of that name, of which the job has no other."""
-    place = await _make_place(session, stack)
-    starting = await stack.enter_async_context(_background_task(_launch(session, place)))
+    workspace = await _make_workspace(session, stack)
+    starting = await stack.enter_async_context(_background_task(_launch(session, workspace)))
     who = session.identity.with_times()
-    ssh = await stack.enter_async_context(_ssh_access(session, place))
+    ssh = await stack.enter_async_context(_ssh_access(session, workspace))
     in_record = ssh.in_record() if ssh else {}
-    claim.tell(who.claim_record(**in_record))
-    started = await _started_unless(place.lost, starting)
-    stack.enter_context(_standing_still(place.keeper, started))
+    claim.update(who.claim_record(**in_record))
+    started = await _started_unless(workspace.lost, starting)
+    stack.enter_context(_suspended_while_lost(workspace.keeper, started))
     record = who.record(
         port=started.port,
         scheme="https" if started.hello.secure else "http",
         base_url=started.hello.base_url,
         **in_record,
     )
-    await stack.enter_async_context(place.directory.relay(place.door))
-    home_io = Aside()
+    await stack.enter_async_context(workspace.directory.relay(workspace.door))
+    home_io = IoThread()
     publication = await stack.enter_async_context(
         registration.published(session.home, record, home_io)
     )
-    stack.enter_context(walltime.followed(publication, place.children, home_io))
-    stack.enter_context(record_cleanup.in_background(session.home, record, place.children))
-    await stack.enter_async_context(port_exposure.serving(place.directory, publication, home_io))
-    await started.look_again()
-    place.directory.ready()
-    _tell_how_to_connect(record)
+    stack.enter_context(walltime.followed(publication, workspace.children, home_io))
+    stack.enter_context(record_cleanup.in_background(session.home, record, workspace.children))
+    await stack.enter_async_context(
+        port_exposure.serving(workspace.directory, publication, home_io)
+    )
+    await started.check_refusal()
+    workspace.directory.mark_ready()
+    _log_how_to_connect(record)
     return await asyncio.shield(started.process.ended)
 
 
-async def _make_place(session: _Session, stack: contextlib.AsyncExitStack) -> _Place:
+async def _make_workspace(session: _Session, stack: contextlib.AsyncExitStack) -> _Workspace:
     """Make the session's directory, and what JupyterLab needs there and around it."""
     who, options = session.identity, session.options
     directory = stack.enter_context(SessionDirectory(who.runtime_dir, who.name, who.id))
-    keeper = Keeper(directory)
-    jupyter.check_runtime(directory.runtime)
-    config, arguments = jupyter.own_config(options.arguments)
+    keeper = DirectoryKeeper(directory)
+    jupyter.check_runtime(directory.jupyter_runtime)
+    config, arguments = jupyter.split_config(options.arguments)
     its_door = await stack.enter_async_context(
         door.opened(directory, session.home, who.token, config=config, debugger=options.debugger)
     )
@@ -171,24 +173,24 @@ async def _make_place(session: _Session, stack: contextlib.AsyncExitStack) -> _P
     children = await stack.enter_async_context(
         Children(grace=GRACE, stdout=output.stdout, stderr=output.stderr)
     )
-    return _Place(directory, keeper, lost, its_door, arguments, children)
+    return _Workspace(directory, keeper, lost, its_door, arguments, children)
 
 
-def _launch(session: _Session, place: _Place) -> Coroutine[Any, Any, Started]:
+def _launch(session: _Session, workspace: _Workspace) -> Coroutine[Any, Any, RunningJupyter]:
     """Start JupyterLab, and wait until it answers."""
     return launch.start(
         session.command,
-        place.arguments,
+        workspace.arguments,
         env=session.env,
         token=session.identity.token,
-        door=place.door,
-        children=place.children,
+        door=workspace.door,
+        children=workspace.children,
         socket_only=session.options.socket_only,
     )
 
 
 def _ssh_access(
-    session: _Session, place: _Place
+    session: _Session, workspace: _Workspace
 ) -> contextlib.AbstractAsyncContextManager[access.SshAccess | None]:
     """Let the user's ssh connections into the session, where there is an sshd for them."""
     who, options = session.identity, session.options
@@ -197,14 +199,14 @@ def _ssh_access(
         user=who.user,
         env=session.env,
         home=session.home,
-        session_dir=place.directory,
+        session_dir=workspace.directory,
     )
     return access.accepted(
         served,
         options.port_range,
         loopback=who.job.scheduler == schedulers.local.NAME,
-        keeper=place.keeper,
-        children=place.children,
+        keeper=workspace.keeper,
+        children=workspace.children,
     )
 
 
@@ -212,7 +214,7 @@ def _warn_if_home_writable(home_dir: Home) -> None:
     whole = home_dir.path.parent
     others = private.other_writers(whole)
     if others:
-        say(
+        log(
             f"{whole} can be written by {others}, who can then act as you, also in your "
             f"sessions: type `chmod go-w {whole}`"
         )
@@ -231,18 +233,20 @@ async def _background_task(work: Coroutine[Any, Any, _T]) -> AsyncIterator[async
 
 
 @contextlib.asynccontextmanager
-async def _keeping(keeper: Keeper) -> AsyncIterator[asyncio.Event]:
+async def _keeping(keeper: DirectoryKeeper) -> AsyncIterator[asyncio.Event]:
     """The session outlives clean-ups of its node, from before JupyterLab starts to after its end.
 
     The event: that its directory has been another user's.
     """
     lost = asyncio.Event()
-    keeper.lost.append(lost.set)
+    keeper.on_lost.append(lost.set)
     async with _background_task(keeper.keep()):
         yield lost
 
 
-async def _started_unless(lost: asyncio.Event, starting: asyncio.Future[Started]) -> Started:
+async def _started_unless(
+    lost: asyncio.Event, starting: asyncio.Future[RunningJupyter]
+) -> RunningJupyter:
     """Return JupyterLab once it has started; raises JlabError if others came in between."""
     async with _background_task(lost.wait()) as waiting:
         either: set[asyncio.Future[Any]] = {starting, waiting}
@@ -253,23 +257,23 @@ async def _started_unless(lost: asyncio.Event, starting: asyncio.Future[Started]
 
 
 @contextlib.contextmanager
-def _standing_still(keeper: Keeper, started: Started) -> Iterator[None]:
+def _suspended_while_lost(keeper: DirectoryKeeper, started: RunningJupyter) -> Iterator[None]:
     """While the session's directory is another user's, nothing of JupyterLab's goes there."""
-    keeper.lost.append(started.stand_still)
-    keeper.found.append(started.go_on)
+    keeper.on_lost.append(started.suspend)
+    keeper.on_restored.append(started.resume)
     try:
         yield
     finally:
-        keeper.lost.remove(started.stand_still)
-        started.go_on()
+        keeper.on_lost.remove(started.suspend)
+        started.resume()
 
 
-def _tell_how_to_connect(record: Record) -> None:
-    say(f"published as ~/.jlab/sessions/{record.id}")
+def _log_how_to_connect(record: Record) -> None:
+    log(f"published as ~/.jlab/sessions/{record.id}")
     if record.ssh_port is None:
         return
     target = "ALIAS" if record.name == NEWEST else f"ALIAS+{record.name}"
-    say("On your computer, with ALIAS for this cluster's name in your ~/.ssh/config:")
-    say("  the first time    pip install jlab-remote && jlab-proxy setup ALIAS")
-    say(f"  for a shell       ssh jlab+{target}")
-    say(f"  in your browser   jlab-proxy open {target}")
+    log("On your computer, with ALIAS for this cluster's name in your ~/.ssh/config:")
+    log("  the first time    pip install jlab-remote && jlab-proxy setup ALIAS")
+    log(f"  for a shell       ssh jlab+{target}")
+    log(f"  in your browser   jlab-proxy open {target}")

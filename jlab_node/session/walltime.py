@@ -19,35 +19,35 @@ if TYPE_CHECKING:
     from typing import Callable
 
     from ..registry.record import Record
-    from ..registry.records import Publication
-    from ..schedulers.base import Answer
+    from ..registry.records import OwnRecord
+    from ..schedulers.base import CommandResult
     from .child_processes import Children
-    from .io_thread import Aside
+    from .io_thread import IoThread
 
 WARNINGS = (30 * 60, 10 * 60, 5 * 60)  # seconds before the end
 _REFRESH = 600.0  # seconds between two questions where the end is; it can be moved
 
 
 @contextlib.contextmanager
-def followed(publication: Publication, children: Children, home_io: Aside) -> Iterator[None]:
+def followed(publication: OwnRecord, children: Children, home_io: IoThread) -> Iterator[None]:
     """Warn before the job's end, and publish a new end when the scheduler moves it."""
     record = publication.record
     if record.scheduler == schedulers.local.NAME:
         yield
         return
 
-    async def ask(command: list[str]) -> Answer:
+    async def ask(command: list[str]) -> CommandResult:
         return await scheduler_query.ask(children, command)
 
     async def moved(ends_at: int) -> bool:
-        amend = functools.partial(publication.amend, ends_at=ends_at)
+        amend = functools.partial(publication.update, ends_at=ends_at)
         try:
-            await home_io.done(amend, timeout=HOME_TIMEOUT)
+            await home_io.run(amend, timeout=HOME_TIMEOUT)
         except (JlabError, asyncio.TimeoutError):  # a full disk: the old end stands, and is wrong
             return False
         return True
 
-    following = asyncio.ensure_future(follow(record, ask=ask, moved=moved, say=job_log.say))
+    following = asyncio.ensure_future(follow(record, ask=ask, moved=moved, log=job_log.log))
     try:
         yield
     finally:
@@ -57,11 +57,11 @@ def followed(publication: Publication, children: Children, home_io: Aside) -> It
 async def follow(
     record: Record,
     *,
-    ask: Callable[[list[str]], Awaitable[Answer]],
+    ask: Callable[[list[str]], Awaitable[CommandResult]],
     moved: Callable[[int], Awaitable[bool]],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
-    """Until cancelled: `say` the warnings that fall due, tell `moved` of each new end.
+    """Until cancelled: `log` the warnings that fall due, tell `moved` of each new end.
 
     Where that fails, `moved` is told again the next time.
     """
@@ -72,19 +72,22 @@ async def follow(
         due = max((each for each in WARNINGS if each < left), default=0)
         pause = left - due if left > 0 else _REFRESH  # some sites let a job outlive its end
         await asyncio.sleep(max(min(pause, _REFRESH), 1.0))
-        found = scheduler.parse_one(record.job_id, await ask(scheduler.one(record.job_id)[0]))
+        found = scheduler.parse_job_status(
+            record.job_id, await ask(scheduler.job_status_commands(record.job_id)[0])
+        )
         ends_at = (found and found.ends_at) or ends_at
         if ends_at != known and await moved(ends_at):
             known = ends_at
         if due and ends_at - time.time() <= due:
-            say(warning(record, ends_at, now=time.time()))
+            log(warning(record, ends_at, now=time.time()))
 
 
 def warning(record: Record, ends_at: int, *, now: float) -> str:
     """What the job log says when the end is near."""
     scheduler = schedulers.TABLE[record.scheduler]
     minutes = round((ends_at - now) / 60)
-    extend = scheduler.extend(record.job_id)
+    extend = scheduler.extend_command(record.job_id)
     how = f"; for an hour more, type on the login node: {extend}" if extend else ""
     when = messages.clock(ends_at, now=now)
-    return f"{scheduler.TITLE} ends this job in {minutes} minutes, at {when}: save your work{how}"
+    title = scheduler.DISPLAY_NAME
+    return f"{title} ends this job in {minutes} minutes, at {when}: save your work{how}"

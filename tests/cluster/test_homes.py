@@ -122,7 +122,7 @@ class SmallHome:
             pytest.skip(f"no loop devices here: {found.stderr.strip()}")
         self._device = found.stdout.strip()
         for host in self.hosts:
-            self._at_home(host, "mount", self._device)
+            self._home_io(host, "mount", self._device)
         # As the login node sees it: no mount of a host is one of this machine.
         self.person.home = Path(f"/proc/{self.person.login.pid}/root/home/{self.person.user}")
         install = ["install", "-d", "-o", self.person.user, str(self.scratch)]
@@ -131,15 +131,15 @@ class SmallHome:
     def unmount(self) -> None:
         self.person.home = self._real_home
         for host in self.hosts:
-            self._at_home(host, "umount", "--lazy", check=False)
+            self._home_io(host, "umount", "--lazy", check=False)
         subprocess.run(["losetup", "--detach", self._device], check=False)
         self.hosts[1].run(["rm", "-r", str(self.scratch)])
 
     def forbid_exec(self) -> None:
         for host in self.hosts:
-            self._at_home(host, "mount", "-o", "remount,bind,noexec")
+            self._home_io(host, "mount", "-o", "remount,bind,noexec")
 
-    def _at_home(self, host: Host, *command: str, check: bool = True) -> None:
+    def _home_io(self, host: Host, *command: str, check: bool = True) -> None:
         """In the host's mounts, but with the machine's own files and devices around them."""
         where = str(host.directory / "root/home" / self.person.user)
         enter = ["nsenter", f"--mount=/proc/{host.pid}/ns/mnt"]

@@ -13,67 +13,67 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node.session.io_thread import Aside
+from jlab_node.session.io_thread import IoThread
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def test_one_after_the_other() -> None:
-    aside, gate = Aside(), threading.Event()
+    aside, gate = IoThread(), threading.Event()
     made: list[int] = []
-    aside.do(gate.wait)
-    futures = [aside.do(partial(made.append, number)) for number in range(5)]
+    aside.submit(gate.wait)
+    futures = [aside.submit(partial(made.append, number)) for number in range(5)]
     assert made == []
     gate.set()
-    aside.settle(timeout=60)
+    aside.flush(timeout=60)
     assert made == list(range(5))
     assert all(each.done() for each in futures)
 
 
 def test_what_it_returns_and_raises() -> None:
-    aside = Aside()
+    aside = IoThread()
 
     def fails() -> None:
         raise FileNotFoundError("gone")
 
     async def both() -> None:
-        assert await aside.done(lambda: 42, timeout=60) == 42
+        assert await aside.run(lambda: 42, timeout=60) == 42
         with pytest.raises(FileNotFoundError, match="gone"):
-            await aside.done(fails, timeout=60)
+            await aside.run(fails, timeout=60)
 
     asyncio.run(both())
 
 
 def test_who_has_given_up_waiting_is_not_served() -> None:
     """What has begun cannot be undone; what has not is not begun any more."""
-    aside, gate = Aside(), threading.Event()
+    aside, gate = IoThread(), threading.Event()
     made: list[str] = []
-    aside.do(gate.wait)
+    aside.submit(gate.wait)
 
     async def too_long() -> None:
         with pytest.raises(asyncio.TimeoutError):
-            await aside.done(lambda: made.append("late"), timeout=0.1)
+            await aside.run(lambda: made.append("late"), timeout=0.1)
 
     asyncio.run(too_long())
     gate.set()
-    aside.settle(timeout=60)
+    aside.flush(timeout=60)
     assert made == []
 
 
 STUCK = """
 import asyncio, os, sys
-from jlab_node.session.io_thread import Aside
-aside = Aside()
+from jlab_node.session.io_thread import IoThread
+io = IoThread()
 
 async def session():
     try:
-        await aside.done(lambda: open(sys.argv[1]), timeout=0.5)
+        await io.run(lambda: open(sys.argv[1]), timeout=0.5)
     except asyncio.TimeoutError:
         return 3
 
 code = asyncio.run(session())
-aside.settle(timeout=0.5)
+io.flush(timeout=0.5)
 sys.exit(code)
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jlab_node.connect import candidates
-from jlab_node.registry.records import Published, Unreadable
+from jlab_node.registry.records import InvalidRecord, StoredRecord
 from tests.jlab_node.conftest import JOB_12
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from jlab_node.registry.record import Record
 
 
-def published(token: str) -> Published:
-    return Published(Path(token), replace(JOB_12, token=token))
+def published(token: str) -> StoredRecord:
+    return StoredRecord(Path(token), replace(JOB_12, token=token))
 
 
 def never(record: Record) -> bool:
@@ -27,7 +27,7 @@ def never(record: Record) -> bool:
 def test_batches_are_read_only_as_far_as_they_are_taken() -> None:
     read = []
 
-    def found() -> Iterator[Published]:
+    def found() -> Iterator[StoredRecord]:
         for token in ("a", "b", "c"):
             read.append(token)
             yield published(token)
@@ -62,6 +62,6 @@ def test_batches_have_the_ended_records_above_their_candidate() -> None:
 
 
 def test_batches_count_all_invalid_records_so_far() -> None:
-    one, two = Unreadable(Path("1"), "it is empty"), Unreadable(Path("2"), "it is empty")
+    one, two = InvalidRecord(Path("1"), "it is empty"), InvalidRecord(Path("2"), "it is empty")
     batches = candidates.batches([one, published("a"), two], tried=set(), has_ended=never)
     assert [each.invalid for each in batches] == [(one,), (one, two)]

@@ -234,7 +234,7 @@ def test_what_a_session_does_not_have_it_leaves(tmp_path: Path) -> None:
     claim = claims.take(tmp_path, mine())
     another = render(mine(token="ef" * 32))
     claim.path.write_text(another)
-    claim.tell(mine(ssh_port=1))
+    claim.update(mine(ssh_port=1))
     claim.release()
     assert claim.path.read_text() == another
 
@@ -254,7 +254,7 @@ def test_claims_of_sessions_that_are_over_are_swept(tmp_path: Path) -> None:
     ):
         published(tmp_path, each)
     (tmp_path / ".claim-1-slurm-12-broken").write_text("format=1\n")
-    claims.sweep(tmp_path, [lists_none])
+    claims.prune(tmp_path, [lists_none])
     assert [name.rpartition("-")[2] for name in files(tmp_path)] == [
         "broken",
         "elsewhere",
@@ -275,7 +275,7 @@ def test_no_session_within_one_of_its_name_where_there_is_no_job(tmp_path: Path)
 from pathlib import Path
 from jlab_node.jobs import claims
 from jlab_node.registry.record import Record
-claims.refuse_within(Path({str(tmp_path)!r}), Record("lab", "n1", 1, "ab" * 32))
+claims.refuse_nested(Path({str(tmp_path)!r}), Record("lab", "n1", 1, "ab" * 32))
 """
     done = finished(["sh", "-c", 'exec "$@"', "sh", sys.executable, "-c", code])
     assert "session lab runs here already, and you are inside it: start a second one" in done.stderr

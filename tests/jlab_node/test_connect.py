@@ -22,12 +22,12 @@ from jlab_node.connect.client import client_disconnected
 from jlab_node.connect.request import ConnectRequest
 from jlab_node.errors import JlabError
 from jlab_node.jobs import submission
-from jlab_node.jobs.matching import START_UP
+from jlab_node.jobs.matching import STARTING_PERIOD
 from jlab_node.registry import home as homes
 from jlab_node.registry import records
 from jlab_node.registry.record import render
+from jlab_node.runtime import runtime_directory
 from jlab_node.runtime.session_directory import SessionDirectory
-from jlab_node.runtime.user_directory import base_path
 from tests.jlab_node.conftest import FAILS, Job, from_the_second_time
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def endpoint(record: Record) -> Iterator[Record]:
 
 def connect_here() -> None:
     """As `jlab-node connect` without words, in this process."""
-    request = ConnectRequest(None, None, may_submit=True, unresponsive_record=None, words=())
+    request = ConnectRequest(None, None, may_submit=True, unresponsive_record=None, arguments=())
     env = {"JLAB_TMPDIR": "/nowhere"}
     attempt.ConnectAttempt(request, env=env, user=homes.user()).run()
 
@@ -326,7 +326,7 @@ def stale(login: Login, record: Record, count: int) -> None:
     """Older records of jobs of the same cluster that were killed without a warning."""
     for number in range(count):
         old = replace(record, job_id=f"9{number}", token=f"{number + 1:064x}")
-        records.publish(login.home.sessions, old, as_of=1000 + number)
+        records.publish(login.home.sessions, old, mtime=1000 + number)
 
 
 def test_how_one_of_many_ended_is_told(login: Login, commands: Commands, record: Record) -> None:
@@ -353,7 +353,7 @@ def test_below_many_that_are_over_is_one_that_lives(
     commands.put("squeue", both("exit 0", prints(job("11", "RUNNING", start=-9000))))
     dead = replace(endpoint, nonce="1e" * 16)  # the port is another's by now
     stale(login, dead, 40)
-    records.publish(login.home.sessions, replace(endpoint, job_id="11"), as_of=1020.5)
+    records.publish(login.home.sessions, replace(endpoint, job_id="11"), mtime=1020.5)
     with login.start("connect") as process:
         assert process.stdin
         assert process.stdout
@@ -375,7 +375,7 @@ def test_among_many_that_are_over_is_one_that_cannot_be_reached(
     commands.put("squeue", both(one, prints(running)))
     stale(login, record, 4)
     living = replace(record, job_id="11", token="cd" * 32)
-    records.publish(login.home.sessions, living, as_of=1000.5)
+    records.publish(login.home.sessions, living, mtime=1000.5)
     login.publish(record)
     over, *cleared, unreachable, _ = login.connect()
     assert over.startswith("session lab is over: ")
@@ -442,7 +442,9 @@ def test_a_session_that_is_starting_here(login: Login, commands: Commands, base:
     starting = [
         f"session local-7-my-lab runs on {socket.gethostname()}; JupyterLab is starting",
     ]
-    with SessionDirectory(base_path(login.env, login.user), "my-lab", "local-7-my-lab"):
+    with SessionDirectory(
+        runtime_directory.locate(login.env, login.user), "my-lab", "local-7-my-lab"
+    ):
         assert login.connect(waits=True) == starting
         assert login.connect("--session=my-lab", waits=True) == starting
         assert "no session called lab" in login.connect("--session=lab")[0]
@@ -674,7 +676,7 @@ def test_a_dead_session_of_another_cluster_hides_no_job(
             id="it is of another name",
         ),
         pytest.param(
-            job(word="RUNNING", start=-START_UP - 60, name="work"),
+            job(word="RUNNING", start=-STARTING_PERIOD - 60, name="work"),
             "./notebook.sh\n",
             [],
             "no session to connect to, and none of your Slurm jobs (1) looks like a session (jlab "

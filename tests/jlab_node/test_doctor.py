@@ -41,7 +41,7 @@ ENTER = "printf 'SSH-2.0-OpenSSH_9.2\\r\\n'; exec cat"
 def jlab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home directory with a ~/.jlab."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    return home.prepare()
+    return home.ensure_state_dir()
 
 
 def found(code: int = 0) -> dict[str, dict[str, Any]]:

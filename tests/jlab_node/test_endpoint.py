@@ -38,7 +38,7 @@ async def serve():
         async def start(connection):
             return children.start(["cat"], stdin=connection, stdout=connection)
 
-        door = Endpoint(nonce="{NONCE}", secret="{SECRET}", start=start)
+        door = Endpoint(nonce="{NONCE}", client_token="{SECRET}", start=start)
         listener = listen(None, loopback=True)
         serving = asyncio.ensure_future(door.serve(listener))
         print(listener.getsockname()[1], flush=True)

@@ -96,7 +96,7 @@ def test_names_by_what_the_scheduler_knows(
     ],
 )
 def test_wanted(script: str, wanted: str | None, *, answer: bool) -> None:
-    assert matching.is_expected(JOB, script, wanted, now=NOW) is answer
+    assert matching.will_start_session(JOB, script, wanted, now=NOW) is answer
 
 
 @pytest.mark.parametrize(
@@ -112,16 +112,20 @@ def test_wanted(script: str, wanted: str | None, *, answer: bool) -> None:
 def test_a_job_that_was_submitted_for_that(
     script: str, wanted: str | None, *, answer: bool
 ) -> None:
-    assert matching.is_expected(JOB, script, wanted, now=NOW, for_that=True) is answer
-    for state, starts_at in ((State.ENDED, NOW), (State.RUNNING, NOW - matching.START_UP)):
+    assert (
+        matching.will_start_session(JOB, script, wanted, now=NOW, submitted_for_this=True) is answer
+    )
+    for state, starts_at in ((State.ENDED, NOW), (State.RUNNING, NOW - matching.STARTING_PERIOD)):
         over = replace(JOB, state=state, starts_at=starts_at)
-        assert not matching.is_expected(over, script, wanted, now=NOW, for_that=True)
+        assert not matching.will_start_session(
+            over, script, wanted, now=NOW, submitted_for_this=True
+        )
 
 
 def test_a_job_that_is_called_jlab_may_be_any_session() -> None:
     job = replace(JOB, name="jlab")
-    assert matching.is_expected(job, "", "gpu", now=NOW)
-    assert matching.is_expected(job, "", None, now=NOW)
+    assert matching.will_start_session(job, "", "gpu", now=NOW)
+    assert matching.will_start_session(job, "", None, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +135,8 @@ def test_a_job_that_is_called_jlab_may_be_any_session() -> None:
         pytest.param(State.QUEUED, NOW + 99999, True, id="queued for long"),
         pytest.param(State.QUEUED, NOW - 99999, True, id="it should have started"),
         pytest.param(State.RUNNING, NOW - 1, True, id="just started"),
-        pytest.param(State.RUNNING, NOW - matching.START_UP + 1, True, id="still starting"),
-        pytest.param(State.RUNNING, NOW - matching.START_UP, False, id="starting no more"),
+        pytest.param(State.RUNNING, NOW - matching.STARTING_PERIOD + 1, True, id="still starting"),
+        pytest.param(State.RUNNING, NOW - matching.STARTING_PERIOD, False, id="starting no more"),
         pytest.param(State.RUNNING, NOW + 30, True, id="started by a clock that is ahead"),
         pytest.param(State.RUNNING, None, True, id="started, nobody knows when"),
         pytest.param(State.ENDED, NOW - 1, False, id="ended"),
@@ -140,7 +144,7 @@ def test_a_job_that_is_called_jlab_may_be_any_session() -> None:
 )
 def test_states(state: State, starts_at: int | None, *, answer: bool) -> None:
     job = replace(JOB, state=state, starts_at=starts_at)
-    assert matching.is_expected(job, "jlab-node run", None, now=NOW) is answer
+    assert matching.will_start_session(job, "jlab-node run", None, now=NOW) is answer
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,16 @@ import pytest
 
 from jlab_node.errors import JlabError
 from jlab_node.runtime.control_protocol import (
-    Answer,
     Request,
+    Response,
     ask,
-    parse_answer,
+    describe,
     parse_request,
+    parse_response,
     render,
-    sentence,
 )
 
-LISTED = Answer("slurm-12-lab", {"dask": 8787, "bokeh": 5006})
+LISTED = Response("slurm-12-lab", {"dask": 8787, "bokeh": 5006})
 
 
 def line(**values: object) -> bytes:
@@ -30,22 +30,22 @@ def test_a_request_arrives_as_it_was_sent(request_: Request) -> None:
     assert parse_request(render(request_)) == request_
 
 
-@pytest.mark.parametrize("answer", [LISTED, Answer("local-1-gpu", {})], ids=repr)
-def test_an_answer_arrives_as_it_was_sent(answer: Answer) -> None:
-    assert parse_answer(render(answer)) == answer
+@pytest.mark.parametrize("answer", [LISTED, Response("local-1-gpu", {})], ids=repr)
+def test_an_answer_arrives_as_it_was_sent(answer: Response) -> None:
+    assert parse_response(render(answer)) == answer
 
 
 def test_an_error_is_raised_on_the_other_side() -> None:
     with pytest.raises(JlabError, match=r"^port 1 is nobody's$"):
-        parse_answer(render(JlabError("port 1 is nobody's")))
+        parse_response(render(JlabError("port 1 is nobody's")))
 
 
 def test_what_a_later_version_adds_is_ignored() -> None:
     assert parse_request(line(name="dask", port=1, colour="red")) == Request("dask", 1)
-    assert parse_answer(line(session="slurm-12-lab", ports={}, colour="red")).ports == {}
+    assert parse_response(line(session="slurm-12-lab", ports={}, colour="red")).ports == {}
 
 
-@pytest.mark.parametrize("parse", [parse_request, parse_answer])
+@pytest.mark.parametrize("parse", [parse_request, parse_response])
 @pytest.mark.parametrize("text", [b"", b"\n", b"\xff\n", b"[]\n", b"{}\n", b"1\n", b'{"format"'])
 def test_what_is_no_message(parse: object, text: bytes) -> None:
     assert callable(parse)
@@ -53,7 +53,7 @@ def test_what_is_no_message(parse: object, text: bytes) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("parse", [parse_request, parse_answer])
+@pytest.mark.parametrize("parse", [parse_request, parse_response])
 @pytest.mark.parametrize("version", [3, 0, "1", None])
 def test_another_version_says_what_to_do(parse: object, version: object) -> None:
     assert callable(parse)
@@ -102,7 +102,7 @@ def test_a_request_that_is_refused(name: object, port: object) -> None:
 )
 def test_an_answer_that_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(JlabError, match=r"^the session's answer is not valid$"):
-        parse_answer(line(**values))
+        parse_response(line(**values))
 
 
 def test_nobody_to_ask(tmp_path: Path) -> None:
@@ -126,12 +126,12 @@ def test_a_directory_that_others_can_write_is_not_looked_at(tmp_path: Path) -> N
     ("request_", "answer", "expected"),
     [
         (Request(), LISTED, "dask  port 8787  /t/dask.sock\nbokeh  port 5006  /t/bokeh.sock"),
-        (Request(), Answer("slurm-12-lab", {}), "nothing is exposed: jlab-node expose NAME PORT"),
+        (Request(), Response("slurm-12-lab", {}), "nothing is exposed: jlab-node expose NAME PORT"),
         (Request("x"), LISTED, "x is exposed no longer"),
     ],
 )
-def test_sentence(request_: Request, answer: Answer, expected: str) -> None:
-    assert sentence(request_, answer, Path("/t")) == expected
+def test_sentence(request_: Request, answer: Response, expected: str) -> None:
+    assert describe(request_, answer, Path("/t")) == expected
 
 
 @pytest.mark.parametrize(
@@ -143,5 +143,5 @@ def test_sentence(request_: Request, answer: Answer, expected: str) -> None:
     ],
 )
 def test_what_to_type_on_the_laptop(session: str, host: str) -> None:
-    said = sentence(Request("dask", 8787), Answer(session, {"dask": 8787}), Path("/t"))
+    said = describe(Request("dask", 8787), Response(session, {"dask": 8787}), Path("/t"))
     assert said.splitlines()[-1] == f"  ssh -L 127.0.0.1:8787:/t/dask.sock {host}"

@@ -28,7 +28,7 @@ from jlab_node.files import private as files
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
 try:
-    files.replace(Path(sys.argv[1]), "new" * 4096)
+    files.write_atomically(Path(sys.argv[1]), "new" * 4096)
 except OSError as error:
     sys.exit(f"refused: {error.strerror}")
 finally:
@@ -44,7 +44,7 @@ def mode(path: Path) -> int:
 def test_directory_is_made_private_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        made = private.private_directory(tmp_path / "new")
+        made = private.ensure_private_directory(tmp_path / "new")
     finally:
         os.umask(before)
     assert made == tmp_path / "new"
@@ -52,9 +52,9 @@ def test_directory_is_made_private_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def test_our_own_directory_is_taken_with_what_is_in_it(tmp_path: Path) -> None:
-    path = private.private_directory(tmp_path / "mine")
+    path = private.ensure_private_directory(tmp_path / "mine")
     (path / "file").write_text("x")
-    assert private.private_directory(path) == path
+    assert private.ensure_private_directory(path) == path
     assert (path / "file").read_text() == "x"
 
 
@@ -63,7 +63,7 @@ def test_directory_that_others_can_read_is_closed(tmp_path: Path, found: int) ->
     path = tmp_path / "open"
     path.mkdir()
     path.chmod(found)
-    private.private_directory(path)
+    private.ensure_private_directory(path)
     assert mode(path) == 0o700
 
 
@@ -75,7 +75,7 @@ def test_directory_that_others_can_write_is_refused_and_left_alone(
     path.mkdir()
     path.chmod(found)
     with pytest.raises(JlabError, match=f"can be written by other users: .*`chmod 700 {path}`"):
-        private.private_directory(path)
+        private.ensure_private_directory(path)
     assert mode(path) == found
 
 
@@ -87,7 +87,7 @@ def test_directory_in_a_shared_place_that_others_can_enter_is_refused(
     path.mkdir()
     path.chmod(found)
     with pytest.raises(JlabError, match=f"^{path} .* other users: .*`chmod 700 {path}`"):
-        private.closed_directory(path)
+        private.ensure_closed_directory(path)
     assert mode(path) == found
 
 
@@ -130,7 +130,7 @@ def test_the_end_of_a_log_is_kept_for_whoever_appends_to_it(tmp_path: Path) -> N
     with path.open("ab", buffering=0) as log:
         for number in range(100):
             log.write(b"line %02d\n" % number)
-            private.keep_end(path, 160)
+            private.keep_tail(path, 160)
             assert path.stat().st_size <= 160
         log.write(b"the last\n")
     lines = path.read_text().splitlines()
@@ -138,19 +138,19 @@ def test_the_end_of_a_log_is_kept_for_whoever_appends_to_it(tmp_path: Path) -> N
     assert set(map(len, lines)) == {7, 8}, "whole ones"
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(OSError, match="Too many levels"):
-        private.keep_end(tmp_path / "link", 0)
+        private.keep_tail(tmp_path / "link", 0)
 
 
 def test_what_may_be_another_users_is_refused(tmp_path: Path) -> None:
-    private.check_ours(tmp_path / "gone")
+    private.require_owner(tmp_path / "gone")
     path = tmp_path / "open"
     path.mkdir()
     path.chmod(0o755)
-    private.check_ours(path)
+    private.require_owner(path)
     assert mode(path) == 0o755, "looking changes nothing"
     path.chmod(0o770)
     with pytest.raises(JlabError, match="can be written by other users"):
-        private.check_ours(path)
+        private.require_owner(path)
 
 
 @pytest.mark.parametrize("kind", ["file", "link to a directory", "link to nothing", "fifo"])
@@ -165,7 +165,7 @@ def test_squatted_by_what_is_no_directory(tmp_path: Path, kind: str) -> None:
         if kind == "link to a directory":
             elsewhere.mkdir(mode=0o700)
     with pytest.raises(JlabError, match=f"^{path} is not a directory: remove it, then try again"):
-        private.private_directory(path)
+        private.ensure_private_directory(path)
     assert os.path.lexists(path)
 
 
@@ -174,7 +174,7 @@ def test_link_is_followed_where_it_may_be_one(tmp_path: Path) -> None:
     elsewhere.mkdir(mode=0o755)
     link = tmp_path / "link"
     link.symlink_to(elsewhere)
-    assert private.private_directory(link, may_be_link=True) == link
+    assert private.ensure_private_directory(link, may_be_link=True) == link
     assert link.is_symlink()
     assert mode(elsewhere) == 0o700
 
@@ -185,7 +185,7 @@ def test_link_does_not_hide_a_directory_that_others_can_write(tmp_path: Path) ->
     elsewhere.chmod(0o777)
     (tmp_path / "link").symlink_to(elsewhere)
     with pytest.raises(JlabError, match="can be written by other users"):
-        private.private_directory(tmp_path / "link", may_be_link=True)
+        private.ensure_private_directory(tmp_path / "link", may_be_link=True)
 
 
 def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
@@ -196,14 +196,14 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
         os.chown(path, owner, -1)
     name = pwd.getpwuid(owner).pw_name
     with pytest.raises(JlabError, match=rf"belongs to user {name}, not to you: go away$"):
-        private.closed_directory(path, if_foreign="go away")
+        private.ensure_closed_directory(path, if_foreign="go away")
 
 
 @pytest.mark.root("only root can give a directory to a nobody")
 def test_directory_of_a_user_without_a_name_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 54321, -1)
     with pytest.raises(JlabError, match=r"belongs to another user \(uid 54321\), not to you"):
-        private.check_ours(tmp_path)
+        private.require_owner(tmp_path)
 
 
 @pytest.mark.parametrize("found", [0o700, 0o500, 0o710, 0o701, 0o750, 0o777], ids=oct)
@@ -235,23 +235,23 @@ def test_only_ours_to_write(tmp_path: Path, found: int, *, expected: bool) -> No
     path = tmp_path / "file"
     path.touch()
     path.chmod(found)
-    assert private.only_ours_to_write(path) is expected
+    assert private.is_writable_only_by_us(path) is expected
 
 
 def test_what_is_missing_or_of_another_user_is_not_ours(tmp_path: Path) -> None:
-    assert not private.only_ours_to_write(tmp_path / "gone")
+    assert not private.is_writable_only_by_us(tmp_path / "gone")
     theirs = Path("/")
     if os.geteuid() == 0:
         theirs = tmp_path / "theirs"
         theirs.touch(mode=0o600)
         os.chown(theirs, NOBODY, -1)
-    assert not private.only_ours_to_write(theirs)
+    assert not private.is_writable_only_by_us(theirs)
 
 
 def test_replace_makes_a_private_file(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        path = private.replace(tmp_path / "file", "tête\n")
+        path = private.write_atomically(tmp_path / "file", "tête\n")
     finally:
         os.umask(before)
     assert path.read_bytes() == "tête\n".encode()
@@ -264,7 +264,7 @@ def test_replace_writes_any_bytes_beside_the_file_and_as_of_any_time(
 ) -> None:
     """Beside it, since nothing can be moved to another file system in one step."""
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    path = private.replace(tmp_path / "file", "\udcff\n", modified=1_700_000_000.25)
+    path = private.write_atomically(tmp_path / "file", "\udcff\n", modified=1_700_000_000.25)
     assert path.read_bytes() == b"\xff\n"
     assert path.stat().st_mtime == 1_700_000_000.25
 
@@ -281,17 +281,17 @@ def test_replace_shows_what_is_being_written_to_nobody(tmp_path: Path) -> None:
     looker = threading.Thread(target=look)
     looker.start()
     for _ in range(100):
-        private.replace(tmp_path / "file", "text")
+        private.write_atomically(tmp_path / "file", "text")
     is_over.set()
     looker.join()
-    assert all(name.startswith(private.NEW) for name in seen - {"file"})
+    assert all(name.startswith(private.TEMP_PREFIX) for name in seen - {"file"})
 
 
 def test_replace_leaves_readers_of_the_old_file_what_they_have(tmp_path: Path) -> None:
-    path = private.replace(tmp_path / "file", "old")
+    path = private.write_atomically(tmp_path / "file", "old")
     path.chmod(0o644)
     with path.open(encoding="utf-8") as reader:
-        private.replace(path, "new")
+        private.write_atomically(path, "new")
         assert reader.read() == "old"
     assert path.read_text() == "new"
     assert mode(path) == 0o600
@@ -302,13 +302,13 @@ def test_replace_does_not_write_through_a_link(tmp_path: Path) -> None:
     other.write_text("not mine")
     path = tmp_path / "file"
     path.symlink_to(other)
-    private.replace(path, "new")
+    private.write_atomically(path, "new")
     assert not path.is_symlink()
     assert other.read_text() == "not mine"
 
 
 def test_full_disk_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    path = private.replace(tmp_path / "file", "old")
+    path = private.write_atomically(tmp_path / "file", "old")
     done = subprocess.run(
         [sys.executable, "-c", REPLACE_ON_A_FULL_DISK, str(path)],
         capture_output=True,
@@ -356,21 +356,21 @@ def test_replace_what_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -
     path = tmp_path / "directory"
     path.mkdir()
     with pytest.raises(OSError, match="Is a directory"):
-        private.replace(path, "new")
+        private.write_atomically(path, "new")
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_a_killed_process_was_writing_is_swept_when_it_is_old(tmp_path: Path) -> None:
-    kept = private.replace(tmp_path / "kept", "text")
+    kept = private.write_atomically(tmp_path / "kept", "text")
     (tmp_path / "inner").mkdir()
     for path in (tmp_path / ".new-aaaaaaa1", tmp_path / "inner" / ".new-aaaaaaa2"):
         path.write_text("half")
         os.utime(path, (1, 1))  # a file may be made with a time of long ago
     (tmp_path / ".new-aaaaaaa3").mkdir()
     (tmp_path / ".new-aaaaaaa3" / "key").write_text("half")
-    private.sweep(tmp_path)
+    private.prune_unfinished(tmp_path)
     assert len(list(tmp_path.rglob(".new-*"))) == 3
-    private.sweep(tmp_path, now=time.time() + 3700)
+    private.prune_unfinished(tmp_path, now=time.time() + 3700)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "inner", kept]
     assert list((tmp_path / "inner").iterdir()) == []
 
@@ -391,7 +391,7 @@ def test_sweep_leaves_what_is_the_users_own(tmp_path: Path) -> None:
     links = [home / "work", home / ".new-aaaaaaa3"]
     for link in links:
         link.symlink_to(project)
-    private.sweep(home, now=time.time() + 3700)
+    private.prune_unfinished(home, now=time.time() + 3700)
     assert [path.read_text() for path in theirs] == ["mine"] * len(theirs)
     assert all(link.is_symlink() for link in links)
 
@@ -403,7 +403,7 @@ def test_nothing_younger_is_swept(tmp_path: Path) -> None:
     last = max(path.stat().st_ctime for path in old)
     for path in young:
         wait_until(lambda path=path: _is_younger(path, than=last + 0.01), "the clock has moved")
-    private.sweep(tmp_path, now=last + 3600.001)
+    private.prune_unfinished(tmp_path, now=last + 3600.001)
     assert sorted(tmp_path.iterdir()) == young
 
 

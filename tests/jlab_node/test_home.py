@@ -24,7 +24,7 @@ ECDSA = (
 # Prints the key that it then finds.
 PREPARE = """
 from jlab_node.registry import home
-print(home.prepare().host_key.read_text() + home.locate().public_host_key.read_text())
+print(home.ensure_state_dir().host_key.read_text() + home.state_dir().public_host_key.read_text())
 """
 
 
@@ -64,10 +64,10 @@ def wrapper(user: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_all_is_there_and_private_whatever_the_umask(user: Path) -> None:
     before = os.umask(0)
     try:
-        made = home.prepare()
+        made = home.ensure_state_dir()
     finally:
         os.umask(before)
-    assert made == home.locate() == Home(user / ".jlab")
+    assert made == home.state_dir() == Home(user / ".jlab")
     assert {path.name: oct(mode(path)) for path in made.path.iterdir()} == {
         "authorized_keys": "0o600",
         "connect": "0o600",
@@ -81,12 +81,12 @@ def test_all_is_there_and_private_whatever_the_umask(user: Path) -> None:
 
 
 def test_again_changes_nothing(user: Path) -> None:
-    made = home.prepare()
+    made = home.ensure_state_dir()
     home.authorize(made, ED25519)
     (made.sessions / "local-1-lab").write_text("x")
     files = [path for path in sorted(made.path.rglob("*")) if path.is_file()]
     before = [(path, path.read_text(), path.stat().st_ino) for path in files]
-    home.prepare()
+    home.ensure_state_dir()
     files = [path for path in sorted(made.path.rglob("*")) if path.is_file()]
     assert [(path, path.read_text(), path.stat().st_ino) for path in files] == before
 
@@ -96,20 +96,20 @@ def test_again_changes_nothing(user: Path) -> None:
     "content", [b"echo old\n", b"", b"\xff\xfe"], ids=["old", "empty", "bytes"]
 )
 def test_script_that_differs_is_written_again(user: Path, name: str, content: bytes) -> None:
-    script = home.prepare().path / name
+    script = home.ensure_state_dir().path / name
     current = script.read_bytes()
     script.write_bytes(content)
     script.chmod(0o644)
-    home.prepare()
+    home.ensure_state_dir()
     assert script.read_bytes() == current
     assert mode(script) == 0o600
 
 
 def test_lost_public_half_is_made_again_from_the_same_key(user: Path) -> None:
-    made = home.prepare()
+    made = home.ensure_state_dir()
     private, public = made.host_key.read_text(), made.public_host_key.read_text()
     made.public_host_key.unlink()
-    home.prepare()
+    home.ensure_state_dir()
     assert made.host_key.read_text() == private
     assert made.public_host_key.read_text().split()[:2] == public.split()[:2]
 
@@ -152,20 +152,20 @@ def test_directory_that_others_can_write_is_refused(user: Path, open_to: int) ->
     (user / ".jlab").mkdir()
     (user / ".jlab").chmod(open_to)
     with pytest.raises(JlabError, match=r"\.jlab can be written by other users: .*chmod 700"):
-        home.prepare()
+        home.ensure_state_dir()
     assert list((user / ".jlab").iterdir()) == []
 
 
 def test_sessions_that_others_can_write_are_refused(user: Path) -> None:
-    home.prepare().sessions.chmod(0o770)
+    home.ensure_state_dir().sessions.chmod(0o770)
     with pytest.raises(JlabError, match="sessions can be written by other users"):
-        home.prepare()
+        home.ensure_state_dir()
 
 
 def test_jlab_may_be_a_link_to_where_there_is_room(user: Path, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir(mode=0o755)
     (user / ".jlab").symlink_to(tmp_path / "scratch")
-    home.prepare()
+    home.ensure_state_dir()
     assert (user / ".jlab").is_symlink()
     assert mode(tmp_path / "scratch") == 0o700
     assert (tmp_path / "scratch/host_key").exists()
@@ -174,15 +174,15 @@ def test_jlab_may_be_a_link_to_where_there_is_room(user: Path, tmp_path: Path) -
 def test_home_that_is_not_there(user: Path) -> None:
     user.rmdir()
     with pytest.raises(JlabError, match=r"^cannot write .*/\.jlab: No such file or directory$"):
-        home.prepare()
+        home.ensure_state_dir()
 
 
 def test_several_at_once_lose_no_key(user: Path) -> None:
-    made = home.prepare()
+    made = home.ensure_state_dir()
     add = """
 from jlab_node.registry import home
 for number in range(25):
-    home.authorize(home.locate(), f"{key} {who}-{{number}}")
+    home.authorize(home.state_dir(), f"{key} {who}-{{number}}")
 """
     at_once(*(add.format(key=ED25519, who=who) for who in "abcd"))
     added = {line.split()[2] for line in made.authorized_keys.read_text().splitlines()}
@@ -190,30 +190,30 @@ for number in range(25):
 
 
 def test_what_others_can_write_is_not_taken(user: Path) -> None:
-    made = home.prepare()
-    assert home.find() == made
+    made = home.ensure_state_dir()
+    assert home.open_state_dir() == made
     made.path.chmod(0o770)
     with pytest.raises(JlabError, match="can be written by other users"):
-        home.find()
+        home.open_state_dir()
 
 
 def test_no_ssh_keygen(user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(JlabError, match="ssh-keygen is not on PATH here: install OpenSSH"):
-        home.prepare()
-    assert not home.locate().host_key.exists()
+        home.ensure_state_dir()
+    assert not home.state_dir().host_key.exists()
 
 
 def test_broken_host_key_is_told(user: Path) -> None:
-    made = home.prepare()
+    made = home.ensure_state_dir()
     made.public_host_key.unlink()
     made.host_key.write_text("not a key\n")
     with pytest.raises(JlabError, match=r"^ssh-keygen failed: \S"):
-        home.prepare()
+        home.ensure_state_dir()
 
 
 def test_wrapper_starts_jlab_node(user: Path) -> None:
-    home.prepare()
+    home.ensure_state_dir()
     (user / "json.py").write_text("raise SystemExit('a module of the user was imported')\n")
     done = wrapper(user, "ls", "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -222,7 +222,7 @@ def test_wrapper_starts_jlab_node(user: Path) -> None:
 
 
 def test_wrapper_passes_words_on_as_they_are(user: Path) -> None:
-    home.prepare()
+    home.ensure_state_dir()
     done = wrapper(user, "stop", "two  words; $HOME *")
     assert done.returncode == 69
     assert "no session is called" in done.stderr
@@ -231,7 +231,7 @@ def test_wrapper_passes_words_on_as_they_are(user: Path) -> None:
 
 def test_wrapper_whose_python_is_gone(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/gone/it's mine/bin/python")
-    home.prepare()
+    home.ensure_state_dir()
     done = wrapper(user, "ls", "--json")
     assert (done.returncode, done.stdout) == (69, "")
     assert done.stderr == (
@@ -409,7 +409,7 @@ def test_remember_site_that_is_read_as_a_line_of_bash(tmp_path: Path) -> None:
 def test_prepare_in_a_home_with_a_default_acl_closes_all_files(user: Path) -> None:
     """ssh-keygen makes its key with a mode that such a list widens, and then takes it for open."""
     acl.share(user, "default", "access")
-    made = home.prepare()
+    made = home.ensure_state_dir()
     home.authorize(made, ED25519)
     files = [path for path in made.path.rglob("*") if path.is_file()]
     assert {made.host_key, made.public_host_key, made.authorized_keys} <= set(files)
@@ -418,6 +418,6 @@ def test_prepare_in_a_home_with_a_default_acl_closes_all_files(user: Path) -> No
 
 
 def test_prepare_closes_the_host_key_that_an_older_version_left_open(user: Path) -> None:
-    home.prepare().host_key.chmod(0o644)
-    home.locate().public_host_key.unlink()
-    assert mode(home.prepare().host_key) == 0o600
+    home.ensure_state_dir().host_key.chmod(0o644)
+    home.state_dir().public_host_key.unlink()
+    assert mode(home.ensure_state_dir().host_key) == 0o600

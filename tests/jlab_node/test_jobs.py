@@ -16,9 +16,9 @@ from jlab_node.errors import JlabError
 from jlab_node.jobs import liveness, scheduler_client
 from jlab_node.jobs.site import Site
 from jlab_node.registry import home
-from jlab_node.registry.records import Published
+from jlab_node.registry.records import StoredRecord
 from jlab_node.schedulers import TABLE
-from jlab_node.schedulers.base import Answer, State, Status
+from jlab_node.schedulers.base import CommandResult, State, Status
 from tests.jlab_node.conftest import FAILS
 from tests.jlab_node.conftest import JOB_12 as RECORD
 
@@ -35,46 +35,48 @@ def squeue(job_id: str, word: str = "RUNNING", end: str = "1800007200") -> str:
     return SQUEUE.format(job_id, word, end)
 
 
-def published(*records: Record) -> list[Published]:
-    return [Published(Path("/sessions", record.id), record) for record in records]
+def published(*records: Record) -> list[StoredRecord]:
+    return [StoredRecord(Path("/sessions", record.id), record) for record in records]
 
 
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        pytest.param("echo a; echo b >&2", Answer(0, "a\n", "b\n"), id="success"),
-        pytest.param("echo a; exit 3", Answer(3, "a\n", ""), id="failure"),
-        pytest.param("printf '\\377'", Answer(0, "\ufffd", ""), id="not text"),
-        pytest.param("/bin/cat", Answer(0, "", ""), id="its stdin is empty"),
+        pytest.param("echo a; echo b >&2", CommandResult(0, "a\n", "b\n"), id="success"),
+        pytest.param("echo a; exit 3", CommandResult(3, "a\n", ""), id="failure"),
+        pytest.param("printf '\\377'", CommandResult(0, "\ufffd", ""), id="not text"),
+        pytest.param("/bin/cat", CommandResult(0, "", ""), id="its stdin is empty"),
     ],
 )
 @pytest.mark.usefixtures("on_stdin")
-def test_ask(commands: Commands, text: str, answer: Answer) -> None:
+def test_ask(commands: Commands, text: str, answer: CommandResult) -> None:
     commands.put("squeue", text)
     assert scheduler_client.ask(["squeue"]) == answer
 
 
 def test_ask_what_is_not_there(commands: Commands, tmp_path: Path) -> None:
-    assert scheduler_client.ask(["squeue"]) == Answer(127, "", "squeue is not on PATH here")
+    assert scheduler_client.ask(["squeue"]) == CommandResult(127, "", "squeue is not on PATH here")
     (tmp_path / "bin" / "squeue").touch(mode=0o600)
-    assert scheduler_client.ask(["squeue"]) == Answer(126, "", "squeue: Permission denied")
+    assert scheduler_client.ask(["squeue"]) == CommandResult(126, "", "squeue: Permission denied")
     (tmp_path / "bin" / "squeue").write_bytes(b"\x7fELF nonsense")
     (tmp_path / "bin" / "squeue").chmod(0o700)
-    assert scheduler_client.ask(["squeue"]) == Answer(126, "", "squeue: Exec format error")
+    assert scheduler_client.ask(["squeue"]) == CommandResult(126, "", "squeue: Exec format error")
 
 
 def test_ask_one_that_does_not_answer(commands: Commands) -> None:
     commands.put("squeue", "echo a; exec /bin/sleep 60")
     before = psutil.Process().children()
     began = time.monotonic()
-    assert scheduler_client.ask(["squeue"], timeout=0.2) == Answer(124, "", "no answer within 0 s")
+    assert scheduler_client.ask(["squeue"], timeout=0.2) == CommandResult(
+        124, "", "no answer within 0 s"
+    )
     assert time.monotonic() - began < 20
     assert psutil.Process().children() == before
 
 
 def test_ask_one_that_cannot_be_killed(unkillable: Unkillable) -> None:
     began = time.monotonic()
-    assert scheduler_client.ask(unkillable.command, timeout=2) == Answer(
+    assert scheduler_client.ask(unkillable.command, timeout=2) == CommandResult(
         124, "", "no answer within 2 s"
     )
     assert time.monotonic() - began < 30, "it takes a minute"
@@ -88,14 +90,14 @@ def test_ask_one_that_cannot_be_killed(unkillable: Unkillable) -> None:
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        pytest.param(Answer(1, "out\n", "\n  a \nb\n"), "a", id="stderr first"),
-        pytest.param(Answer(1, "out\n", ""), "out", id="stdout"),
-        pytest.param(Answer(1, "out", "\n"), "out", id="an empty line is nothing"),
-        pytest.param(Answer(3, "", " \n"), "exit code 3", id="silent"),
+        pytest.param(CommandResult(1, "out\n", "\n  a \nb\n"), "a", id="stderr first"),
+        pytest.param(CommandResult(1, "out\n", ""), "out", id="stdout"),
+        pytest.param(CommandResult(1, "out", "\n"), "out", id="an empty line is nothing"),
+        pytest.param(CommandResult(3, "", " \n"), "exit code 3", id="silent"),
     ],
 )
-def test_said(answer: Answer, text: str) -> None:
-    assert scheduler_client.said(answer) == text
+def test_said(answer: CommandResult, text: str) -> None:
+    assert scheduler_client.error_message(answer) == text
 
 
 def test_site_of_a_plain_server(commands: Commands) -> None:
@@ -152,7 +154,7 @@ def test_site_takes_the_first_that_really_answers(commands: Commands) -> None:
 
 def remember(scheduler: str, cluster: str, *, age: float) -> Path:
     """As if that had been found out so many seconds ago."""
-    here = home.locate()
+    here = home.state_dir()
     here.path.mkdir(exist_ok=True)
     home.remember_site(here, scheduler, cluster)
     (path,) = (here.path / "sites").iterdir()
@@ -231,7 +233,7 @@ def test_site_of_several_of_which_none_answers(
     if remembered:
         remember(remembered, "cal1", age=90000)
     else:
-        home.locate().path.mkdir()
+        home.state_dir().path.mkdir()
     site = scheduler_client.site()
     assert site is not None
     assert (site.scheduler.NAME, site.cluster) == (name, "cal1" if name == remembered else "")
@@ -320,25 +322,25 @@ def test_look_asks_on_only_where_it_knows_too_little(commands: Commands) -> None
     slurm = TABLE["slurm"]
     commands.slurm(squeue("12"))
     commands.prints("sacct", "12|TIMEOUT|1800000009")
-    assert scheduler_client.look(slurm, "12") == slurm.parse_one(
-        "12", Answer(0, squeue("12") + "\n")
+    assert scheduler_client.query_job(slurm, "12") == slurm.parse_job_status(
+        "12", CommandResult(0, squeue("12") + "\n")
     )
     assert commands.names == ["squeue"]
     commands.put("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
-    status = scheduler_client.look(slurm, "12")
+    status = scheduler_client.query_job(slurm, "12")
     assert status == Status(
-        "12", State.ENDED, word="TIMEOUT", why="reached its time limit", ends_at=1800000009
+        "12", State.ENDED, raw_state="TIMEOUT", reason="reached its time limit", ends_at=1800000009
     )
     assert commands.names == ["squeue", "squeue", "sacct"]
     commands.put("sacct", FAILS)
-    assert scheduler_client.look(slurm, "12") == Status("12", State.ENDED, why="has ended")
+    assert scheduler_client.query_job(slurm, "12") == Status("12", State.ENDED, reason="has ended")
     commands.put("squeue", FAILS)
-    assert scheduler_client.look(slurm, "12") is None, "no answer is no end"
+    assert scheduler_client.query_job(slurm, "12") is None, "no answer is no end"
 
 
 def test_of_a_job_that_runs(commands: Commands) -> None:
     commands.slurm(squeue("12"))
-    status = scheduler_client.of(RECORD)
+    status = scheduler_client.job_status_of(RECORD)
     assert status is not None
     assert status.state is State.RUNNING
 
@@ -354,8 +356,8 @@ def test_of_a_job_that_runs(commands: Commands) -> None:
 )
 def test_of_a_job_elsewhere_nobody_can_tell(commands: Commands, record: Record) -> None:
     commands.slurm(squeue("12", "COMPLETED"))
-    assert scheduler_client.of(record) is None
-    assert not scheduler_client.can_tell(record)
+    assert scheduler_client.job_status_of(record) is None
+    assert not scheduler_client.is_on_this_cluster(record)
     assert "squeue" not in commands.names, "another's job of that number is none of its business"
 
 
@@ -372,7 +374,7 @@ def test_of_a_job_of_the_same_number(
     commands: Commands, nodes: list[str], state: State | None
 ) -> None:
     commands.oar("12", state="Running", assigned_network_address=nodes)
-    status = scheduler_client.of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
+    status = scheduler_client.job_status_of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
     assert (status.state if status else None) is state
 
 
@@ -401,7 +403,7 @@ def test_of_a_job_that_is_another_clusters(
 ) -> None:
     """OAR numbers jobs from 1 on each, and has no name for itself."""
     commands.oar("12", **job)
-    status = scheduler_client.of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
+    status = scheduler_client.job_status_of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
     assert (status is not None) is known
 
 
@@ -435,12 +437,12 @@ def test_of_a_local_session(session: subprocess.Popen[bytes]) -> None:
     record = replace(
         RECORD, scheduler="local", node=socket.gethostname(), job_id=str(session.pid), cluster=""
     )
-    status = scheduler_client.of(record)
+    status = scheduler_client.job_status_of(record)
     assert status is not None
     assert status.state is State.RUNNING
     session.kill()
     session.wait()
-    assert liveness.has_ended(scheduler_client.of(record))
+    assert liveness.has_ended(scheduler_client.job_status_of(record))
 
 
 def test_living_asks_once_for_all(commands: Commands) -> None:

@@ -175,7 +175,7 @@ def test_only_root_has_to_insist(*, is_root: bool) -> None:
 def test_the_users_own_configuration_file(
     arguments: list[str], found: str, rest: list[str]
 ) -> None:
-    assert jupyter.own_config(arguments) == (found, rest)
+    assert jupyter.split_config(arguments) == (found, rest)
 
 
 def test_longest_runtime_directory_just_takes_a_kernels_socket() -> None:
@@ -194,7 +194,7 @@ def test_longest_runtime_directory_just_takes_a_kernels_socket() -> None:
     ],
 )
 def test_find_a_given_command(command: str, words: list[str]) -> None:
-    assert jupyter.find(command) == words
+    assert jupyter.find_command(command) == words
 
 
 @pytest.mark.parametrize(
@@ -202,12 +202,12 @@ def test_find_a_given_command(command: str, words: list[str]) -> None:
 )
 def test_find_a_command_that_is_not_there(command: str) -> None:
     with pytest.raises(JlabError, match=r"^--jupyter: there is no command '.*' here$"):
-        jupyter.find(command)
+        jupyter.find_command(command)
 
 
 def test_find_a_command_with_half_a_pair_of_quotes() -> None:
     with pytest.raises(JlabError, match=r"^--jupyter: "):
-        jupyter.find("sh -c 'jupyter-lab")
+        jupyter.find_command("sh -c 'jupyter-lab")
 
 
 def test_find_takes_the_one_on_path_before_the_one_beside_us(
@@ -217,12 +217,12 @@ def test_find_takes_the_one_on_path_before_the_one_beside_us(
     beside = program(tmp_path / "env/bin/jupyter-lab")
     monkeypatch.setattr(sys, "executable", str(beside.with_name("python")))
     monkeypatch.setenv("PATH", str(on_path.parent))
-    assert jupyter.find(None) == [str(on_path)]
+    assert jupyter.find_command(None) == [str(on_path)]
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert jupyter.find(None) == [str(beside)]
+    assert jupyter.find_command(None) == [str(beside)]
     beside.chmod(0o644)
     with pytest.raises(JlabError, match="jupyter-lab is not on PATH: activate the environment"):
-        jupyter.find(None)
+        jupyter.find_command(None)
 
 
 @pytest.mark.parametrize(
@@ -234,15 +234,15 @@ def test_find_takes_the_one_on_path_before_the_one_beside_us(
     ],
 )
 def test_answers(server: int, token: str, url: str, *, expected: bool) -> None:
-    assert jupyter.answers(server, token=token, base_url=url) is expected
+    assert jupyter.is_ready(server, token=token, base_url=url) is expected
 
 
 def test_answers_by_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    assert not jupyter.answers(path, token=TOKEN)
+    assert not jupyter.is_ready(path, token=TOKEN)
     with unix_server(path):
-        assert jupyter.answers(path, token=TOKEN, base_url="/lab/")
-    assert not jupyter.answers(path, token=TOKEN)
+        assert jupyter.is_ready(path, token=TOKEN, base_url="/lab/")
+    assert not jupyter.is_ready(path, token=TOKEN)
 
 
 @pytest.mark.parametrize(("url", "status"), [("/", 404), ("/moved/", 302)])
@@ -250,12 +250,12 @@ def test_another_answer_is_told(server: int, url: str, status: int) -> None:
     with pytest.raises(
         JlabError, match=rf"does not take the token|answers with HTTP status {status} at {url}api"
     ):
-        jupyter.answers(server, token=TOKEN, base_url=url)
+        jupyter.is_ready(server, token=TOKEN, base_url=url)
 
 
 def test_a_server_with_another_token_is_told(server: int) -> None:
     with pytest.raises(JlabError, match="does not take the token that jlab-node gave it"):
-        jupyter.answers(server, token="cd" * 32, base_url="/lab/")
+        jupyter.is_ready(server, token="cd" * 32, base_url="/lab/")
 
 
 @pytest.mark.parametrize("path", ["api/status", "api/contents", "api/terminals", "lab"])
@@ -263,7 +263,7 @@ def test_a_server_that_has_one_open_door_is_told(server: int, path: str) -> None
     Handler.is_open = f"/lab/{path}"
     try:
         with pytest.raises(JlabError, match="lets everybody in without a token"):
-            jupyter.answers(server, token=TOKEN, base_url="/lab/")
+            jupyter.is_ready(server, token=TOKEN, base_url="/lab/")
     finally:
         Handler.is_open = ""
 
@@ -271,7 +271,7 @@ def test_a_server_that_has_one_open_door_is_told(server: int, path: str) -> None
 def test_token_goes_to_no_proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert jupyter.answers(server, token=TOKEN, base_url="/lab/")
+    assert jupyter.is_ready(server, token=TOKEN, base_url="/lab/")
 
 
 @pytest.mark.parametrize(
@@ -287,11 +287,11 @@ def test_what_is_no_http_server_does_not_answer(said: bytes) -> None:
     with socket.create_server((HOST, 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
-        assert not jupyter.answers(int(listener.getsockname()[1]), token=TOKEN)
+        assert not jupyter.is_ready(int(listener.getsockname()[1]), token=TOKEN)
         thread.join()
 
 
 def test_closed_port_does_not_answer() -> None:
     with socket.socket() as bound:
         bound.bind((HOST, 0))
-        assert not jupyter.answers(int(bound.getsockname()[1]), token=TOKEN)
+        assert not jupyter.is_ready(int(bound.getsockname()[1]), token=TOKEN)

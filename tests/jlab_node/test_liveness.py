@@ -70,7 +70,7 @@ def test_a_cluster_without_a_name(ends_at: int | None, *, is_over: bool) -> None
 
 RUNS = Status("12", State.RUNNING, starts_at=NOW - 6000)
 RESTARTED = Status("12", State.RUNNING, starts_at=NOW)
-ENDED = Status("12", State.ENDED, why="failed")
+ENDED = Status("12", State.ENDED, reason="failed")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ ENDED = Status("12", State.ENDED, why="failed")
         pytest.param(ENDED, JobEnded("Slurm job 12 failed"), id="it has ended"),
         pytest.param(RESTARTED, JobEnded("Slurm job 12 was started again"), id="restarted"),
         pytest.param(
-            replace(RUNS, why="is suspended"),
+            replace(RUNS, reason="is suspended"),
             JobSuspended("Slurm job 12 is suspended"),
             id="suspended",
         ),

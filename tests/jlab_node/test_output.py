@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 # Starts `sh -c argv[1]` by a budget of so many bytes at once, and a second, and waits for its end.
 PROGRAM = """
 import subprocess, sys
-from jlab_node.session import job_log as joblog
+from jlab_node.session import job_log
 from jlab_node.session.job_output import Output
 budget = tuple(map(float, sys.argv[2:4]))
 with Output(budget) as output:
     code = subprocess.call(["sh", "-c", sys.argv[1]], stdout=output.stdout, stderr=output.stderr)
-joblog.say(f"it ended with {code}")
-joblog.settle()
+job_log.log(f"it ended with {code}")
+job_log.flush()
 """
 CUT = "jlab-node: JupyterLab and its kernels print more than this log takes: what follows is cut"
 BUDGET = "100000", "0"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from jlab_node.session.removals import Removals
+from jlab_node.session.removals import RemovalWatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ def test_wait_that_is_cancelled_as_something_is_removed_is_cancelled(tmp_path: P
 
     async def is_lost(turns: int) -> bool:
         """Whether a cancellation so many turns of the loop after the removal is."""
-        with contextlib.closing(Removals(tmp_path)) as removals:
+        with contextlib.closing(RemovalWatch(tmp_path)) as removals:
             removals.watch()
             waiting = asyncio.ensure_future(removals.wait(timeout=60))
             await asyncio.sleep(0)

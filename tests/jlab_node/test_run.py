@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node.registry.record import parse
-from jlab_node.registry.records import Publication
+from jlab_node.registry.records import OwnRecord
 from jlab_node.session import walltime
 from jlab_node.session.child_processes import Children
-from jlab_node.session.io_thread import Aside
+from jlab_node.session.io_thread import IoThread
 from tests.jlab_node.conftest import Job
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ async def followed(directory: Path, record: Record, said: Callable[[], str]) -> 
     """Return what is published once the record has another end, and something is said of it."""
     async with Children(grace=1) as children:
         soon = int(time.time()) + 5 * 60 + 3
-        publication = Publication(directory, replace(record, ends_at=soon))
-        with walltime.followed(publication, children, Aside()):
+        publication = OwnRecord(directory, replace(record, ends_at=soon))
+        with walltime.followed(publication, children, IoThread()):
             while publication.record.ends_at == soon or not said():
                 await asyncio.sleep(0.05)
     return publication.record

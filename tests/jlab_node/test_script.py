@@ -16,12 +16,12 @@ from jlab_node import schedulers
 from jlab_node.errors import JlabError
 from jlab_node.jobs import matching
 from jlab_node.schedulers import job_script
-from jlab_node.schedulers.base import Request, Scheduler, State, Status
+from jlab_node.schedulers.base import JobRequest, Scheduler, State, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-REQUEST = Request("jlab", 2, 0, None, 14400, "", "", "/tmp/jlab-logs/jlab")
+REQUEST = JobRequest("jlab", 2, 0, None, 14400, "", "", "/tmp/jlab-logs/jlab")
 BATCH = [schedulers.TABLE[name] for name in ("slurm", "oar", "pbs", "sge", "lsf")]
 each = pytest.mark.parametrize("scheduler", BATCH, ids=lambda scheduler: scheduler.NAME)
 # Says how it was called and where; the session's process in these tests.
@@ -106,7 +106,7 @@ def test_bash_can_read_it(scheduler: Scheduler, environment: str) -> None:
     )
     assert lines[1 : 1 + len(directives)] == directives
     assert lines[-1] == 'exec jlab-node run --name gpu -- --notebook-dir="$HOME"'
-    assert scheduler.SUBMIT.partition(" ")[0] in text
+    assert scheduler.SUBMIT_COMMAND.partition(" ")[0] in text
 
 
 @each

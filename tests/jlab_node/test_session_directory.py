@@ -12,14 +12,14 @@ import pytest
 
 from jlab_node import process_id
 from jlab_node.errors import JlabError
-from jlab_node.runtime import session_lookup, user_directory
+from jlab_node.runtime import runtime_directory, session_lookup
 from jlab_node.runtime.session_directory import SessionDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MANY = 30
-HERE = os.uname().nodename, process_id.here()
+HERE = os.uname().nodename, process_id.own_namespace()
 GONE = f"jlab-node:{HERE[0]}:99999999.1.{HERE[1]}"  # there are no such numbers
 
 
@@ -28,7 +28,7 @@ def live(base: Path, number: int, everyone: threading.Barrier) -> None:
     with SessionDirectory(base, f"n{number}", f"local-{number + 1}-n{number}") as place:
         for name in ("lab", f"n{number}"):
             place.socket(name).touch()
-        place.take_links()
+        place.claim_links()
         for _ in ("all are there", "all have been looked at"):
             everyone.wait(timeout=120)
 
@@ -73,7 +73,7 @@ def with_sockets(place: SessionDirectory, *names: str, made: int) -> None:
         path = place.socket(name)
         path.touch()
         os.utime(path, (made, made))
-    place.take_links()
+    place.claim_links()
 
 
 def test_a_link_leads_to_the_newest_socket_of_its_name(base: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_link_leads_to_the_newest_socket_of_its_name(base: Path) -> None:
                 with_sockets(old, "dask", made=400)  # exposed anew
                 assert leads_to(base, "dask") == old.path
                 old.socket("dask").unlink()  # exposed no more
-                old.take_links()
+                old.claim_links()
                 assert leads_to(base, "dask") == new.path
             assert not (base / "dask.sock").is_symlink()
             assert leads_to(base, "lab") == newest.path
@@ -102,7 +102,7 @@ def test_what_a_killed_session_left_is_cleared_away(base: Path, killed: Path) ->
         assert not killed.exists()
         place.socket("lab").touch()
         kill_one(base)
-        place.tend()
+        place.remove_stale()
         assert not killed.exists()
         assert (base / "lab.sock").resolve() == place.direct, "past the relay: it is alone"
 
@@ -111,9 +111,9 @@ def test_nothing_is_cleared_away_while_another_is_at_it(base: Path, killed: Path
     place = SessionDirectory(base, "a", "local-2-a")
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        place.tend()
+        place.remove_stale()
     assert killed.exists()
-    place.tend()
+    place.remove_stale()
     assert not killed.exists()
 
 
@@ -127,7 +127,7 @@ def test_what_is_locked_is_not_dead(base: Path, killed: Path) -> None:
     """Its process may be one of another container, which is not to be seen from here."""
     descriptor = held(killed)
     with SessionDirectory(base, "a", "local-2-a") as place:
-        place.tend()
+        place.remove_stale()
         assert session_lookup.starting(base) == ["local-1-lab", "local-2-a"]
     os.close(descriptor)
     assert killed.exists()
@@ -141,8 +141,8 @@ def test_what_has_a_process_is_not_dead_although_no_lock_holds(
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     with SessionDirectory(base, "a", "local-1-a") as first:
         with SessionDirectory(base, "b", "local-2-b") as second:
-            first.tend()
-            second.tend()
+            first.remove_stale()
+            second.remove_stale()
             assert first.path.exists()
             assert second.path.exists()
             assert session_lookup.starting(base) == ["local-1-a", "local-2-b"]
@@ -162,7 +162,7 @@ def test_a_session_is_never_dead_to_itself(base: Path) -> None:
         for path in [*place.path.iterdir()]:
             path.rmdir() if path.is_dir() else path.unlink()
         kill_one(base)
-        place.tend()
+        place.remove_stale()
         assert place.path.exists()
 
 
@@ -177,7 +177,7 @@ def test_what_has_taken_the_place_of_its_directory_is_left(base: Path) -> None:
 
 def test_the_lock_keeps_what_stands_in_it(base: Path) -> None:
     (base / "lock").write_text("precious")
-    with user_directory.locked(base):
+    with runtime_directory.locked(base):
         pass
     assert (base / "lock").read_text() == "precious"
 
@@ -188,7 +188,7 @@ def test_a_file_where_a_link_should_be_is_left(base: Path, name: str) -> None:
     with SessionDirectory(base, "a", "local-1-a") as place:
         place.socket(name.removesuffix(".sock")).touch()
         with pytest.raises(JlabError, match=rf"{name} is not jlab-node's: move it"):
-            place.take_links()
+            place.claim_links()
     assert (base / name).read_text() == "precious"
 
 
@@ -198,14 +198,14 @@ def test_the_relay_is_only_where_there_is_another_session(base: Path) -> None:
     with SessionDirectory(base, "lab", "local-1-lab") as first:
         for path in (first.socket("lab"), first.direct):
             path.touch()
-        first.take_links()
+        first.claim_links()
         assert link.resolve() == first.direct
         with SessionDirectory(base, "gpu", "local-2-gpu") as second:
             assert link.resolve() == first.direct, "it only starts"
             for path in (second.socket("lab"), second.direct):
                 path.touch()
-            second.take_links()
+            second.claim_links()
             assert link.resolve() == second.socket("lab")
-            first.take_links()
+            first.claim_links()
             assert link.resolve() == second.socket("lab"), "the newest"
         assert link.resolve() == first.direct

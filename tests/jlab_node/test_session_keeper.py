@@ -14,17 +14,17 @@ import pytest
 from loopback import NOBODY
 
 from jlab_node.errors import JlabError
-from jlab_node.runtime import session_lookup, socket_links, socket_relay, user_directory
+from jlab_node.runtime import runtime_directory, session_lookup, socket_links, socket_relay
 from jlab_node.runtime.session_directory import SessionDirectory
-from jlab_node.session.directory_keeper import Keeper
-from jlab_node.session.removals import Removals
+from jlab_node.session.directory_keeper import DirectoryKeeper
+from jlab_node.session.removals import RemovalWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
     from pathlib import Path
     from typing import Callable
 
-    from jlab_node.runtime.socket_relay import Kept
+    from jlab_node.runtime.socket_relay import PersistentSocket
 
 SAID = b"hello"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
@@ -36,15 +36,15 @@ class Session:
     def __init__(self, place: SessionDirectory, gate: asyncio.Event) -> None:
         self.place = place
         self.gate = gate  # closed: whoever is served waits
-        self.keeper = Keeper(place)
+        self.keeper = DirectoryKeeper(place)
         self.happened: list[str] = []
-        self.keeper.lost.append(lambda: self.happened.append("lost"))
-        self.keeper.found.append(lambda: self.happened.append("found"))
+        self.keeper.on_lost.append(lambda: self.happened.append("lost"))
+        self.keeper.on_restored.append(lambda: self.happened.append("found"))
 
     async def answers(self, name: str) -> bool:
         """Whether somebody of ours is behind the link of that name."""
         with contextlib.suppress(OSError):
-            path = str(self.place.base / f"{name}.sock")
+            path = str(self.place.runtime_dir / f"{name}.sock")
             reader, writer = await asyncio.open_unix_connection(path)
             with contextlib.closing(writer):
                 return await reader.read() == SAID
@@ -52,9 +52,9 @@ class Session:
 
     async def is_as_it_was(self) -> bool:
         names = [await self.answers(name) for name in ("lab", "gpu", "dask")]
-        there = [each.exists() for each in (self.place.runtime, self.place.control)]
-        starts = session_lookup.session_of(os.getpid(), self.place.base) == self.place.path
-        return all([*names, *there, starts, self.place.is_whole()])
+        there = [each.exists() for each in (self.place.jupyter_runtime, self.place.control)]
+        starts = session_lookup.session_of(os.getpid(), self.place.runtime_dir) == self.place.path
+        return all([*names, *there, starts, self.place.is_complete()])
 
 
 @contextlib.asynccontextmanager
@@ -70,14 +70,18 @@ async def serving(base: Path) -> AsyncIterator[Session]:
 
     async with contextlib.AsyncExitStack() as stack:
         place = stack.enter_context(SessionDirectory(base, "gpu", "local-1-gpu"))
-        kept: set[Kept] = set()
-        await stack.enter_async_context(socket_relay.serving(place.direct, serve, kept=kept))
+        kept: set[PersistentSocket] = set()
+        await stack.enter_async_context(
+            socket_relay.serve_unix(place.direct, serve, listeners=kept)
+        )
         await stack.enter_async_context(place.relay(kept.pop()))
         kept = place.listeners
-        await stack.enter_async_context(socket_relay.serving(place.control, serve, kept=kept))
-        dask = socket_relay.serving(place.socket("dask"), serve, kept=kept)
+        await stack.enter_async_context(
+            socket_relay.serve_unix(place.control, serve, listeners=kept)
+        )
+        dask = socket_relay.serve_unix(place.socket("dask"), serve, listeners=kept)
         await stack.enter_async_context(dask)
-        place.take_links()
+        place.claim_links()
         yield Session(place, gate)
 
 
@@ -98,7 +102,7 @@ async def never(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
 
 def everything(session: Session) -> list[Path]:
     place = session.place
-    return [place.base, *place.base.iterdir(), *place.path.iterdir()]
+    return [place.runtime_dir, *place.runtime_dir.iterdir(), *place.path.iterdir()]
 
 
 def remove(path: Path) -> None:
@@ -116,13 +120,13 @@ def test_whatever_is_removed_is_made_anew(base: Path) -> None:
             if path.name in ("lock", "starting"):
                 continue
             remove(path)
-            await session.keeper.look()
+            await session.keeper.check()
             assert await session.is_as_it_was(), path
             mode = stat.S_IMODE(path.lstat().st_mode)
             assert path.is_symlink() or path.is_socket() or not mode & 0o077, path
         for path in [*session.place.path.iterdir()]:
             remove(path)
-        await session.keeper.look()
+        await session.keeper.check()
         assert await session.is_as_it_was()
         assert session.happened == []
 
@@ -148,20 +152,22 @@ def test_a_session_that_ends_misses_no_link_that_another_one_takes_away(base: Pa
 
     class Mending(SessionDirectory):
         def __exit__(self, *_: object) -> None:
-            socket_links.mend(self.base)
-            seen.append(self.is_whole())
+            socket_links.repair(self.runtime_dir)
+            seen.append(self.is_complete())
             super().__exit__()
 
     async def run() -> None:
         path = base / "jlab-u"
-        kept: set[Kept] = set()
+        kept: set[PersistentSocket] = set()
         with Mending(path, "gpu", "local-1-gpu") as place:
-            direct = socket_relay.serving(place.direct, never, kept=kept)
+            direct = socket_relay.serve_unix(place.direct, never, listeners=kept)
             async with direct, place.relay(kept.pop()):
-                dask = socket_relay.serving(place.socket("dask"), never, kept=place.listeners)
+                dask = socket_relay.serve_unix(
+                    place.socket("dask"), never, listeners=place.listeners
+                )
                 async with dask:
-                    place.take_links()
-                    assert place.is_whole()
+                    place.claim_links()
+                    assert place.is_complete()
 
     asyncio.run(run())
     assert seen == [True]
@@ -173,8 +179,8 @@ def test_an_open_connection_outlives_a_clean_up(base: Path) -> None:
         session.gate.clear()
         reader, writer = await asyncio.open_unix_connection(path)
         assert await reader.readexactly(1) == SAID[:1]
-        remove(session.place.base)
-        await session.keeper.look()
+        remove(session.place.runtime_dir)
+        await session.keeper.check()
         session.gate.set()
         assert await reader.read() == SAID[1:]
         writer.close()
@@ -189,7 +195,7 @@ def test_a_removal_is_noticed_at_once(base: Path) -> None:
         keeping = asyncio.ensure_future(session.keeper.keep(period=120))
         await asyncio.sleep(0.1)
         for _ in range(3):
-            await asyncio.to_thread(shutil.rmtree, session.place.base, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, session.place.runtime_dir, ignore_errors=True)
             deadline = time.monotonic() + 60
             while not await session.is_as_it_was():
                 assert time.monotonic() < deadline
@@ -200,13 +206,13 @@ def test_a_removal_is_noticed_at_once(base: Path) -> None:
 
 
 def test_without_inotify_it_is_noticed_in_time(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Removals, "wait", lambda _, timeout: asyncio.sleep(timeout))
+    monkeypatch.setattr(RemovalWatch, "wait", lambda _, timeout: asyncio.sleep(timeout))
 
     async def do(session: Session) -> None:
         keeping = asyncio.ensure_future(session.keeper.keep(period=0.1))
-        remove(session.place.base)
+        remove(session.place.runtime_dir)
         deadline = time.monotonic() + 10
-        while not session.place.base.exists() or not await session.is_as_it_was():
+        while not session.place.runtime_dir.exists() or not await session.is_as_it_was():
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
         keeping.cancel()
@@ -224,7 +230,7 @@ def test_what_ages_is_renewed(base: Path) -> None:
     """And a reaper who goes by any of the times finds nothing old; the newest stays the newest."""
 
     async def do(session: Session) -> None:
-        deep = session.place.runtime / "a" / "b"
+        deep = session.place.jupyter_runtime / "a" / "b"
         deep.mkdir(parents=True)
         (deep / "kernel.json").touch()
         paths = [*everything(session), deep, deep.parent, deep / "kernel.json"]
@@ -254,7 +260,7 @@ def replaced(path: Path, *, mode: int, owner: int) -> Path:
 
 
 @as_root
-@pytest.mark.parametrize("which", ["base", "path"])
+@pytest.mark.parametrize("which", ["runtime_dir", "path"])
 @pytest.mark.parametrize(("mode", "owner"), [(0o755, NOBODY), (0o700, NOBODY), (0o777, 0)])
 def test_what_is_another_users_is_never_used(
     base: Path, which: str, *, mode: int, owner: int
@@ -264,12 +270,12 @@ def test_what_is_another_users_is_never_used(
         moved = replaced(path, mode=mode, owner=owner)
         for _ in range(2):
             with pytest.raises(JlabError, match=rf"^{path} (belongs to|can be written)"):
-                await session.keeper.look()
+                await session.keeper.check()
         assert session.happened == ["lost"]
         assert list(path.iterdir()) == [], "nothing is put there"
         path.rmdir()
         moved.rename(path)
-        await session.keeper.look()
+        await session.keeper.check()
         assert session.happened == ["lost", "found"]
         assert await session.is_as_it_was()
 
@@ -279,14 +285,14 @@ def test_what_is_another_users_is_never_used(
 @as_root
 def test_a_link_is_not_followed(base: Path) -> None:
     async def do(session: Session) -> None:
-        moved = session.place.base.with_name("moved")
-        session.place.base.rename(moved)
-        session.place.base.symlink_to(moved)
+        moved = session.place.runtime_dir.with_name("moved")
+        session.place.runtime_dir.rename(moved)
+        session.place.runtime_dir.symlink_to(moved)
         with pytest.raises(JlabError, match="is not a directory"):
-            await session.keeper.look()
-        session.place.base.unlink()
-        moved.rename(session.place.base)
-        await session.keeper.look()
+            await session.keeper.check()
+        session.place.runtime_dir.unlink()
+        moved.rename(session.place.runtime_dir)
+        await session.keeper.check()
 
     with_session(base, do)
 
@@ -316,10 +322,10 @@ def test_a_place_that_others_can_change_is_refused(
     for directory in (base / "tmp", base / "upper" / "tmp", base / "link"):
         path = directory / "jlab-u"
         if is_safe:
-            user_directory.make(path)
+            runtime_directory.make(path)
             continue
         with pytest.raises(JlabError, match=rf"^{path} is not safe, since {base}/(tmp|upper) can "):
-            user_directory.make(path)
+            runtime_directory.make(path)
         assert not path.exists()
 
 
@@ -338,10 +344,10 @@ def test_each_link_on_the_way_is_looked_at(base: Path, *, is_theirs: bool) -> No
     path = base / "first" / "jlab-u"
     if is_theirs:
         with pytest.raises(JlabError, match=rf"^{path} is not safe, since {middle} can be changed"):
-            user_directory.make(path)
+            runtime_directory.make(path)
         assert not path.exists()
     else:
-        user_directory.make(path)
+        runtime_directory.make(path)
         assert (base / "own" / "jlab-u").is_dir()
 
 
@@ -350,9 +356,9 @@ def test_a_place_that_others_come_to_change_is_left(base: Path) -> None:
     async def do(session: Session) -> None:
         base.chmod(0o777)
         with pytest.raises(JlabError, match="can be changed by everybody"):
-            await session.keeper.look()
+            await session.keeper.check()
         base.chmod(0o1777)
-        await session.keeper.look()
+        await session.keeper.check()
         assert session.happened == ["lost", "found"]
 
     with_session(base, do)

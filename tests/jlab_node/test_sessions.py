@@ -19,7 +19,7 @@ LAB = Record(name="lab", node="n1", port=8888, token="ab" * 32, job_id="11")
 GPU = Record(name="gpu", node="n2", port=8889, token="cd" * 32, scheduler="slurm", job_id="12")
 
 
-def publish(directory: Path, record: Record, *, at: int) -> records.Published:
+def publish(directory: Path, record: Record, *, at: int) -> records.StoredRecord:
     """Publish, as if it had been `at` seconds after the epoch."""
     published = records.publish(directory, record)
     os.utime(published.path, (at, at))
@@ -37,7 +37,7 @@ def test_published_is_private_named_by_its_id_and_read_back(tmp_path: Path) -> N
         published = records.publish(tmp_path, GPU)
     finally:
         os.umask(before)
-    assert published == records.Published(tmp_path / "slurm-12-gpu", GPU)
+    assert published == records.StoredRecord(tmp_path / "slurm-12-gpu", GPU)
     assert published.path.stat().st_mode & 0o7777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["slurm-12-gpu"]
     assert records.read_all(tmp_path) == ([published], [])
@@ -49,97 +49,97 @@ def test_publishing_again_replaces_the_record_and_keeps_it_private(tmp_path: Pat
     again = replace(LAB, port=9999)
     records.publish(tmp_path, again)
     assert path.stat().st_mode & 0o7777 == 0o600
-    assert records.choose(records.read_all(tmp_path)[0], None).record == again
+    assert records.find_session(records.read_all(tmp_path)[0], None).record == again
 
 
 def test_published_as_of_an_earlier_time_does_not_become_the_newest(tmp_path: Path) -> None:
     """A session whose end has moved is no newer for that."""
     publish(tmp_path, GPU, at=1_700_000_100)
-    published = records.publish(tmp_path, LAB, as_of=1_700_000_000.25)
+    published = records.publish(tmp_path, LAB, mtime=1_700_000_000.25)
     assert published.path.stat().st_mtime == 1_700_000_000.25
     assert names(tmp_path) == ["gpu", "lab"]
     again = replace(LAB, ends_at=1_700_009_999)
-    records.publish(tmp_path, again, as_of=1_700_000_000.25)
+    records.publish(tmp_path, again, mtime=1_700_000_000.25)
     assert names(tmp_path) == ["gpu", "lab"]
-    assert records.choose(records.read_all(tmp_path)[0], "lab").record == again
+    assert records.find_session(records.read_all(tmp_path)[0], "lab").record == again
     records.publish(tmp_path, LAB)
     assert names(tmp_path) == ["lab", "gpu"], "without it, now"
 
 
 def test_a_publication_is_amended_in_place(tmp_path: Path) -> None:
     """What two parts of a session change stands side by side, and makes it no newer."""
-    publication = records.Publication(tmp_path, LAB)
+    publication = records.OwnRecord(tmp_path, LAB)
     published_at = (tmp_path / LAB.id).stat().st_mtime
     records.publish(tmp_path, GPU)
-    publication.amend(ends_at=1_700_009_999)
-    publication.amend(exposed="dask")
+    publication.update(ends_at=1_700_009_999)
+    publication.update(exposed="dask")
     amended = replace(LAB, ends_at=1_700_009_999, exposed="dask")
     assert publication.record == amended
-    assert records.choose(records.read_all(tmp_path)[0], "lab").record == amended
+    assert records.find_session(records.read_all(tmp_path)[0], "lab").record == amended
     assert abs((tmp_path / LAB.id).stat().st_mtime - published_at) < 0.001
     assert names(tmp_path) == ["gpu", "lab"]
 
 
 def test_a_publication_that_cannot_be_amended_stays_as_it_was(tmp_path: Path) -> None:
-    publication = records.Publication(tmp_path, LAB)
+    publication = records.OwnRecord(tmp_path, LAB)
     with pytest.raises(JlabError, match="its exposed is not valid"):
-        publication.amend(exposed="$(reboot)")
-    publication.amend(ends_at=1_700_009_999)
+        publication.update(exposed="$(reboot)")
+    publication.update(ends_at=1_700_009_999)
     assert publication.record == replace(LAB, ends_at=1_700_009_999)
 
 
 def test_a_publication_does_not_come_back_after_its_end(tmp_path: Path) -> None:
-    publication = records.Publication(tmp_path, LAB)
-    publication.withdraw(job_lives_on=False)
-    publication.amend(exposed="dask")
+    publication = records.OwnRecord(tmp_path, LAB)
+    publication.remove(job_lives_on=False)
+    publication.update(exposed="dask")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_publication_that_ends_before_its_job(tmp_path: Path) -> None:
     """Nobody reads it any more, and nobody waits for that job."""
-    publication = records.Publication(tmp_path, GPU)
-    publication.withdraw(job_lives_on=True)
+    publication = records.OwnRecord(tmp_path, GPU)
+    publication.remove(job_lives_on=True)
     assert records.read_all(tmp_path) == ([], [])
-    assert records.is_buried(tmp_path, "slurm", GPU.job_id)
-    publication.withdraw(job_lives_on=True)
-    records.exhume(tmp_path, "slurm", GPU.job_id)
+    assert records.has_tombstone(tmp_path, "slurm", GPU.job_id)
+    publication.remove(job_lives_on=True)
+    records.remove_tombstones(tmp_path, "slurm", GPU.job_id)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_publication_that_cannot_be_buried_is_gone_all_the_same(tmp_path: Path) -> None:
-    publication = records.Publication(tmp_path, GPU)
+    publication = records.OwnRecord(tmp_path, GPU)
     grave = tmp_path / f".dead-{GPU.id}"
     grave.mkdir()  # a file cannot be renamed to that
-    publication.withdraw(job_lives_on=True)
+    publication.remove(job_lives_on=True)
     assert list(tmp_path.iterdir()) == [grave]
 
 
 def test_a_publication_leaves_what_took_its_place(tmp_path: Path) -> None:
     """A session of the same name in the same job."""
-    publication = records.Publication(tmp_path, LAB)
+    publication = records.OwnRecord(tmp_path, LAB)
     another = replace(LAB, token="ef" * 32)
     records.publish(tmp_path, another)
-    publication.amend(exposed="dask")
-    publication.withdraw(job_lives_on=True)
-    assert records.choose(records.read_all(tmp_path)[0], "lab").record == another
+    publication.update(exposed="dask")
+    publication.remove(job_lives_on=True)
+    assert records.find_session(records.read_all(tmp_path)[0], "lab").record == another
 
 
 def test_a_publication_leaves_another_sessions_record_whatever_its_file_is_called(
     tmp_path: Path,
 ) -> None:
-    publication = records.Publication(tmp_path, LAB)
+    publication = records.OwnRecord(tmp_path, LAB)
     text = render(replace(GPU, token="ef" * 32))
     (tmp_path / LAB.id).write_text(text)
-    publication.amend(exposed="dask")
-    publication.withdraw(job_lives_on=True)
-    publication.withdraw(job_lives_on=False)
+    publication.update(exposed="dask")
+    publication.remove(job_lives_on=True)
+    publication.remove(job_lives_on=False)
     assert (tmp_path / LAB.id).read_text() == text
 
 
 def test_a_publication_that_somebody_removed_is_there_again_when_amended(tmp_path: Path) -> None:
-    publication = records.Publication(tmp_path, LAB)
+    publication = records.OwnRecord(tmp_path, LAB)
     (tmp_path / LAB.id).unlink()
-    publication.amend(exposed="dask")
+    publication.update(exposed="dask")
     assert names(tmp_path) == ["lab"]
 
 
@@ -194,43 +194,43 @@ def test_choose(tmp_path: Path, wanted: str | None, job_id: str) -> None:
     publish(tmp_path, GPU, at=100)
     publish(tmp_path, LAB, at=200)
     publish(tmp_path, replace(GPU, job_id="13"), at=300)
-    assert records.choose(records.read_all(tmp_path)[0], wanted).record.job_id == job_id
+    assert records.find_session(records.read_all(tmp_path)[0], wanted).record.job_id == job_id
 
 
 def test_choose_from_none(tmp_path: Path) -> None:
     with pytest.raises(
         JlabError, match=r"no session is running on .*: start one there with `jlab-node run`"
     ):
-        records.choose(records.read_all(tmp_path)[0], None)
+        records.find_session(records.read_all(tmp_path)[0], None)
 
 
 @pytest.mark.parametrize("wanted", ["la", "lab2", "", "local-11-la", "11"])
 def test_choose_what_is_not_there(tmp_path: Path, wanted: str) -> None:
     records.publish(tmp_path, LAB)
     with pytest.raises(JlabError, match=r"no session is called .* on .*; running: "):
-        records.choose(records.read_all(tmp_path)[0], wanted)
+        records.find_session(records.read_all(tmp_path)[0], wanted)
 
 
 def test_withdraw_removes_our_record_and_no_other(tmp_path: Path) -> None:
     mine = records.publish(tmp_path, LAB)
     records.publish(tmp_path, GPU)
-    assert records.withdraw(mine)
+    assert records.remove(mine)
     assert names(tmp_path) == ["gpu"]
-    assert not records.withdraw(mine)
+    assert not records.remove(mine)
 
 
 def test_withdraw_leaves_what_is_no_longer_ours(tmp_path: Path) -> None:
     mine = records.publish(tmp_path, LAB)
     theirs = records.publish(tmp_path, replace(LAB, token="ef" * 32))
     assert theirs.path == mine.path
-    assert not records.withdraw(mine)
+    assert not records.remove(mine)
     assert records.read_all(tmp_path) == ([theirs], [])
 
 
 def test_withdraw_leaves_what_it_cannot_read(tmp_path: Path) -> None:
     mine = records.publish(tmp_path, LAB)
     mine.path.write_text("format=9\n")
-    assert not records.withdraw(mine)
+    assert not records.remove(mine)
     assert mine.path.exists()
 
 
@@ -238,7 +238,7 @@ def test_withdraw_where_nothing_can_be_removed(bound_by_modes: Path) -> None:
     mine = records.publish(bound_by_modes, LAB)
     bound_by_modes.chmod(0o500)
     try:
-        assert not records.withdraw(mine)
+        assert not records.remove(mine)
     finally:
         bound_by_modes.chmod(0o700)
     assert mine.path.exists()
@@ -246,32 +246,32 @@ def test_withdraw_where_nothing_can_be_removed(bound_by_modes: Path) -> None:
 
 def test_buried_is_no_record_any_more_but_is_known_of(tmp_path: Path) -> None:
     dead, alive = records.publish(tmp_path, GPU), records.publish(tmp_path, LAB)
-    assert not records.is_buried(tmp_path, "slurm", "12")
-    records.bury(dead)
+    assert not records.has_tombstone(tmp_path, "slurm", "12")
+    records.mark_ended(dead)
     assert records.read_all(tmp_path) == ([alive], [])
-    assert records.is_buried(tmp_path, "slurm", "12")
-    assert not records.is_buried(tmp_path, "local", "11"), "one of another job"
-    records.bury(dead)  # two connections at the same time
-    assert records.is_buried(tmp_path, "slurm", "12")
-    records.exhume(tmp_path, "slurm", "12")
-    assert not records.is_buried(tmp_path, "slurm", "12")
+    assert records.has_tombstone(tmp_path, "slurm", "12")
+    assert not records.has_tombstone(tmp_path, "local", "11"), "one of another job"
+    records.mark_ended(dead)  # two connections at the same time
+    assert records.has_tombstone(tmp_path, "slurm", "12")
+    records.remove_tombstones(tmp_path, "slurm", "12")
+    assert not records.has_tombstone(tmp_path, "slurm", "12")
     assert [path.name for path in tmp_path.iterdir()] == [LAB.id]
-    records.exhume(tmp_path, "slurm", "12")
+    records.remove_tombstones(tmp_path, "slurm", "12")
 
 
 def test_bury_leaves_what_is_no_longer_that_session(tmp_path: Path) -> None:
     """It took a while to find out that it is dead; meanwhile it was started again in its job."""
     dead = records.publish(tmp_path, GPU)
     again = records.publish(tmp_path, replace(GPU, token="ef" * 32))
-    records.bury(dead)
+    records.mark_ended(dead)
     assert records.read_all(tmp_path) == ([again], [])
-    assert not records.is_buried(tmp_path, "slurm", "12")
+    assert not records.has_tombstone(tmp_path, "slurm", "12")
 
 
 def test_what_is_withdrawn_is_not_buried(tmp_path: Path) -> None:
     dead = records.publish(tmp_path, GPU)
-    records.withdraw(dead)
-    records.bury(dead)
+    records.remove(dead)
+    records.mark_ended(dead)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -290,16 +290,16 @@ def test_job_ids_are_no_patterns(
     tmp_path: Path, scheduler: str, job_id: str, *, buried: bool
 ) -> None:
     record = replace(GPU, scheduler="pbs", job_id="12[3].srv")
-    records.bury(records.publish(tmp_path, record))
-    assert records.is_buried(tmp_path, scheduler, job_id) is buried
-    records.exhume(tmp_path, scheduler, job_id)
-    assert records.is_buried(tmp_path, "pbs", "12[3].srv") is not buried
+    records.mark_ended(records.publish(tmp_path, record))
+    assert records.has_tombstone(tmp_path, scheduler, job_id) is buried
+    records.remove_tombstones(tmp_path, scheduler, job_id)
+    assert records.has_tombstone(tmp_path, "pbs", "12[3].srv") is not buried
 
 
 def test_all_of_a_jobs_sessions_are_exhumed_together(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        records.bury(records.publish(tmp_path, replace(GPU, name=name)))
-    records.exhume(tmp_path, "slurm", "12")
+        records.mark_ended(records.publish(tmp_path, replace(GPU, name=name)))
+    records.remove_tombstones(tmp_path, "slurm", "12")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -316,15 +316,15 @@ def test_all_of_a_jobs_sessions_are_exhumed_together(tmp_path: Path) -> None:
 def test_buried_since_the_job_was_started(
     tmp_path: Path, since: int | None, *, buried: bool
 ) -> None:
-    records.bury(publish(tmp_path, GPU, at=1000))
-    assert records.is_buried(tmp_path, "slurm", "12", since=since) is buried
+    records.mark_ended(publish(tmp_path, GPU, at=1000))
+    assert records.has_tombstone(tmp_path, "slurm", "12", since=since) is buried
 
 
 def test_buried_is_told_by_the_schedulers_clock_where_that_is_known(tmp_path: Path) -> None:
     """A node may die, and its job begin anew, within a minute."""
-    records.bury(publish(tmp_path, replace(GPU, job_started=1000), at=5000))
+    records.mark_ended(publish(tmp_path, replace(GPU, job_started=1000), at=5000))
     for since, buried in ((1000, True), (1005, True), (1020, False)):
-        assert records.is_buried(tmp_path, "slurm", "12", since=since) is buried
+        assert records.has_tombstone(tmp_path, "slurm", "12", since=since) is buried
 
 
 @pytest.mark.parametrize(
@@ -338,19 +338,19 @@ def test_buried_is_told_by_the_schedulers_clock_where_that_is_known(tmp_path: Pa
 )
 def test_buried_of_a_cluster(tmp_path: Path, of: str, cluster: str, *, buried: bool) -> None:
     """A home may be seen from two, and the numbers of their jobs are the same."""
-    records.bury(records.publish(tmp_path, replace(GPU, cluster=of)))
-    assert records.is_buried(tmp_path, "slurm", "12", cluster=cluster) is buried
-    records.exhume_others(tmp_path, "slurm", set(), cluster=cluster)
+    records.mark_ended(records.publish(tmp_path, replace(GPU, cluster=of)))
+    assert records.has_tombstone(tmp_path, "slurm", "12", cluster=cluster) is buried
+    records.prune_tombstones(tmp_path, "slurm", set(), cluster=cluster)
     assert (list(tmp_path.iterdir()) == []) is buried
 
 
 def test_those_are_exhumed_that_are_not_listed(tmp_path: Path) -> None:
     for job_id in ("12", "13", "12[3].srv", "123"):
-        records.bury(records.publish(tmp_path, replace(GPU, job_id=job_id)))
+        records.mark_ended(records.publish(tmp_path, replace(GPU, job_id=job_id)))
     other = replace(GPU, scheduler="pbs")
-    records.bury(records.publish(tmp_path, other))
+    records.mark_ended(records.publish(tmp_path, other))
     alive = records.publish(tmp_path, replace(GPU, job_id="14"))
-    records.exhume_others(tmp_path, "slurm", {"12"})
+    records.prune_tombstones(tmp_path, "slurm", {"12"})
     assert {path.name for path in tmp_path.iterdir()} == {
         ".dead-slurm-12-gpu",
         ".dead-pbs-12-gpu",
@@ -364,8 +364,8 @@ def test_what_is_no_grave(tmp_path: Path) -> None:
     for name, text in texts.items():
         (tmp_path / f".dead-slurm-{name}").write_bytes(text)
     (tmp_path / ".dead-slurm-12-d").mkdir()
-    assert not records.is_buried(tmp_path, "slurm", "12")
-    records.exhume_others(tmp_path, "slurm", set())
+    assert not records.has_tombstone(tmp_path, "slurm", "12")
+    records.prune_tombstones(tmp_path, "slurm", set())
     assert len(list(tmp_path.iterdir())) == 6
 
 
@@ -373,12 +373,12 @@ def test_burying_where_nothing_can_be_changed(bound_by_modes: Path) -> None:
     dead = records.publish(bound_by_modes, GPU)
     bound_by_modes.chmod(0o500)
     try:
-        records.bury(dead)
-        records.exhume(bound_by_modes, "slurm", "12")
+        records.mark_ended(dead)
+        records.remove_tombstones(bound_by_modes, "slurm", "12")
     finally:
         bound_by_modes.chmod(0o700)
     assert names(bound_by_modes) == ["gpu"]
-    assert not records.is_buried(bound_by_modes / "gone", "slurm", "12")
+    assert not records.has_tombstone(bound_by_modes / "gone", "slurm", "12")
 
 
 @pytest.mark.parametrize(
@@ -407,8 +407,8 @@ def test_file_without_a_usable_record_is_reported(tmp_path: Path, content: bytes
     path = tmp_path / LAB.id
     path.write_bytes(content)
     good = publish(tmp_path, GPU, at=1)
-    assert records.read_all(tmp_path) == ([good], [records.Unreadable(path, why)])
-    assert records.choose(records.read_all(tmp_path)[0], None) == good
+    assert records.read_all(tmp_path) == ([good], [records.InvalidRecord(path, why)])
+    assert records.find_session(records.read_all(tmp_path)[0], None) == good
 
 
 def test_directory_among_the_records_is_reported(tmp_path: Path) -> None:
@@ -422,7 +422,7 @@ def test_file_of_another_user_is_reported(tmp_path: Path) -> None:
     planted, good = publish(tmp_path, LAB, at=2), publish(tmp_path, GPU, at=1)
     os.chown(planted.path, NOBODY, NOBODY)
     why = "it is another user's"
-    assert records.read_all(tmp_path) == ([good], [records.Unreadable(planted.path, why)])
+    assert records.read_all(tmp_path) == ([good], [records.InvalidRecord(planted.path, why)])
 
 
 def test_file_that_may_not_be_read_is_reported(bound_by_modes: Path) -> None:
@@ -435,7 +435,7 @@ def test_file_that_vanished_since_it_was_listed_is_not_mentioned(tmp_path: Path)
     good = records.publish(tmp_path, GPU)
     # To a reader, a link to nothing is a file that is listed and then cannot be opened.
     (tmp_path / LAB.id).symlink_to(tmp_path / "gone")
-    assert list(records.Shelf(tmp_path).look()) == [good]
+    assert list(records.RecordCache(tmp_path).records()) == [good]
 
 
 def test_dot_files_are_not_records(tmp_path: Path) -> None:
@@ -465,43 +465,43 @@ def test_a_shelf_opens_no_more_than_is_asked_for(tmp_path: Path) -> None:
     newest = publish(tmp_path, GPU, at=3 * 10**9)
     for number in range(3):
         os.mkfifo(tmp_path / f"slurm-{number}-old")
-    shelf = records.Shelf(tmp_path)
-    assert next(shelf.look()) == newest
-    assert list(shelf.look(name="gpu")) == [newest]
-    assert list(shelf.look(jobs={"12"})) == [newest]
-    assert list(shelf.look(name="lab")) == list(shelf.look(jobs={"1x"})) == []
+    shelf = records.RecordCache(tmp_path)
+    assert next(shelf.records()) == newest
+    assert list(shelf.records(name="gpu")) == [newest]
+    assert list(shelf.records(jobs={"12"})) == [newest]
+    assert list(shelf.records(name="lab")) == list(shelf.records(jobs={"1x"})) == []
 
 
 def test_a_shelf_knows_names_with_dashes(tmp_path: Path) -> None:
     dashed = publish(tmp_path, replace(GPU, name="gpu-2-lab"), at=100)
-    shelf = records.Shelf(tmp_path)
-    assert list(shelf.look(name="gpu-2-lab")) == list(shelf.look(jobs={"12"})) == [dashed]
+    shelf = records.RecordCache(tmp_path)
+    assert list(shelf.records(name="gpu-2-lab")) == list(shelf.records(jobs={"12"})) == [dashed]
     for part in ("gpu", "2-lab", "lab"):
-        assert list(shelf.look(name=part)) == []
+        assert list(shelf.records(name=part)) == []
 
 
 def test_a_shelf_reads_again_what_has_changed_and_only_that(tmp_path: Path) -> None:
     for record in (LAB, GPU):
         publish(tmp_path, record, at=100)
-    shelf = records.Shelf(tmp_path)
-    before = {each.path: each for each in shelf.look()}
+    shelf = records.RecordCache(tmp_path)
+    before = {each.path: each for each in shelf.records()}
     amended = replace(GPU, ends_at=5)
-    records.publish(tmp_path, amended, as_of=100)  # no newer for that
-    after = {each.path: each for each in shelf.look()}
+    records.publish(tmp_path, amended, mtime=100)  # no newer for that
+    after = {each.path: each for each in shelf.records()}
     assert after[tmp_path / LAB.id] is before[tmp_path / LAB.id]
-    assert after[tmp_path / GPU.id] == records.Published(tmp_path / GPU.id, amended)
+    assert after[tmp_path / GPU.id] == records.StoredRecord(tmp_path / GPU.id, amended)
     (tmp_path / GPU.id).unlink()
-    assert [each.path.name for each in shelf.look()] == [LAB.id]
+    assert [each.path.name for each in shelf.records()] == [LAB.id]
     records.publish(tmp_path, GPU)
-    assert [each.path.name for each in shelf.look()] == [GPU.id, LAB.id]
+    assert [each.path.name for each in shelf.records()] == [GPU.id, LAB.id]
 
 
 def test_names_that_are_no_ids_are_of_no_job(tmp_path: Path) -> None:
     for name in ("slurm", "slurm-12", "12"):
         (tmp_path / name).write_text("x")
-    shelf = records.Shelf(tmp_path)
-    assert len(list(shelf.look())) == 3
-    assert list(shelf.look(jobs={"12"})) == []
+    shelf = records.RecordCache(tmp_path)
+    assert len(list(shelf.records())) == 3
+    assert list(shelf.records(jobs={"12"})) == []
 
 
 def test_what_killed_sessions_left_is_swept(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def prepared(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A real ~/.jlab in that directory."""
     directory.mkdir(exist_ok=True)
     monkeypatch.setenv("HOME", str(directory))
-    return home.prepare()
+    return home.ensure_state_dir()
 
 
 def written(directory: Path, text: str) -> Path:
@@ -103,7 +103,7 @@ def test_set_env_leaves_out_what_cannot_be_written(value: str) -> None:
 def test_set_env_can_be_written_whatever_bytes_the_environment_has(tmp_path: Path) -> None:
     # What os.environ holds for a value in latin-1.
     text = sshd.set_env({"A": b"caf\xe9".decode("utf-8", "surrogateescape"), "B": "1"})
-    assert b'"B=1"' in private.replace(tmp_path / "sshd_config", text).read_bytes()
+    assert b'"B=1"' in private.write_atomically(tmp_path / "sshd_config", text).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node.commands import status
-from jlab_node.commands.status import Standing
+from jlab_node.commands.status import SessionStatus
 from jlab_node.jobs import scheduler_client
 from jlab_node.jobs.pending import PendingSessions
 from jlab_node.registry import home as homes
@@ -34,14 +34,14 @@ def pending(home: Home, wanted: str | None = None) -> PendingSessions:
 
 def look(
     home: Home, wanted: str | None = None, *, after: str | None = None, base: str = "/nowhere"
-) -> Standing:
-    return status.look(
+) -> SessionStatus:
+    return status.session_status(
         home,
         pending(home, wanted),
         user=USER,
         wanted=wanted,
         after=after,
-        base=Path(base),
+        runtime_dir=Path(base),
     )
 
 
@@ -57,7 +57,7 @@ def test_running(
     home: Home, commands: Commands, record: Record, wanted: str | None, job_id: str
 ) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200), Job("13", "RUNNING", start=-200))
-    records.publish(home.sessions, record, as_of=time.time() - 10)
+    records.publish(home.sessions, record, mtime=time.time() - 10)
     records.publish(home.sessions, replace(record, name="gpu", job_id="13"))
     found = look(home, wanted)
     assert (found.state, found.job_id) == ("running", None)
@@ -79,7 +79,7 @@ def test_one_of_this_cluster_comes_before_a_newer_one_of_another(
     home: Home, commands: Commands, record: Record
 ) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200))
-    records.publish(home.sessions, record, as_of=time.time() - 10)
+    records.publish(home.sessions, record, mtime=time.time() - 10)
     other = replace(record, name="far", cluster="cal2")
     records.publish(home.sessions, other)
     found = look(home)
@@ -106,7 +106,7 @@ def test_one_of_this_cluster_comes_before_a_newer_one_of_another(
 )
 def test_queued(home: Home, commands: Commands, line: Job, wanted: str | None, text: str) -> None:
     commands.slurm(line)
-    assert look(home, wanted) == Standing("queued", text, job_id="14")
+    assert look(home, wanted) == SessionStatus("queued", text, job_id="14")
 
 
 def test_starting(home: Home, commands: Commands, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_starting(home: Home, commands: Commands, tmp_path: Path) -> None:
     with SessionDirectory(base, "lab", "local-7-lab"):
         found = look(home, base=str(base))
         assert look(home, "gpu", base=str(base)).state == "none"
-    assert found == Standing(
+    assert found == SessionStatus(
         "starting", f"session local-7-lab runs on {socket.gethostname()}; JupyterLab is starting"
     )
     assert look(home, base=str(base)).state == "none", "it is over"
@@ -125,7 +125,7 @@ def test_starting(home: Home, commands: Commands, tmp_path: Path) -> None:
 def test_unknown(home: Home, commands: Commands, after: str | None) -> None:
     commands.slurm()
     commands.put("squeue", FAILS)
-    assert look(home, after=after) == Standing("unknown", "Slurm does not answer (down)")
+    assert look(home, after=after) == SessionStatus("unknown", "Slurm does not answer (down)")
 
 
 def test_none(home: Home, commands: Commands, record: Record) -> None:
@@ -160,24 +160,26 @@ def test_over(
     line: Job,
     text: str | None,
 ) -> None:
-    monkeypatch.setattr(status, "_PATIENCE", 0)
+    monkeypatch.setattr(status, "_JOB_END_TIMEOUT", 0)
     commands.slurm(replace(line, name="work"))
     why = f": {text}" if text else ""
-    assert look(home, after="slurm-12-lab") == Standing("over", f"session lab is over{why}")
+    assert look(home, after="slurm-12-lab") == SessionStatus("over", f"session lab is over{why}")
 
 
 def test_a_job_takes_a_moment_to_end_after_its_session(
     commands: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(status, "_POLL", 0.01)
-    monkeypatch.setattr(status, "_PATIENCE", 60)
+    monkeypatch.setattr(status, "_JOB_END_TIMEOUT", 60)
     asked = tmp_path / "asked"
     running, ended = Job("12", "RUNNING", start=-200), Job("12", "COMPLETED", start=-200, end=0)
     commands.put("squeue", f"[ -e '{asked}' ] && echo '{ended}' || echo '{running}'; >'{asked}'")
-    assert status.fate("slurm-12-lab").startswith("session lab is over: Slurm job 12 has finished")
+    assert status.what_became_of("slurm-12-lab").startswith(
+        "session lab is over: Slurm job 12 has finished"
+    )
     assert commands.names == ["squeue"] * 2
 
 
 def test_nobody_waits_for_the_end_of_a_process(commands: Commands) -> None:
-    assert status.fate(f"local-{os.getpid()}-lab") == "session lab is over"
-    assert status.fate("future-12-lab") == "session lab is over"
+    assert status.what_became_of(f"local-{os.getpid()}-lab") == "session lab is over"
+    assert status.what_became_of("future-12-lab") == "session lab is over"

@@ -241,11 +241,11 @@ def test_a_new_command_is_a_new_beginning(home: Home) -> None:
 
 
 def test_note_end_now(home: Home) -> None:
-    submission.note_end(home)
+    submission.start_cooldown(home)
     assert age(home) < 5
     assert mark(home).stat().st_mode & 0o7777 == 0o600
     aged(home, 5000)
-    submission.note_end(home)
+    submission.start_cooldown(home)
     assert age(home) < 5
 
 
@@ -261,31 +261,31 @@ def test_note_end_now(home: Home) -> None:
 def test_note_end_at(home: Home, before: int | None, ended: int, after: int) -> None:
     if before is not None:
         aged(home, before)
-    submission.note_end(home, at=time.time() - ended)
+    submission.start_cooldown(home, at=time.time() - ended)
     assert age(home) == pytest.approx(after, abs=5)
 
 
 def test_an_end_keeps_the_last_job(home: Home) -> None:
     submission.set_command(home, None, COMMAND)
     connect(home)
-    submission.note_end(home)
-    submission.note_end(home, at=time.time() + 1)
+    submission.start_cooldown(home)
+    submission.start_cooldown(home, at=time.time() + 1)
     assert submission.last_job(home) == "12"
 
 
 def test_an_end_on_purpose_is_forgotten(home: Home) -> None:
     submission.set_command(home, None, COMMAND)
-    submission.note_end(home)
-    submission.forget_end(home)
-    submission.forget_end(home)
+    submission.start_cooldown(home)
+    submission.clear_cooldown(home)
+    submission.clear_cooldown(home)
     assert connect(home, by_a_person=False).startswith("submitted")
 
 
 def test_no_end_can_be_noted_in_a_home_that_is_gone(home: Home) -> None:
     home.path.rmdir()
-    submission.note_end(home)
-    submission.note_end(home, at=1.0)
-    submission.forget_end(home)
+    submission.start_cooldown(home)
+    submission.start_cooldown(home, at=1.0)
+    submission.clear_cooldown(home)
     assert submission.last_job(home) == ""
     assert not home.path.exists()
 

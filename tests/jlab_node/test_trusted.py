@@ -13,7 +13,7 @@ from loopback import NOBODY
 from jlab_node.errors import JlabError
 from jlab_node.registry import home
 from jlab_node.session.ssh import session_sshd, sshd, trusted_keys
-from jlab_node.session.ssh.memory_file import Sealed
+from jlab_node.session.ssh.memory_file import MemoryFile
 from jlab_node.session.ssh.session_sshd import SessionSshd
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_a_directory_may_be_a_link(path: Path, tmp_path: Path) -> None:
 
 
 def test_sealed_text_is_read_by_children_and_by_nobody_else() -> None:
-    text = Sealed(b"secret\n")
+    text = MemoryFile(b"secret\n")
     assert subprocess.check_output(["cat", str(text.path)]) == b"secret\n"
     assert subprocess.check_output(["cat", str(text.path)]) == b"secret\n", "and again"
     assert text.path.stat().st_mode & 0o777 == 0o600
@@ -94,7 +94,7 @@ def test_sealed_text_is_read_by_children_and_by_nobody_else() -> None:
 @pytest.fixture
 def jlab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("HOME", str(tmp_path))
-    return home.prepare()
+    return home.ensure_state_dir()
 
 
 def test_the_last_good_keys_serve_while_the_home_hangs(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from jlab_node.registry.record import Record
-from jlab_node.schedulers.base import Answer
+from jlab_node.schedulers.base import CommandResult
 from jlab_node.session import walltime
 
 NOW = 1_800_000_000  # 2027-01-15 08:00:00 UTC
@@ -44,16 +44,16 @@ class Life:
         if self.seconds > self.lasts * MINUTE:
             raise asyncio.CancelledError
 
-    async def ask(self, command: list[str]) -> Answer:
+    async def ask(self, command: list[str]) -> CommandResult:
         assert "squeue" in command
         assert "--jobs=12" in command
         self.asked.append(self.minute)
         for at in [at for at in self.moves if at <= self.minute]:
             self.end = self.moves.pop(at)
         if self.end is None:
-            return Answer(1, "", "slurm_load_jobs error: Unable to contact slurm controller")
+            return CommandResult(1, "", "slurm_load_jobs error: Unable to contact slurm controller")
         fields = ["12", "RUNNING", "None", str(NOW), f"{NOW + self.end * MINUTE:.0f}", "n1", "", ""]
-        return Answer(0, "\x1f".join(fields) + "\n")
+        return CommandResult(0, "\x1f".join(fields) + "\n")
 
     @property
     def minute(self) -> float:
@@ -73,7 +73,7 @@ class Life:
             replace(RECORD, scheduler=scheduler, ends_at=end),
             ask=self.ask,
             moved=moved,
-            say=lambda text: self.said.append((self.minute, text)),
+            log=lambda text: self.said.append((self.minute, text)),
         )
 
         async def until_cancelled() -> None:
@@ -225,8 +225,8 @@ def test_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walltime, "WARNINGS", (1,))
     said: list[str] = []
 
-    async def ask(command: list[str]) -> Answer:
-        return Answer(1, "")
+    async def ask(command: list[str]) -> CommandResult:
+        return CommandResult(1, "")
 
     async def moved(_: int) -> bool:
         return True
@@ -234,7 +234,7 @@ def test_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async def session() -> None:
         record = replace(RECORD, ends_at=round(time.time()) + 2)
         following = asyncio.ensure_future(
-            walltime.follow(record, ask=ask, moved=moved, say=said.append)
+            walltime.follow(record, ask=ask, moved=moved, log=said.append)
         )
         await asyncio.sleep(2.2)
         assert not following.done()

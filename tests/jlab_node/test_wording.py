@@ -18,8 +18,8 @@ NOW = 1_800_000_000  # 2027-01-15 08:00:00 UTC
 RECORD = Record(
     name="gpu", node="n1", port=1, token="ab" * 32, scheduler="slurm", job_id="12", cluster="cal1"
 )
-QUEUED = Status("12", State.QUEUED, word="PENDING", why="Resources", name="jlab")
-RUNNING = Status("12", State.RUNNING, word="RUNNING", name="jlab", node="n1")
+QUEUED = Status("12", State.QUEUED, raw_state="PENDING", reason="Resources", name="jlab")
+RUNNING = Status("12", State.RUNNING, raw_state="RUNNING", name="jlab", node="n1")
 SLURM = Site(TABLE["slurm"], "cal1")
 OAR = Site(TABLE["oar"], "")
 
@@ -52,13 +52,13 @@ def test_clock_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         pytest.param(
             "slurm",
-            Status("12", State.ENDED, why="reached its time limit", ends_at=NOW),
+            Status("12", State.ENDED, reason="reached its time limit", ends_at=NOW),
             "Slurm job 12 reached its time limit at 2027-01-15 08:00",
             id="when and why",
         ),
         pytest.param(
             "oar",
-            Status("12", State.ENDED, why="was deleted"),
+            Status("12", State.ENDED, reason="was deleted"),
             "OAR job 12 was deleted",
             id="nobody knows when",
         ),
@@ -66,17 +66,20 @@ def test_clock_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
             "slurm", QUEUED, "Slurm job 12 was put back in the queue", id="it will come again"
         ),
         pytest.param(
-            "local", Status("12", State.ENDED, why="has ended"), "its process 12 has ended", id="ps"
+            "local",
+            Status("12", State.ENDED, reason="has ended"),
+            "its process 12 has ended",
+            id="ps",
         ),
     ],
 )
 def test_end(scheduler: str, status: Status, text: str) -> None:
-    assert messages.end(scheduler, RECORD.job_id, status) == text
+    assert messages.job_ended(scheduler, RECORD.job_id, status) == text
 
 
 def test_death() -> None:
     text = "its jlab-node has ended, although OAR job 12 still runs"
-    assert messages.death("oar", RECORD.job_id) == text
+    assert messages.session_died("oar", RECORD.job_id) == text
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,7 @@ def test_death() -> None:
     ],
 )
 def test_elsewhere(record: Record, text: str) -> None:
-    assert messages.elsewhere(record) == text
+    assert messages.other_cluster(record) == text
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_elsewhere(record: Record, text: str) -> None:
             id="no estimate",
         ),
         pytest.param(
-            [replace(QUEUED, name="", why="")],
+            [replace(QUEUED, name="", reason="")],
             "job 12 is queued, its start is not known yet: PENDING",
             id="neither name nor reason",
         ),
@@ -164,12 +167,12 @@ def test_waiting(ahead: list[Status], text: str) -> None:
     ("job", "text"),
     [
         pytest.param(
-            Status("12", State.ENDED, why="failed", name="jlab", ends_at=NOW),
+            Status("12", State.ENDED, reason="failed", name="jlab", ends_at=NOW),
             "job 12 (jlab) failed at 2027-01-15 08:00 before its session started: its log says why",
             id="it ended",
         ),
         pytest.param(
-            Status("12", State.ENDED, why="was cancelled"),
+            Status("12", State.ENDED, reason="was cancelled"),
             "job 12 was cancelled before its session started: its log says why",
             id="it ended, nobody knows when",
         ),
@@ -186,11 +189,11 @@ def test_waiting(ahead: list[Status], text: str) -> None:
     ],
 )
 def test_in_vain(job: Status, text: str) -> None:
-    assert messages.in_vain(job) == text
+    assert messages.job_never_became_session(job) == text
 
 
 def test_no_way() -> None:
-    said = messages.no_way(["TCP to port 1: refused", "srun: down", "ssh: down"])
+    said = messages.unreachable(["TCP to port 1: refused", "srun: down", "ssh: down"])
     assert said.splitlines()[0] == (
         "no way leads there: TCP to port 1: refused; srun: down; ssh: down"
     )
@@ -313,14 +316,14 @@ def test_no_session_names_jobs_that_are_none(how: dict[str, list[Status]], text:
         ),
         pytest.param(
             "pbs-12[3].srv-gpu",
-            Status("12[3].srv", State.ENDED, why="was deleted", ends_at=NOW),
+            Status("12[3].srv", State.ENDED, reason="was deleted", ends_at=NOW),
             ": PBS job 12[3].srv was deleted at 2027-01-15 08:00",
             id="it ended",
         ),
     ],
 )
 def test_fate(session_id: str, status: Status | None, text: str) -> None:
-    assert messages.fate(session_id, status) == f"session gpu is over{text}"
+    assert messages.what_became_of(session_id, status) == f"session gpu is over{text}"
 
 
 @pytest.mark.parametrize(
@@ -344,12 +347,12 @@ def test_running(record: Record, text: str) -> None:
 
 
 def test_restart() -> None:
-    assert messages.restart("slurm", "12") == "Slurm job 12 was started again"
+    assert messages.job_restarted("slurm", "12") == "Slurm job 12 was started again"
 
 
 @pytest.mark.parametrize("scheduler", ["slurm", "oar", "pbs", "sge", "lsf"])
 def test_what_it_tells_to_type_is_the_schedulers(scheduler: str) -> None:
     site = Site(TABLE[scheduler], "")
     said = messages.no_session(NoSession(site, host="box", wanted=None, names=[]))
-    assert f"`{site.scheduler.SUBMIT.format('jlab.sh')}`" in said
+    assert f"`{site.scheduler.SUBMIT_COMMAND.format('jlab.sh')}`" in said
     assert f"`jlab-node script {scheduler} > jlab.sh`" in said

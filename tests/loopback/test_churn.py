@@ -37,11 +37,11 @@ while True:
     if what == 0:
         sessions.publish(directory, other)
     elif what == 1:
-        sessions.withdraw(sessions.Published(path, other))
+        sessions.remove(sessions.StoredRecord(path, other))
     elif what == 2:
-        sessions.bury(sessions.publish(directory, other))
+        sessions.mark_ended(sessions.publish(directory, other))
     elif what == 3:
-        sessions.exhume(directory, other.scheduler, other.job_id)
+        sessions.remove_tombstones(directory, other.scheduler, other.job_id)
     elif what == 4:
         text = record.render(other)
         path.write_text(text[: random.randrange(len(text))])

@@ -279,7 +279,8 @@ def test_a_program_that_listens_where_it_likes(site: Loopback, monkeypatch: Any)
     script.write_text(VOILA)
     patient = site.root / "patient.py"
     patient.write_text(
-        "import runpy\nfrom jlab_node.session.jupyter import launch\nlaunch._PATIENCE = 2.0\n"
+        "import runpy\nfrom jlab_node.session.jupyter import launch\n"
+        "launch._REPORT_INTERVAL = 2.0\n"
         "runpy.run_module('jlab_node', run_name='__main__')\n"
     )
     process = subprocess.Popen(

@@ -74,8 +74,8 @@ def the_next_one_lives(site: Loopback) -> None:
     process.terminate()
     assert process.wait(timeout=30) == 143
     assert [path.name for path in site.tmp.iterdir()] == ["lock"]
-    private.sweep(site.home / ".jlab", now=time.time() + _LATER)
-    assert list((site.home / ".jlab").rglob(f"{private.NEW}*")) == []
+    private.prune_unfinished(site.home / ".jlab", now=time.time() + _LATER)
+    assert list((site.home / ".jlab").rglob(f"{private.TEMP_PREFIX}*")) == []
 
 
 @pytest.mark.timeout(900)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jlab_node import cli
 from jlab_node.connect import routes
-from jlab_node.errors import JlabError, printable
+from jlab_node.errors import JlabError, sanitize
 from jlab_node.jobs import scheduler_client
 from jlab_node.registry import home
 from jlab_node.runtime import control_protocol
@@ -57,7 +57,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("JLAB_TMPDIR", str(made / "tmp"))
         patch.chdir(made)
         scheduler_client.site.cache_clear()
-        home.prepare()
+        home.ensure_state_dir()
         yield made
     scheduler_client.site.cache_clear()
 
@@ -153,7 +153,7 @@ def test_any_words_for_connect(place: Path, words: list[str], relay: list[str]) 
 @given(hostile_bytes | (mutated(ANSWERED) | mutated_json(ANSWERED)).map(as_bytes))
 @example(b"[" * 100_000)
 def test_what_sessions_say_to_each_other(line: bytes) -> None:
-    for parse in (control_protocol.parse_request, control_protocol.parse_answer):
+    for parse in (control_protocol.parse_request, control_protocol.parse_response):
         try:
             found = parse(line)
         except JlabError as error:
@@ -166,7 +166,7 @@ def test_what_sessions_say_to_each_other(line: bytes) -> None:
 def test_why_a_way_is_closed(said: str) -> None:
     with pytest.raises((routes.RouteUnavailable, routes.SessionEnded)) as caught:
         routes._raise_for_exit(1, said, "it was no ssh server")
-    assert is_shown_safely(printable(str(caught.value)))
+    assert is_shown_safely(sanitize(str(caught.value)))
 
 
 @given(hostile_json)

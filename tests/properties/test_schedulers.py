@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jlab_node.errors import printable
+from jlab_node.errors import sanitize
 from jlab_node.identifiers import is_id
 from jlab_node.jobs import matching, messages, scheduler_client
 from jlab_node.jobs.job_list_cache import JobListCache
 from jlab_node.schedulers import TABLE
-from jlab_node.schedulers.base import Answer, Machine, State, Status
+from jlab_node.schedulers.base import CommandResult, Machine, State, Status
 from tests.jlab_node.schedulers import (
     test_local,
     test_lsf,
@@ -60,9 +60,9 @@ def printed(scheduler: Scheduler) -> SearchStrategy[str]:
 
 
 @st.composite
-def answers(draw: st.DrawFn, scheduler: Scheduler) -> Answer:
+def answers(draw: st.DrawFn, scheduler: Scheduler) -> CommandResult:
     texts = printed(scheduler)
-    return Answer(draw(st.sampled_from([0, 0, 1])), draw(texts), draw(st.just("") | texts))
+    return CommandResult(draw(st.sampled_from([0, 0, 1])), draw(texts), draw(st.just("") | texts))
 
 
 def check(status: Status) -> None:
@@ -71,14 +71,14 @@ def check(status: Status) -> None:
     now = time.time()
     texts = [
         messages.waiting([status], now=now),
-        messages.in_vain(status),
-        messages.end("slurm", status.job_id, status),
-        messages.fate("slurm-12-lab", status),
+        messages.job_never_became_session(status),
+        messages.job_ended("slurm", status.job_id, status),
+        messages.what_became_of("slurm-12-lab", status),
     ]
     for text in texts:
-        assert is_shown_safely(printable(text))
-        printable(text).encode("utf-8")
-    matching.is_expected(status, status.command, "lab", now=now)
+        assert is_shown_safely(sanitize(text))
+        sanitize(text).encode("utf-8")
+    matching.will_start_session(status, status.command, "lab", now=now)
     path = matching.script_path(status)
     if path and not os.path.exists(path.partition("\0")[0]):  # noqa: PTH110 - whatever it is
         assert scheduler_client.read_text(path) == ""
@@ -88,17 +88,17 @@ def check(status: Status) -> None:
 @given(data=st.data())
 def test_what_it_prints_is_read_or_is_no_answer(scheduler: Scheduler, data: st.DataObject) -> None:
     answer = data.draw(answers(scheduler))
-    found = scheduler.parse_mine(answer) or []
+    found = scheduler.parse_job_list(answer) or []
     for status in found:
         check(status)
-        one = scheduler.parse_one(status.job_id, answer)
+        one = scheduler.parse_job_status(status.job_id, answer)
         if one is not None:
             assert one.job_id == status.job_id
             check(one)
-    one = scheduler.parse_one("12", answer)
+    one = scheduler.parse_job_status("12", answer)
     assert one is None or one.job_id == "12"
     assert isinstance(scheduler.parse_cluster(answer), str)
-    assert is_shown_safely(printable(scheduler_client.said(answer)))
+    assert is_shown_safely(sanitize(scheduler_client.error_message(answer)))
 
 
 @each_batch
@@ -116,7 +116,7 @@ def test_only_plain_job_numbers_are_asked_about(
     cache._command = ["true"]  # where what is kept is no use
     found = cache.fetch(max_age=3600)
     assert all(is_id(f"{scheduler.NAME}-{each.job_id}-lab") for each in found.jobs)
-    assert is_shown_safely(printable(found.problem))
+    assert is_shown_safely(sanitize(found.problem))
 
 
 _VALUES = hostile_text.filter(lambda text: "\0" not in text) | st.sampled_from(

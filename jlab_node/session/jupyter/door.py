@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import JlabError
 from ...files import private
 from ...runtime import socket_relay
-from ..io_thread import Aside
+from ..io_thread import IoThread
 from ..time_limit import within
 
 if TYPE_CHECKING:
@@ -54,16 +54,16 @@ class Door:
         self.said: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._writer: asyncio.StreamWriter | None = None
-        self._at_home = Aside()
+        self._home_io = IoThread()
 
     def forget_config(self) -> None:
         """JupyterLab has read it. A home that does not answer is not waited for."""
-        self._at_home.do(lambda: shutil.rmtree(self.config.parent, ignore_errors=True))
+        self._home_io.submit(lambda: shutil.rmtree(self.config.parent, ignore_errors=True))
 
     def settle(self) -> None:
         """Wait, but not for long, until the configuration is forgotten."""
         self.forget_config()
-        self._at_home.settle(timeout=_HOME_TIMEOUT)
+        self._home_io.flush(timeout=_HOME_TIMEOUT)
 
     def arguments(self) -> list[str]:
         """What leads JupyterLab here. They are no secret: all that is one stands in the file."""
@@ -85,15 +85,15 @@ class Door:
             raise JlabError("JupyterLab does not open its port") from None
         return answer.get("port") == port
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether JupyterLab's socket is."""
         return self.sock.is_socket()
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Let JupyterLab listen on its socket, if that has been removed."""
         self._ask({"listen": True})
         for _ in range(_ROUNDS):
-            if self.is_there():
+            if self.exists():
                 return
             await asyncio.sleep(_POLL)  # it may be standing still: whoever keeps it asks again
 
@@ -135,7 +135,7 @@ async def opened(
         "token": token,
         "debugger": debugger,
         "config": config,
-        "runtime": str(place.runtime),
+        "runtime": str(place.jupyter_runtime),
         "sock": str(place.direct),
         "control": str(place.path / _LISTENS),
     }
@@ -143,7 +143,7 @@ async def opened(
     door = Door(_written(home, f"{text}\n\nbegin({settings!r})\n"), place.direct)
     try:
         control = place.path / _LISTENS
-        async with socket_relay.serving(control, door.serve, kept=place.listeners):
+        async with socket_relay.serve_unix(control, door.serve, listeners=place.listeners):
             yield door
     finally:
         door.settle()
@@ -152,9 +152,9 @@ async def opened(
 def _written(home: Home, text: str) -> Path:
     """A private file with that text, in a directory of its own; raises JlabError."""
     try:
-        directory = Path(tempfile.mkdtemp(prefix=private.NEW, dir=home.path))
+        directory = Path(tempfile.mkdtemp(prefix=private.TEMP_PREFIX, dir=home.path))
         try:
-            return private.replace(directory / private.NEW_CONFIG, text)
+            return private.write_atomically(directory / private.TEMP_CONFIG_FILE, text)
         except OSError:
             directory.rmdir()
             raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import FAILED, JlabError
 from ...registry.record import NO_PORT, RecordError, check
 from ...runtime import ports
-from ..job_log import say
+from ..job_log import log
 from . import program, why_silent
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from .door import Door, Hello
 
 _POLL = 0.05  # seconds between two looks whether it answers
-_PATIENCE = 30.0  # seconds between two lines that say it does not yet
-_SECONDS_BLIND = 3  # that a container may take to bring in its directories
+_REPORT_INTERVAL = 30.0  # seconds between two lines that say it does not yet
+_MOUNT_TIMEOUT = 3  # that a container may take to bring in its directories
 _PORTS_TO_TRY = 20
-_TO_CLOSE = 0.1  # seconds that JupyterLab has to close its port before it stands still
+_CLOSE_TIME = 0.1  # seconds that JupyterLab has to close its port before it stands still
 
 
-class Started:
+class RunningJupyter:
     """A JupyterLab that lets us in, and nobody else."""
 
     def __init__(self, process: Child, door: Door, port: int) -> None:
@@ -37,21 +37,21 @@ class Started:
         self._door = door
         self._stopping: asyncio.TimerHandle | None = None
 
-    async def look_again(self) -> None:
+    async def check_refusal(self) -> None:
         """Make sure that still nobody is let in without the token, unless it has ended by now.
 
         Raises JlabError.
         """
         where = self._door.sock if self.port == NO_PORT else self.port
         while not await asyncio.to_thread(
-            program.refuses, where, base_url=self.hello.base_url, tls=self.hello.secure
+            program.requires_token, where, base_url=self.hello.base_url, tls=self.hello.secure
         ):
             if self.process.ended.done():
                 return
             await asyncio.sleep(_POLL)
         self._door.seen()
 
-    def stand_still(self) -> None:
+    def suspend(self) -> None:
         """Another user may have the session's directory, and what a browser said to it.
 
         The token may be among that, so the port is closed for good: without it the token opens
@@ -59,12 +59,12 @@ class Started:
         """
         if self.port != NO_PORT:
             self._door.shut()
-            say(f"JupyterLab's port {self.port} is closed for good; its socket is there as ever")
+            log(f"JupyterLab's port {self.port} is closed for good; its socket is there as ever")
             self.port = NO_PORT
         loop = asyncio.get_running_loop()
-        self._stopping = loop.call_later(_TO_CLOSE, self.process.signal, signal.SIGSTOP)
+        self._stopping = loop.call_later(_CLOSE_TIME, self.process.signal, signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """As before it stood still, if it did."""
         if self._stopping:
             self._stopping.cancel()
@@ -80,7 +80,7 @@ async def start(
     door: Door,
     children: Children,
     socket_only: bool,
-) -> Started:
+) -> RunningJupyter:
     """Start JupyterLab and wait until it answers, however long it takes; raises JlabError."""
     began = time.monotonic()
     ours = program.arguments(door.arguments(), extra, is_root=os.geteuid() == 0)
@@ -88,9 +88,9 @@ async def start(
     hello = await _hello(server, door, began)
     await _answers(server, door, hello, token)
     port = NO_PORT if socket_only or hello.strange else await _port(door)
-    say(f"JupyterLab answers, {time.monotonic() - began:.1f} s after its start")
+    log(f"JupyterLab answers, {time.monotonic() - began:.1f} s after its start")
     _warn(hello)
-    return Started(server, door, port)
+    return RunningJupyter(server, door, port)
 
 
 async def _hello(server: Child, door: Door, began: float) -> Hello:
@@ -102,16 +102,16 @@ async def _hello(server: Child, door: Door, began: float) -> Hello:
         needed = (door.sock.parent, door.config.parent)
         unseen = [each for each in needed if why_silent.cannot_see(server.pid, each)]
         blind = blind + 1 if unseen else 0
-        if blind > _SECONDS_BLIND:
+        if blind > _MOUNT_TIMEOUT:
             raise JlabError(
                 f"JupyterLab does not see {unseen[0].parent}",
                 remedy="a container needs that directory "
                 "of this node (apptainer: --bind; docker, podman: --volume)",
             )
-        if time.monotonic() - told > _PATIENCE:
+        if time.monotonic() - told > _REPORT_INTERVAL:
             told = time.monotonic()
             _refuse_listening(server)
-            say(f"JupyterLab has not answered for {told - began:.0f} s; still waiting")
+            log(f"JupyterLab has not answered for {told - began:.0f} s; still waiting")
     hello = door.said.result()
     door.forget_config()
     try:
@@ -124,7 +124,7 @@ async def _hello(server: Child, door: Door, began: float) -> Hello:
 async def _answers(server: Child, door: Door, hello: Hello, token: str) -> None:
     """It is asked on its private socket: whatever it says to others, none of them can hear it."""
     while not await asyncio.to_thread(
-        program.answers, door.sock, token=token, base_url=hello.base_url, tls=hello.secure
+        program.is_ready, door.sock, token=token, base_url=hello.base_url, tls=hello.secure
     ):
         _refuse_ended(server)
         await asyncio.sleep(_POLL)
@@ -155,19 +155,19 @@ async def _port(door: Door) -> int:
         port = ports.pick()
         if await door.open(port):
             return port
-        say(f"another program took port {port} first: trying the next one")
+        log(f"another program took port {port} first: trying the next one")
     raise JlabError(f"{_PORTS_TO_TRY} ports in a row were taken by other programs")
 
 
 def _warn(hello: Hello) -> None:
     """Of what is the user's own choice."""
     if hello.strange:
-        say(
+        log(
             f"{', '.join(hello.strange)} decides who gets in, so JupyterLab opens no port: "
             "it is reached by its socket alone"
         )
     if hello.transport != "ipc":
-        say(
+        log(
             f"kernels speak over {hello.transport}, as your configuration says: other users of "
             "this node can read what they run"
         )

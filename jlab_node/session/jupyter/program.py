@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SOCKET_PATH = 107
 _KERNEL_SOCKET = len("/kernel-00000000-0000-0000-0000-000000000000-ipc-10")
 
-_OURS = re.compile(
+_OWN_OPTION = re.compile(
     r"--((\w+App|\w*IdentityProvider)\.)?"
     r"(ip|port|port[-_]retries|sock|sock[-_]mode|token|open_browser)(=.*|$)"
     r"|--ServerApp\.config_file(=.*|$)",
@@ -31,7 +31,7 @@ _OURS = re.compile(
 )
 _TIMEOUT = 10  # seconds for one request
 _REFUSED = (http.client.UNAUTHORIZED, http.client.FORBIDDEN, http.client.FOUND)
-_TAKE_OUT = (
+_REMEDY = (
     "take the identity provider or login handler out of your Jupyter configuration "
     "(`jupyter --paths` says where its files are)"
 )
@@ -39,7 +39,7 @@ _TAKE_OUT = (
 _PRIVATE = ("api/contents", "api/terminals", "api/status", "lab")
 
 
-def find(command: str | None) -> list[str]:
+def find_command(command: str | None) -> list[str]:
     """The words that start jupyter-lab: those given, or the one on PATH, or the one beside us."""
     if command is not None:
         try:
@@ -63,12 +63,12 @@ def find(command: str | None) -> list[str]:
 def check_arguments(arguments: Sequence[str]) -> None:
     """Refuse what would undo our own settings; raises JlabError."""
     for argument in arguments:
-        if _OURS.fullmatch(argument):
+        if _OWN_OPTION.fullmatch(argument):
             option = argument.partition("=")[0]
             raise JlabError(f"jlab-node sets {option} itself", remedy="leave it out after --")
 
 
-def own_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
+def split_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
     """The user's `--config`, "" without one, and the other arguments.
 
     JupyterLab takes only one, which is ours: that brings the user's in.
@@ -98,7 +98,7 @@ def check_runtime(runtime: Path) -> None:
         )
 
 
-def answers(where: Path | int, *, token: str, base_url: str = "/", tls: bool = False) -> bool:
+def is_ready(where: Path | int, *, token: str, base_url: str = "/", tls: bool = False) -> bool:
     """Whether it lets us in, and nobody else. Only for a socket or port of our child.
 
     False: not now. Raises JlabError when the user's own configuration sees to it that it never
@@ -108,16 +108,16 @@ def answers(where: Path | int, *, token: str, base_url: str = "/", tls: bool = F
     if with_token in _REFUSED:
         raise JlabError(
             "JupyterLab does not take the token that jlab-node gave it",
-            remedy=_TAKE_OUT,
+            remedy=_REMEDY,
         )
     if with_token is None:
         return False
     if with_token != http.client.OK:
         raise JlabError(f"JupyterLab answers with HTTP status {with_token} at {base_url}api/status")
-    return refuses(where, base_url=base_url, tls=tls)
+    return requires_token(where, base_url=base_url, tls=tls)
 
 
-def refuses(where: Path | int, *, base_url: str, tls: bool) -> bool:
+def requires_token(where: Path | int, *, base_url: str, tls: bool) -> bool:
     """Whether it has been seen to let nobody in without the token; raises JlabError if it does.
 
     False: it does not answer now.
@@ -129,7 +129,7 @@ def refuses(where: Path | int, *, base_url: str, tls: bool) -> bool:
         if found is not None and http.client.OK <= found < http.client.MULTIPLE_CHOICES:
             raise JlabError(
                 "JupyterLab lets everybody in without a token",
-                remedy=_TAKE_OUT,
+                remedy=_REMEDY,
             )
     return answered
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import JlabError
-from ..job_log import say
+from ..job_log import log
 from . import listener as endpoint
 from . import pseudo_terminals, sshd
 from .session_sshd import SessionSshd
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...registry.home import Home
     from ...runtime.session_directory import SessionDirectory
     from ..child_processes import Child, Children
-    from ..directory_keeper import Keeper
+    from ..directory_keeper import DirectoryKeeper
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class SshAccess:
 
     port: int
     nonce: str
-    knock: str
+    client_token: str
 
     def in_record(self) -> dict[str, Any]:
         """Return the values by which a record says so."""
-        return {"ssh_port": self.port, "nonce": self.nonce, "knock": self.knock}
+        return {"ssh_port": self.port, "nonce": self.nonce, "knock": self.client_token}
 
 
 def session_sshd(
@@ -50,7 +50,7 @@ def session_sshd(
     """
     path = sshd.find(wanted)
     if path is None:
-        say("no sshd here, so no `ssh` into this session: install OpenSSH's server, or use --sshd")
+        log("no sshd here, so no `ssh` into this session: install OpenSSH's server, or use --sshd")
         return None
     has_terminals = pseudo_terminals.can_be_given()
     try:
@@ -60,10 +60,10 @@ def session_sshd(
     except JlabError as error:
         if wanted is not None:
             raise
-        say(f"{error}; so no `ssh` into this session")
+        log(f"{error}; so no `ssh` into this session")
         return None
     if not has_terminals:
-        say(pseudo_terminals.NONE_HERE)
+        log(pseudo_terminals.NONE_HERE)
     return served
 
 
@@ -73,7 +73,7 @@ async def accepted(
     ports: range | None,
     *,
     loopback: bool,
-    keeper: Keeper,
+    keeper: DirectoryKeeper,
     children: Children,
 ) -> AsyncIterator[SshAccess | None]:
     """Accept ssh connections, if there is an sshd for them, at one of `ports`."""
@@ -82,16 +82,16 @@ async def accepted(
         return
 
     async def start(connection: int) -> Child:
-        await keeper.look()
-        keeper.place.tend()
+        await keeper.check()
+        keeper.session_dir.remove_stale()
         return await served.start(connection, children)
 
-    nonce, knock = secrets.token_hex(16), secrets.token_hex(16)
-    door = endpoint.Endpoint(nonce=nonce, secret=knock, start=start)
-    keeper.lost.append(door.cut)
+    nonce, client_token = secrets.token_hex(16), secrets.token_hex(16)
+    door = endpoint.Endpoint(nonce=nonce, client_token=client_token, start=start)
+    keeper.on_lost.append(door.disconnect_all)
     with endpoint.listen(ports, loopback=loopback) as listener:
         serving = asyncio.ensure_future(door.serve(listener))
         try:
-            yield SshAccess(listener.getsockname()[1], nonce, knock)
+            yield SshAccess(listener.getsockname()[1], nonce, client_token)
         finally:
             serving.cancel()

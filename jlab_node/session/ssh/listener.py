@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...errors import JlabError
 from ...runtime import handshake
 from .. import descriptors
-from ..rate_limit import Rate
+from ..rate_limit import TokenBucket
 from ..time_limit import within
 from . import sshd
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from ..child_processes import Child
 
 _BACKLOG = 4096  # as many as Linux lets it have: a crowd shall keep nobody out
-_MOST_SILENT = 500  # connections at once that have said nothing, if so many descriptors there are
-_PATIENCE = 10.0  # seconds that they may take
-_MOST_STRANGERS = 10  # at once: whoever can reach the port can make it start an sshd
-_STRANGERS_PER_SECOND = 5.0
+_MAX_PENDING = 500  # connections at once that have said nothing, if so many descriptors there are
+_HANDSHAKE_TIMEOUT = 10.0  # seconds that they may take
+_MAX_UNAUTHENTICATED = 10  # at once: whoever can reach the port can make it start an sshd
+_UNAUTHENTICATED_PER_SECOND = 5.0
 _POLL = 0.05  # seconds between two looks at a line that has begun
-_MOST_LOOKS = 40
+_MAX_PEEKS = 40
 
 
 def listen(ports: range | None, *, loopback: bool) -> socket.socket:
@@ -69,19 +69,19 @@ class Endpoint:
         self,
         *,
         nonce: str,
-        secret: str,
+        client_token: str,
         start: Callable[[int], Awaitable[Child]],
-        strangers_per_second: float = _STRANGERS_PER_SECOND,
+        unauthenticated_per_second: float = _UNAUTHENTICATED_PER_SECOND,
     ) -> None:
-        self._greeting = handshake.greeting(nonce)
-        self._knock = handshake.knock(secret)
+        self._server_banner = handshake.server_banner(nonce)
+        self._client_token = handshake.client_token(client_token)
         self._start = start
         self._tasks: set[asyncio.Task[None]] = set()
-        self._silent: list[asyncio.Task[None]] = []  # who has said nothing yet, the oldest first
-        self._most_silent = descriptors.share(3, most=_MOST_SILENT)
-        self._strangers = 0  # who may still have no key
+        self._pending: list[asyncio.Task[None]] = []  # who has said nothing yet, the oldest first
+        self._max_pending = descriptors.share(3, most=_MAX_PENDING)
+        self._unauthenticated = 0  # who may still have no key
         self._served: set[Child] = set()
-        self._rate = Rate(_MOST_STRANGERS, strangers_per_second)
+        self._rate = TokenBucket(_MAX_UNAUTHENTICATED, unauthenticated_per_second)
 
     async def serve(self, listener: socket.socket) -> None:
         """Until cancelled."""
@@ -94,45 +94,45 @@ class Endpoint:
                 except OSError:  # the client is gone already, or no descriptor is free
                     await asyncio.sleep(0.1)
                     continue
-                task = loop.create_task(self._attend(connection))
+                task = loop.create_task(self._handle(connection))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-                self._silent.append(task)
-                if len(self._silent) > self._most_silent:
-                    self._silent.pop(0).cancel()  # the owner would have knocked at once
+                self._pending.append(task)
+                if len(self._pending) > self._max_pending:
+                    self._pending.pop(0).cancel()  # the owner would have knocked at once
                 await asyncio.sleep(0)  # accepting does not wait while there is a crowd
         finally:
             for task in self._tasks:
                 task.cancel()
 
-    def cut(self) -> None:
+    def disconnect_all(self) -> None:
         """End the connections that are served."""
         for child in self._served:
             child.signal(signal.SIGTERM)
 
-    async def _attend(self, connection: socket.socket) -> None:
+    async def _handle(self, connection: socket.socket) -> None:
         """One connection, until it is sshd's: the owner's, or one of few strangers'."""
         try:
             with connection:
-                if await self._hear(connection):
-                    await self._admit(connection)
-                elif self._strangers < _MOST_STRANGERS and self._rate.take():
-                    self._strangers += 1
+                if await self._handshake(connection):
+                    await self._serve_owner(connection)
+                elif self._unauthenticated < _MAX_UNAUTHENTICATED and self._rate.take():
+                    self._unauthenticated += 1
                     try:
-                        await self._try(connection)
+                        await self._serve_unauthenticated(connection)
                     finally:
-                        self._strangers -= 1
+                        self._unauthenticated -= 1
         except (OSError, asyncio.TimeoutError):
             return
 
-    async def _admit(self, connection: socket.socket) -> None:
+    async def _serve_owner(self, connection: socket.socket) -> None:
         """The owner, who is told why if it cannot be."""
         try:
             await self._serve(connection)
         except JlabError as error:
-            connection.sendall(handshake.sentence(str(error)))
+            connection.sendall(handshake.refusal(str(error)))
 
-    async def _try(self, connection: socket.socket) -> None:
+    async def _serve_unauthenticated(self, connection: socket.socket) -> None:
         """A stranger, until it has shown a key."""
         with contextlib.suppress(JlabError):
             child = await self._serve(connection)
@@ -146,28 +146,28 @@ class Endpoint:
         child.ended.add_done_callback(lambda _: self._served.discard(child))
         return child
 
-    async def _hear(self, connection: socket.socket) -> bool:
+    async def _handshake(self, connection: socket.socket) -> bool:
         """Greet, and tell the owner from a stranger; raises OSError, TimeoutError."""
         try:
             connection.setblocking(False)
             # sshd asks for it late: until then each small packet would wait for the last one's ACK.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.send(self._greeting)  # fits an empty buffer
-            return await within(_PATIENCE, self._is_owner(connection))
+            connection.send(self._server_banner)  # fits an empty buffer
+            return await within(_HANDSHAKE_TIMEOUT, self._is_owner(connection))
         finally:
             task = asyncio.current_task()
-            if task in self._silent:
-                self._silent.remove(task)
+            if task in self._pending:
+                self._pending.remove(task)
 
     async def _is_owner(self, connection: socket.socket) -> bool:
         """Whether it knocks, or begins to speak ssh. What follows the knock is left for sshd."""
-        for _ in range(_MOST_LOOKS):
+        for _ in range(_MAX_PEEKS):
             await _readable(connection)
-            said = connection.recv(len(self._knock), socket.MSG_PEEK)
+            said = connection.recv(len(self._client_token), socket.MSG_PEEK)
             if said.startswith(b"SSH-"):
                 return False
-            if len(said) == len(self._knock):
-                if not secrets.compare_digest(said, self._knock):
+            if len(said) == len(self._client_token):
+                if not secrets.compare_digest(said, self._client_token):
                     raise ConnectionError("it does not know this session")
                 connection.recv(len(said))
                 return True

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 
-class Sealed:
+class MemoryFile:
     """A text, for as long as this is not closed; raises OSError."""
 
     def __init__(self, text: bytes) -> None:

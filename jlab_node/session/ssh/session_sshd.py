@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import JlabError
-from ..io_thread import Aside
-from ..job_log import say
+from ..io_thread import IoThread
+from ..job_log import log
 from . import sshd, trusted_keys
-from .memory_file import Sealed
+from .memory_file import MemoryFile
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -72,9 +72,9 @@ class SessionSshd:
         self._env = env
         self._log = log
         self._terminals = terminals
-        self._aside = Aside()
+        self._io = IoThread()
         self._reading: concurrent.futures.Future[Keys] | None = None
-        self._told = ""
+        self._logged = ""
         try:
             self._keys = read_keys(home)
             self._sealed = self._seal(self._keys)
@@ -82,9 +82,9 @@ class SessionSshd:
             raise JlabError(f"cannot read {error.filename}: {error.strerror}") from error
         sshd.check(program, self._sealed[0].path)
 
-    def _seal(self, keys: Keys) -> list[Sealed]:
+    def _seal(self, keys: Keys) -> list[MemoryFile]:
         """The configuration, and what it names."""
-        host_key, authorized = Sealed(keys.host_key), Sealed(keys.authorized)
+        host_key, authorized = MemoryFile(keys.host_key), MemoryFile(keys.authorized)
         text = sshd.config(
             host_key.path,
             authorized.path,
@@ -92,7 +92,7 @@ class SessionSshd:
             env=self._env,
             terminals=self._terminals,
         )
-        return [Sealed(text.encode(errors="surrogateescape")), host_key, authorized]
+        return [MemoryFile(text.encode(errors="surrogateescape")), host_key, authorized]
 
     async def start(self, connection: int, children: Children) -> Child:
         """Serve ssh on that descriptor; raises OSError, JlabError."""
@@ -104,14 +104,14 @@ class SessionSshd:
     async def _look_at_keys(self) -> None:
         """A home that does not answer, or is not to be trusted, leaves them as they were."""
         if self._reading is None or self._reading.done():
-            self._reading = self._aside.do(lambda: read_keys(self._home))
+            self._reading = self._io.submit(lambda: read_keys(self._home))
             await asyncio.wait([asyncio.wrap_future(self._reading)], timeout=_HOME_TIMEOUT)
         if not self._reading.done():
             return
         try:
             keys = self._reading.result()
         except (OSError, JlabError) as error:
-            self._tell(f"{error}: whoever could get into this session before still can")
+            self._log_once(f"{error}: whoever could get into this session before still can")
             return
         if keys != self._keys:
             old, self._sealed, self._keys = self._sealed, self._seal(keys), keys
@@ -119,10 +119,10 @@ class SessionSshd:
             for each in old:
                 loop.call_later(_STILL_READ, each.close)
 
-    def _tell(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
-            say(text)
+    def _log_once(self, text: str) -> None:
+        if text != self._logged:
+            self._logged = text
+            log(text)
 
     def _open_log(self) -> int:
         """The file to which sshd writes what it does, for the user to look at."""

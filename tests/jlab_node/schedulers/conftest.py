@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node.schedulers.base import Machine, Request
+from jlab_node.schedulers.base import JobRequest, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,9 +29,9 @@ def machine() -> Callable[..., Machine]:
 
 
 @pytest.fixture
-def everything() -> Request:
+def everything() -> JobRequest:
     """A request that leaves nothing to the site."""
-    return Request(
+    return JobRequest(
         name="jlab-gpu",
         cpus=4,
         gpus=1,
@@ -44,9 +44,9 @@ def everything() -> Request:
 
 
 @pytest.fixture
-def least() -> Request:
+def least() -> JobRequest:
     """A request that leaves all it can to the site."""
-    return Request("jlab", 1, 0, None, 5400, "", "", "/home/u/jlab-logs/jlab")
+    return JobRequest("jlab", 1, 0, None, 5400, "", "", "/home/u/jlab-logs/jlab")
 
 
 @pytest.fixture(autouse=True)

@@ -10,18 +10,18 @@ import pytest
 
 from jlab_node.identifiers import is_id
 from jlab_node.schedulers import TABLE
-from jlab_node.schedulers.base import Answer, Scheduler, State
+from jlab_node.schedulers.base import CommandResult, Scheduler, State
 
 if TYPE_CHECKING:
     from typing import Callable
 
-    from jlab_node.schedulers.base import Machine, Request
+    from jlab_node.schedulers.base import JobRequest, Machine
 
 NOT_RUN = [
-    Answer(127, "", "it is not on PATH here"),
-    Answer(126, "", "it: Permission denied"),
-    Answer(124, "", "no answer within 20 s"),
-    Answer(1, "", "munge: error: something is down\n"),
+    CommandResult(127, "", "it is not on PATH here"),
+    CommandResult(126, "", "it: Permission denied"),
+    CommandResult(124, "", "no answer within 20 s"),
+    CommandResult(1, "", "munge: error: something is down\n"),
 ]
 GARBAGE = [
     *["", "\n", "{", "[]", "{}", '"', "null", "7", "a|b|c", "<html>", "<job_info", "\x00\x1b[31m"],
@@ -38,18 +38,18 @@ each_batch = pytest.mark.parametrize("scheduler", BATCH, ids=lambda scheduler: s
 
 @each_batch
 @pytest.mark.parametrize("answer", NOT_RUN, ids=lambda answer: answer.stderr.strip())
-def test_no_answer_is_never_an_end(scheduler: Scheduler, answer: Answer) -> None:
-    assert scheduler.parse_mine(answer) is None
-    assert scheduler.parse_one("12", answer) is None
+def test_no_answer_is_never_an_end(scheduler: Scheduler, answer: CommandResult) -> None:
+    assert scheduler.parse_job_list(answer) is None
+    assert scheduler.parse_job_status("12", answer) is None
     assert scheduler.parse_cluster(answer) == ""
 
 
 @each_batch
 def test_garbage(scheduler: Scheduler) -> None:
-    for answer in (Answer(code, text, text) for text in GARBAGE for code in (0, 1)):
-        listed = [job.job_id for job in scheduler.parse_mine(answer) or []]
+    for answer in (CommandResult(code, text, text) for text in GARBAGE for code in (0, 1)):
+        listed = [job.job_id for job in scheduler.parse_job_list(answer) or []]
         assert "999" not in listed, answer
-        status = scheduler.parse_one("999", answer)
+        status = scheduler.parse_job_status("999", answer)
         assert status is None or status.state is not State.ENDED, answer
         scheduler.parse_cluster(answer)
 
@@ -74,7 +74,7 @@ def test_nothing_is_no_job(scheduler: Scheduler, machine: Callable[..., Machine]
     ],
 )
 def test_submitted(name: str, printed: str, job_id: str) -> None:
-    found = re.search(TABLE[name].SUBMITTED, printed)
+    found = re.search(TABLE[name].SUBMIT_OUTPUT_RE, printed)
     assert found is not None
     assert found[1] == job_id
 
@@ -86,12 +86,12 @@ def test_name_is_that_of_an_id(scheduler: Scheduler) -> None:
 
 def test_each_has_a_program_of_its_own() -> None:
     """Otherwise the first in the table would take the other's clusters."""
-    assert len({scheduler.PROGRAM for scheduler in TABLE.values()}) == len(TABLE)
+    assert len({scheduler.PROBE_PROGRAM for scheduler in TABLE.values()}) == len(TABLE)
     assert list(TABLE)[-1] == "local"
 
 
 @each
-def test_directives_are_comments(scheduler: Scheduler, least: Request) -> None:
+def test_directives_are_comments(scheduler: Scheduler, least: JobRequest) -> None:
     lines = scheduler.directives(least)
     assert all("\n" not in line and line.startswith("#") for line in lines)
     assert bool(lines) is (scheduler.NAME != "local")

@@ -35,7 +35,7 @@ def typed(commands: list[list[str]]) -> list[str]:
     ],
 )
 def test_mine(name: str, command: str) -> None:
-    assert typed([TABLE[name].mine("u1")]) == [command]
+    assert typed([TABLE[name].list_jobs_command("u1")]) == [command]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_mine(name: str, command: str) -> None:
     ],
 )
 def test_one(name: str, commands: list[str]) -> None:
-    assert typed(TABLE[name].one("12")) == commands
+    assert typed(TABLE[name].job_status_commands("12")) == commands
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_cluster(name: str, command: str) -> None:
     ],
 )
 def test_cancel(name: str, command: str) -> None:
-    assert typed([TABLE[name].cancel("12")]) == [command]
+    assert typed([TABLE[name].cancel_command("12")]) == [command]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_cancel(name: str, command: str) -> None:
     ],
 )
 def test_step(name: str, command: str) -> None:
-    assert typed([TABLE[name].step("12", "n1", ["bash", "/x", "--y=z"])]) == [command]
+    assert typed([TABLE[name].run_in_job("12", "n1", ["bash", "/x", "--y=z"])]) == [command]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_words(
     name: str, *, title: str, program: str, job_id: str, submit: str, inside: str
 ) -> None:
     each = TABLE[name]
-    assert (title, program, job_id) == (each.TITLE, each.PROGRAM, each.JOB_ID)
-    assert (each.SUBMIT.format("jlab.sh"), each.INSIDE) == (submit, inside)
-    assert each.KEEPS_LOG is (name in ("pbs", "lsf"))
-    assert each.extend("12") == ("oarwalltime 12 +1:00" if name == "oar" else "")
+    assert (title, program, job_id) == (each.DISPLAY_NAME, each.PROBE_PROGRAM, each.JOB_ID)
+    assert (each.SUBMIT_COMMAND.format("jlab.sh"), each.INTERACTIVE_COMMAND) == (submit, inside)
+    assert each.LOG_ONLY_AT_END is (name in ("pbs", "lsf"))
+    assert each.extend_command("12") == ("oarwalltime 12 +1:00" if name == "oar" else "")

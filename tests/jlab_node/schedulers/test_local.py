@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node.schedulers import local
-from jlab_node.schedulers.base import Answer, Job, Request, State, Status
+from jlab_node.schedulers.base import CommandResult, Job, JobRequest, State, Status
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -30,9 +30,9 @@ def test_every_process_is_a_job(machine: Callable[..., Machine]) -> None:
 
 
 def test_mine() -> None:
-    found = local.parse_mine(Answer(0, MINE))
+    found = local.parse_job_list(CommandResult(0, MINE))
     assert found == [Status(job_id, State.RUNNING) for job_id in ("4711", "4712")]
-    assert local.parse_mine(Answer(127, "", "ps is not on PATH here")) is None
+    assert local.parse_job_list(CommandResult(127, "", "ps is not on PATH here")) is None
 
 
 @pytest.mark.parametrize(
@@ -48,15 +48,15 @@ def test_mine() -> None:
     ],
 )
 def test_one(printed: str, state: State) -> None:
-    status = local.parse_one("4711", Answer(0 if printed else 1, printed))
-    assert status == Status("4711", state, why="has ended" if state is State.ENDED else "")
+    status = local.parse_job_status("4711", CommandResult(0 if printed else 1, printed))
+    assert status == Status("4711", state, reason="has ended" if state is State.ENDED else "")
 
 
 def test_no_ps() -> None:
-    assert local.parse_one("4711", Answer(127, "", "ps is not on PATH here")) is None
-    assert local.parse_one("4711", Answer(1, "", "error: unknown option\n")) is None
+    assert local.parse_job_status("4711", CommandResult(127, "", "ps is not on PATH here")) is None
+    assert local.parse_job_status("4711", CommandResult(1, "", "error: unknown option\n")) is None
 
 
-def test_nothing_is_asked_for(least: Request) -> None:
+def test_nothing_is_asked_for(least: JobRequest) -> None:
     assert local.directives(least) == []
-    assert local.parse_cluster(Answer(0, "x")) == ""
+    assert local.parse_cluster(CommandResult(0, "x")) == ""

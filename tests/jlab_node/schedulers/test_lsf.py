@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node.schedulers import lsf
-from jlab_node.schedulers.base import Answer, Job, Request, State, Status
+from jlab_node.schedulers.base import CommandResult, Job, JobRequest, State, Status
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -78,8 +78,8 @@ ENV = {
 }
 
 
-def record(**fields: str) -> Answer:
-    return Answer(0, json.dumps({"COMMAND": "bjobs", "JOBS": 1, "RECORDS": [fields]}))
+def record(**fields: str) -> CommandResult:
+    return CommandResult(0, json.dumps({"COMMAND": "bjobs", "JOBS": 1, "RECORDS": [fields]}))
 
 
 @pytest.mark.parametrize(
@@ -110,18 +110,18 @@ def test_detect(
 
 
 def test_done() -> None:
-    status = lsf.parse_one("22005", Answer(0, DONE))
+    status = lsf.parse_job_status("22005", CommandResult(0, DONE))
     assert status is not None
-    assert (status.state, status.why, status.node) == (State.ENDED, "has finished", "tbi-cn019")
+    assert (status.state, status.reason, status.node) == (State.ENDED, "has finished", "tbi-cn019")
     assert (status.name, status.command) == ("ls -l", "ls -l")
     assert time.strftime("%m-%d %H:%M", time.localtime(status.ends_at)) == "12-28 19:56"
     assert abs(time.time() - (status.ends_at or 0)) < 190 * 86400
 
 
 def test_cancelled_and_a_slow_daemon() -> None:
-    expected = Status("12", State.ENDED, word="EXIT", why="was cancelled")
-    assert lsf.parse_one("12", Answer(0, EXIT)) == expected
-    assert lsf.parse_one("12", Answer(0, WAIT + EXIT)) == expected
+    expected = Status("12", State.ENDED, raw_state="EXIT", reason="was cancelled")
+    assert lsf.parse_job_status("12", CommandResult(0, EXIT)) == expected
+    assert lsf.parse_job_status("12", CommandResult(0, WAIT + EXIT)) == expected
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_cancelled_and_a_slow_daemon() -> None:
     ],
 )
 def test_ended(reason: str, why: str) -> None:
-    status = lsf.parse_one("12", record(JOBID="12", STAT="EXIT", EXIT_REASON=reason))
-    assert status == Status("12", State.ENDED, word="EXIT", why=why)
+    status = lsf.parse_job_status("12", record(JOBID="12", STAT="EXIT", EXIT_REASON=reason))
+    assert status == Status("12", State.ENDED, raw_state="EXIT", reason=why)
 
 
 def test_queued() -> None:
@@ -164,12 +164,12 @@ def test_queued() -> None:
         EXEC_HOST="",
         FINISH_TIME="",
     )
-    assert lsf.parse_mine(answer) == [
+    assert lsf.parse_job_list(answer) == [
         Status(
             "12[3]",
             State.QUEUED,
-            word="PEND",
-            why="New job is waiting for scheduling",
+            raw_state="PEND",
+            reason="New job is waiting for scheduling",
             name="jlab",
             starts_at=now + 3600,
         )
@@ -188,16 +188,16 @@ def test_queued() -> None:
     ],
 )
 def test_little_is_known(word: str, state: State, why: str) -> None:
-    expected = Status("12", state, word=word, why=why)
-    assert lsf.parse_one("12", record(JOBID="12", STAT=word)) == expected
-    assert lsf.parse_one("12", record(JOBID="12", STAT=word, EXEC_HOST="")) == expected
-    assert lsf.parse_one("13", record(JOBID="12", STAT=word)) is None
+    expected = Status("12", state, raw_state=word, reason=why)
+    assert lsf.parse_job_status("12", record(JOBID="12", STAT=word)) == expected
+    assert lsf.parse_job_status("12", record(JOBID="12", STAT=word, EXEC_HOST="")) == expected
+    assert lsf.parse_job_status("13", record(JOBID="12", STAT=word)) is None
 
 
 def test_control_characters() -> None:
     """bjobs writes them as they are, which JSON forbids."""
     printed = record(JOBID="12", STAT="RUN", JOB_NAME="a|b").stdout.replace("|", "\t")
-    status = lsf.parse_one("12", Answer(0, printed))
+    status = lsf.parse_job_status("12", CommandResult(0, printed))
     assert status is not None
     assert status.name == "a\tb"
 
@@ -217,7 +217,7 @@ def test_control_characters() -> None:
     ],
 )
 def test_times(printed: str, moment: int | None) -> None:
-    status = lsf.parse_one("12", record(JOBID="12", STAT="RUN", FINISH_TIME=printed))
+    status = lsf.parse_job_status("12", record(JOBID="12", STAT="RUN", FINISH_TIME=printed))
     assert status is not None
     assert status.ends_at == moment
 
@@ -227,14 +227,14 @@ def test_times_without_a_year(days: int) -> None:
     """The nearest: at the turn of the year that is another."""
     then = (int(time.time()) // 86400 + days) * 86400 + 43200  # no clock is set back at noon
     printed = time.strftime("%b %d %H:%M L", time.localtime(then))
-    status = lsf.parse_one("12", record(JOBID="12", STAT="RUN", FINISH_TIME=printed))
+    status = lsf.parse_job_status("12", record(JOBID="12", STAT="RUN", FINISH_TIME=printed))
     assert status is not None
     assert status.ends_at == then
 
 
 @pytest.mark.parametrize("word", ["RUN", "USUSP", "SSUSP", "UNKWN"])
 def test_running(word: str) -> None:
-    status = lsf.parse_one(
+    status = lsf.parse_job_status(
         "12",
         record(
             JOBID="12",
@@ -248,8 +248,8 @@ def test_running(word: str) -> None:
     assert status == Status(
         "12",
         State.RUNNING,
-        word=word,
-        why="is suspended" if "SUSP" in word else "",
+        raw_state=word,
+        reason="is suspended" if "SUSP" in word else "",
         node="n1",
         starts_at=1790793135,
         ends_at=1791993120,
@@ -257,40 +257,40 @@ def test_running(word: str) -> None:
 
 
 def test_unknown() -> None:
-    expected = Status("12", State.ENDED, why="has ended")
-    assert lsf.parse_one("12", Answer(0, UNKNOWN)) == expected
-    assert lsf.parse_mine(Answer(0, UNKNOWN)) == []
-    assert lsf.parse_one("12", Answer(255, "Job <12> is not found\n")) == expected
-    assert lsf.parse_one("12", Answer(255, "", "Job <12> is not found\n")) == expected
-    assert lsf.parse_one("1", Answer(255, "", "Job <12> is not found\n")) is None
+    expected = Status("12", State.ENDED, reason="has ended")
+    assert lsf.parse_job_status("12", CommandResult(0, UNKNOWN)) == expected
+    assert lsf.parse_job_list(CommandResult(0, UNKNOWN)) == []
+    assert lsf.parse_job_status("12", CommandResult(255, "Job <12> is not found\n")) == expected
+    assert lsf.parse_job_status("12", CommandResult(255, "", "Job <12> is not found\n")) == expected
+    assert lsf.parse_job_status("1", CommandResult(255, "", "Job <12> is not found\n")) is None
 
 
 def test_none() -> None:
-    assert lsf.parse_mine(Answer(255, "", "No unfinished job found\n")) == []
-    assert lsf.parse_mine(Answer(255, "No job found\n", "")) == []
-    assert lsf.parse_mine(Answer(0, '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}')) == []
+    assert lsf.parse_job_list(CommandResult(255, "", "No unfinished job found\n")) == []
+    assert lsf.parse_job_list(CommandResult(255, "No job found\n", "")) == []
+    assert lsf.parse_job_list(CommandResult(0, '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}')) == []
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(255, "", "LSF is down. Please wait ...\n"),
-        Answer(255, WAIT),
-        Answer(255, "", "batch system daemon not responding ... still trying\n"),
+        CommandResult(255, "", "LSF is down. Please wait ...\n"),
+        CommandResult(255, WAIT),
+        CommandResult(255, "", "batch system daemon not responding ... still trying\n"),
     ],
 )
-def test_no_answer(answer: Answer) -> None:
-    assert lsf.parse_mine(answer) is None
-    assert lsf.parse_one("12", answer) is None
+def test_no_answer(answer: CommandResult) -> None:
+    assert lsf.parse_job_list(answer) is None
+    assert lsf.parse_job_status("12", answer) is None
 
 
 def test_cluster() -> None:
     printed = "IBM Spectrum LSF 10.1.0.0\n\nMy cluster name is prod\nMy master name is m1\n"
-    assert lsf.parse_cluster(Answer(0, printed)) == "prod"
-    assert lsf.parse_cluster(Answer(255, "", "lsid: ls_getentitlementinfo() failed")) == ""
+    assert lsf.parse_cluster(CommandResult(0, printed)) == "prod"
+    assert lsf.parse_cluster(CommandResult(255, "", "lsid: ls_getentitlementinfo() failed")) == ""
 
 
-def test_directives(everything: Request, least: Request) -> None:
+def test_directives(everything: JobRequest, least: JobRequest) -> None:
     assert lsf.directives(everything) == [
         "#BSUB -J jlab-gpu",
         "#BSUB -n 4",

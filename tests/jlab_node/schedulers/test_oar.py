@@ -10,7 +10,7 @@ import pytest
 
 from jlab_node.errors import JlabError
 from jlab_node.schedulers import oar
-from jlab_node.schedulers.base import Answer, Job, Request, State, Status
+from jlab_node.schedulers.base import CommandResult, Job, JobRequest, State, Status
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -361,21 +361,21 @@ def test_detect(
     ],
 )
 def test_states(printed: str, job_id: str, word: str, state: State) -> None:
-    status = oar.parse_one(job_id, Answer(0, printed))
+    status = oar.parse_job_status(job_id, CommandResult(0, printed))
     assert status is not None
-    assert (status.job_id, status.word, status.state) == (job_id, word, state)
-    assert oar.parse_mine(Answer(0, printed)) == [status]
-    assert oar.parse_one("99999", Answer(0, printed)) is None
+    assert (status.job_id, status.raw_state, status.state) == (job_id, word, state)
+    assert oar.parse_job_list(CommandResult(0, printed)) == [status]
+    assert oar.parse_job_status("99999", CommandResult(0, printed)) is None
 
 
 def test_times_and_places() -> None:
-    waiting = oar.parse_one("10", Answer(0, WAITING))
+    waiting = oar.parse_job_status("10", CommandResult(0, WAITING))
     assert waiting is not None
     assert (waiting.starts_at, waiting.node, waiting.command) == (1795468972, "", "sleep 1000")
-    held = oar.parse_one("12", Answer(0, HOLD))
+    held = oar.parse_job_status("12", CommandResult(0, HOLD))
     assert held is not None
     assert (held.starts_at, held.name) == (None, "")
-    running = oar.parse_one("8", Answer(0, RUNNING))
+    running = oar.parse_job_status("8", CommandResult(0, RUNNING))
     assert running is not None
     assert (running.starts_at, running.ends_at) == (1795468066, 1795468666)
     assert (running.name, running.command) == ("lab", "/home/u2/job.sh")
@@ -383,13 +383,13 @@ def test_times_and_places() -> None:
 
 
 def test_ended_how() -> None:
-    walltime = oar.parse_one("7", Answer(0, WALLTIME))
+    walltime = oar.parse_job_status("7", CommandResult(0, WALLTIME))
     assert walltime is not None
-    assert (walltime.why, walltime.ends_at) == ("reached its walltime", 1795468096)
-    failed = oar.parse_one("6", Answer(0, TERMINATED_EXIT3))
+    assert (walltime.reason, walltime.ends_at) == ("reached its walltime", 1795468096)
+    failed = oar.parse_job_status("6", CommandResult(0, TERMINATED_EXIT3))
     assert failed is not None
-    assert failed.why == "failed with exit code 3"
-    short = oar.parse_one("5", Answer(0, TERMINATED))
+    assert failed.reason == "failed with exit code 3"
+    short = oar.parse_job_status("5", CommandResult(0, TERMINATED))
     assert short is not None
     assert short.ends_at == 1795468066
 
@@ -398,7 +398,7 @@ def changed(**values: object) -> Status:
     """What is read of the running job if oarstat said these values."""
     jobs = json.loads(RUNNING)
     jobs["8"].update(values)
-    status = oar.parse_one("8", Answer(0, json.dumps(jobs)))
+    status = oar.parse_job_status("8", CommandResult(0, json.dumps(jobs)))
     assert status is not None
     return status
 
@@ -418,7 +418,7 @@ def changed(**values: object) -> Status:
 )
 def test_rare_states(word: str, state: State, why: str) -> None:
     status = changed(state=word, message="R=1", exit_code=None)
-    assert (status.word, status.state, status.why) == (word, state, why)
+    assert (status.raw_state, status.state, status.reason) == (word, state, why)
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_rare_states(word: str, state: State, why: str) -> None:
     ],
 )
 def test_ended_by_itself(word: str, code: int | None, why: str) -> None:
-    assert changed(state=word, exit_code=code).why == why
+    assert changed(state=word, exit_code=code).reason == why
 
 
 @pytest.mark.parametrize("word", ["Running", "Terminated", "Waiting"])
@@ -442,9 +442,9 @@ def test_what_oarstat_does_not_say(word: str) -> None:
     others = ("name", "command", "launchingDirectory", "assigned_network_address", "startTime")
     status = changed(state=word, **dict.fromkeys((*absent, *others)))
     ended = word == "Terminated"
-    expected = Status("8", status.state, word=word, why="has finished" if ended else "")
+    expected = Status("8", status.state, raw_state=word, reason="has finished" if ended else "")
     assert status == expected
-    assert changed(state=None).word == ""
+    assert changed(state=None).raw_state == ""
 
 
 def test_owner_and_nodes() -> None:
@@ -456,26 +456,26 @@ def test_owner_and_nodes() -> None:
 
 def test_deleted_after_oarwalltime() -> None:
     """Which leaves an event WALLTIME as well."""
-    deleted = oar.parse_one("8", Answer(0, OARDEL))
+    deleted = oar.parse_job_status("8", CommandResult(0, OARDEL))
     assert deleted is not None
-    assert (deleted.why, deleted.ends_at) == ("was deleted", 1795468084)
+    assert (deleted.reason, deleted.ends_at) == ("was deleted", 1795468084)
 
 
 def test_unknown() -> None:
     """oarstat prints nothing, and its exit code is 0."""
-    assert oar.parse_mine(Answer(0, "")) == []
-    assert oar.parse_one("99999", Answer(0, "")) is None
+    assert oar.parse_job_list(CommandResult(0, "")) == []
+    assert oar.parse_job_status("99999", CommandResult(0, "")) is None
 
 
 def test_hostile_name() -> None:
     name = '"name": "a|b \\u001b[31m \\n\\" } , {"'
-    status = oar.parse_one("8", Answer(0, RUNNING.replace('"name": "lab"', name)))
+    status = oar.parse_job_status("8", CommandResult(0, RUNNING.replace('"name": "lab"', name)))
     assert status is not None
     assert (status.state, status.node) == (State.RUNNING, "d1")
     assert status.name == 'a|b \x1b[31m \n" } , {'
 
 
-def test_directives(everything: Request, least: Request) -> None:
+def test_directives(everything: JobRequest, least: JobRequest) -> None:
     assert oar.directives(replace(everything, memory=None)) == [
         "#OAR -n jlab-gpu",
         "#OAR -l /nodes=1/gpu=1,walltime=36:00:00",

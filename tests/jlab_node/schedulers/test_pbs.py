@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jlab_node.schedulers import pbs
-from jlab_node.schedulers.base import Answer, Job, Request, State, Status
+from jlab_node.schedulers.base import CommandResult, Job, JobRequest, State, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,8 +119,8 @@ FILE = {"/var/spool/pbs/aux/12": "n1.example.org\nn1.example.org\nn2.example.org
 ENV = {"PBS_JOBID": "12.pbs-1.example.org", "PBS_NODEFILE": "/var/spool/pbs/aux/12"}
 
 
-def as_json(job_id: str = "12.pbs", **job: Any) -> Answer:
-    return Answer(0, json.dumps({"pbs_server": "pbs", "Jobs": {job_id: job}}))
+def as_json(job_id: str = "12.pbs", **job: Any) -> CommandResult:
+    return CommandResult(0, json.dumps({"pbs_server": "pbs", "Jobs": {job_id: job}}))
 
 
 def test_in_a_job(machine: Callable[..., Machine]) -> None:
@@ -154,34 +154,38 @@ def test_running() -> None:
     expected = Status(
         "12860476",
         State.RUNNING,
-        word="R",
+        raw_state="R",
         name="swrap_01",
         command=f"{HOME}/job.sh",
         node="charon24",
         starts_at=1664911413,
         ends_at=1664911473,
     )
-    assert pbs.parse_mine(Answer(0, RUNNING)) == [expected]
-    assert pbs.parse_one("12860476", Answer(0, RUNNING)) == expected
-    assert pbs.parse_one("12860477", Answer(0, RUNNING)) is None
-    another_is_unknown = Answer(153, RUNNING, "qstat: Unknown Job Id 13.pbs\n")
-    assert pbs.parse_one("12860476", another_is_unknown) == expected
+    assert pbs.parse_job_list(CommandResult(0, RUNNING)) == [expected]
+    assert pbs.parse_job_status("12860476", CommandResult(0, RUNNING)) == expected
+    assert pbs.parse_job_status("12860477", CommandResult(0, RUNNING)) is None
+    another_is_unknown = CommandResult(153, RUNNING, "qstat: Unknown Job Id 13.pbs\n")
+    assert pbs.parse_job_status("12860476", another_is_unknown) == expected
 
 
 def test_finished() -> None:
-    status = pbs.parse_one("40", Answer(0, FINISHED))
+    status = pbs.parse_job_status("40", CommandResult(0, FINISHED))
     assert status is not None
-    assert (status.state, status.why, status.ends_at) == (State.ENDED, "has finished", 1616013418)
+    assert (status.state, status.reason, status.ends_at) == (
+        State.ENDED,
+        "has finished",
+        1616013418,
+    )
     assert status.command == "/tmp/stage/generate.sh"
-    assert pbs.parse_mine(Answer(0, FINISHED)) == []
+    assert pbs.parse_job_list(CommandResult(0, FINISHED)) == []
 
 
 def test_torque() -> None:
-    assert pbs.parse_mine(Answer(0, TORQUE)) == [
+    assert pbs.parse_job_list(CommandResult(0, TORQUE)) == [
         Status(
             "1701",
             State.RUNNING,
-            word="R",
+            raw_state="R",
             name="jlab",
             command="/home/u1/jlab.sh",
             node="n1.example.org",
@@ -195,7 +199,7 @@ def test_torque_finished() -> None:
     done = TORQUE.replace(
         "job_state = R", "job_state = C\n    comp_time = Fri Oct 12 07:51:12 2012"
     )
-    status = pbs.parse_one("1701", Answer(0, done))
+    status = pbs.parse_job_status("1701", CommandResult(0, done))
     assert status is not None
     assert (status.state, status.ends_at) == (State.ENDED, 1350021072)
 
@@ -203,52 +207,54 @@ def test_torque_finished() -> None:
 def test_what_only_looks_like_torque() -> None:
     """Nothing outside of a job is of the job."""
     noise = "job_state = R\n    a note\n  Job_Name = x\n"
-    status = pbs.parse_one("12", Answer(0, f"Job Id: 12.head\n{noise}    job_state = Q\n"))
-    assert status == Status("12", State.QUEUED, word="Q")
-    assert pbs.parse_mine(Answer(0, f"a note\n{TORQUE}")) is None
+    status = pbs.parse_job_status(
+        "12", CommandResult(0, f"Job Id: 12.head\n{noise}    job_state = Q\n")
+    )
+    assert status == Status("12", State.QUEUED, raw_state="Q")
+    assert pbs.parse_job_list(CommandResult(0, f"a note\n{TORQUE}")) is None
 
 
 @pytest.mark.parametrize(
     ("job", "status"),
     [
-        ({"job_state": "R"}, Status("12", State.RUNNING, word="R")),
-        ({"job_state": "Q"}, Status("12", State.QUEUED, word="Q")),
-        ({"job_state": "F"}, Status("12", State.ENDED, word="F", why="has ended")),
-        ({"job_state": "S"}, Status("12", State.RUNNING, word="S", why="is suspended")),
+        ({"job_state": "R"}, Status("12", State.RUNNING, raw_state="R")),
+        ({"job_state": "Q"}, Status("12", State.QUEUED, raw_state="Q")),
+        ({"job_state": "F"}, Status("12", State.ENDED, raw_state="F", reason="has ended")),
+        ({"job_state": "S"}, Status("12", State.RUNNING, raw_state="S", reason="is suspended")),
         (
             {"job_state": "R", "stime": "Tue Oct  4 21:23:33 2022"},
-            Status("12", State.RUNNING, word="R", starts_at=1664911413),
+            Status("12", State.RUNNING, raw_state="R", starts_at=1664911413),
         ),
         (
             {"job_state": "R", "Resource_List": {"walltime": "01:00:00"}},
-            Status("12", State.RUNNING, word="R"),
+            Status("12", State.RUNNING, raw_state="R"),
         ),
         (
             {"job_state": "R", "Job_Name": "a\tb"},
-            Status("12", State.RUNNING, word="R", name="a\tb"),
+            Status("12", State.RUNNING, raw_state="R", name="a\tb"),
         ),
     ],
 )
 def test_little_is_known(job: dict[str, Any], status: Status) -> None:
     """PBS also writes control characters into strings, which JSON forbids."""
     printed = as_json(**job).stdout.replace("\\t", "\t")
-    assert pbs.parse_one("12", Answer(0, printed)) == status
+    assert pbs.parse_job_status("12", CommandResult(0, printed)) == status
 
 
 def test_a_job_that_qstat_could_not_ask_for() -> None:
-    assert pbs.parse_mine(as_json(Error="cannot connect")) == []
+    assert pbs.parse_job_list(as_json(Error="cannot connect")) == []
 
 
 def test_queued() -> None:
     comment = "Not Running: Insufficient amount of resource: ncpus (R: 4 A: 0 T: 8)"
     start = {"exec_vnode": "(n1:ncpus=4)", "start_time": "Tue Oct  4 21:23:33 2022"}
-    found = pbs.parse_mine(as_json(job_state="Q", Job_Name=7, comment=comment, estimated=start))
+    found = pbs.parse_job_list(as_json(job_state="Q", Job_Name=7, comment=comment, estimated=start))
     assert found == [
         Status(
             "12",
             State.QUEUED,
-            word="Q",
-            why="Insufficient amount of resource: ncpus (R: 4 A: 0 T: 8)",
+            raw_state="Q",
+            reason="Insufficient amount of resource: ncpus (R: 4 A: 0 T: 8)",
             name="7",  # PBS writes what looks like a number as one
             starts_at=1664911413,
         )
@@ -274,7 +280,7 @@ def used(walltime: str, limit: str) -> dict[str, Any]:
 def test_what_was_submitted(submitted: str, command: str) -> None:
     variables = {"PBS_O_WORKDIR": "/home/u1"}
     job = as_json(job_state="R", Submit_arguments=submitted, Variable_List=variables)
-    status = pbs.parse_one("12", job)
+    status = pbs.parse_job_status("12", job)
     assert status is not None
     assert status.command == command
 
@@ -302,9 +308,9 @@ def test_what_was_submitted(submitted: str, command: str) -> None:
     ],
 )
 def test_ended(job: dict[str, Any], why: str) -> None:
-    status = pbs.parse_one("12", as_json(job_state="F", **job))
+    status = pbs.parse_job_status("12", as_json(job_state="F", **job))
     assert status is not None
-    assert (status.state, status.why) == (State.ENDED, why)
+    assert (status.state, status.reason) == (State.ENDED, why)
 
 
 @pytest.mark.parametrize(
@@ -316,22 +322,28 @@ def test_ended(job: dict[str, Any], why: str) -> None:
     ],
 )
 def test_forgotten(said: str) -> None:
-    assert pbs.parse_one("12", Answer(153, "", said)) == Status("12", State.ENDED, why="has ended")
-    assert pbs.parse_mine(Answer(153, "", said)) == []
-    assert pbs.parse_mine(Answer(153, RUNNING, said)) is not None
+    assert pbs.parse_job_status("12", CommandResult(153, "", said)) == Status(
+        "12", State.ENDED, reason="has ended"
+    )
+    assert pbs.parse_job_list(CommandResult(153, "", said)) == []
+    assert pbs.parse_job_list(CommandResult(153, RUNNING, said)) is not None
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(111, "", "Connection refused\nqstat: cannot connect to server pbs (errno=111)\n"),
-        Answer(2, "", "qstat: invalid option -- 'F'\nusage:\nqstat [-f] [-W site_specific]\n"),
-        Answer(0, '{"Jobs":{"12.pbs":{"job_state":"R","Job_Name":0123}}}'),  # a bug of PBS
+        CommandResult(
+            111, "", "Connection refused\nqstat: cannot connect to server pbs (errno=111)\n"
+        ),
+        CommandResult(
+            2, "", "qstat: invalid option -- 'F'\nusage:\nqstat [-f] [-W site_specific]\n"
+        ),
+        CommandResult(0, '{"Jobs":{"12.pbs":{"job_state":"R","Job_Name":0123}}}'),  # a bug of PBS
     ],
 )
-def test_no_answer(answer: Answer) -> None:
-    assert pbs.parse_mine(answer) is None
-    assert pbs.parse_one("12", answer) is None
+def test_no_answer(answer: CommandResult) -> None:
+    assert pbs.parse_job_list(answer) is None
+    assert pbs.parse_job_status("12", answer) is None
 
 
 @pytest.mark.parametrize(
@@ -353,19 +365,21 @@ def test_mine(tmp_path: Path, qselect: str, qstat: str, found: list[str] | None)
         (tmp_path / name).write_text(printed, encoding="utf-8")
         env[name] = str(tmp_path / name)
     done = subprocess.run(
-        pbs.mine("u1"), env=env, capture_output=True, encoding="utf-8", check=False
+        pbs.list_jobs_command("u1"), env=env, capture_output=True, encoding="utf-8", check=False
     )
-    jobs = pbs.parse_mine(Answer(done.returncode, done.stdout, done.stderr))
+    jobs = pbs.parse_job_list(CommandResult(done.returncode, done.stdout, done.stderr))
     assert (None if jobs is None else [job.job_id for job in jobs]) == found
 
 
 def test_cluster() -> None:
-    assert pbs.parse_cluster(Answer(0, "Server: pbs-1\n    server_state = Active\n")) == "pbs-1"
-    assert pbs.parse_cluster(Answer(0, "Server: head.example.org\n")) == "head"
-    assert pbs.parse_cluster(Answer(111, "", "Connection refused")) == ""
+    assert (
+        pbs.parse_cluster(CommandResult(0, "Server: pbs-1\n    server_state = Active\n")) == "pbs-1"
+    )
+    assert pbs.parse_cluster(CommandResult(0, "Server: head.example.org\n")) == "head"
+    assert pbs.parse_cluster(CommandResult(111, "", "Connection refused")) == ""
 
 
-def test_directives(everything: Request, least: Request) -> None:
+def test_directives(everything: JobRequest, least: JobRequest) -> None:
     assert pbs.directives(everything) == [
         "#PBS -N jlab-gpu",
         "#PBS -S /bin/bash",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node.schedulers import sge
-from jlab_node.schedulers.base import Answer, Job, Request, State, Status
+from jlab_node.schedulers.base import CommandResult, Job, JobRequest, State, Status
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -86,8 +86,8 @@ HOSTS = {
 PARALLEL = {**ENV, "PE_HOSTFILE": "/spool/12.1/pe_hostfile"}
 
 
-def job(state: str, name: str = "lab") -> Answer:
-    return Answer(
+def job(state: str, name: str = "lab") -> CommandResult:
+    return CommandResult(
         0,
         "<job_info><job_info><job_list><JB_job_number>12</JB_job_number>"
         f"<JB_name>{name}</JB_name><state>{state}</state></job_list></job_info></job_info>",
@@ -125,11 +125,11 @@ def test_detect(
 
 
 def test_mine() -> None:
-    assert sge.parse_mine(Answer(0, MINE)) == [
+    assert sge.parse_job_list(CommandResult(0, MINE)) == [
         Status(
             "389524",
             State.RUNNING,
-            word="r",
+            raw_state="r",
             name="QRLOGIN",
             node="fgcz-cloud-002",
             starts_at=1322065234,
@@ -137,17 +137,17 @@ def test_mine() -> None:
         Status(
             "610584.4",
             State.RUNNING,
-            word="r",
+            raw_state="r",
             name="Test with a long name",
             node="compute-0-6.local",
             starts_at=1341578881,
             ends_at=1341593281,
         ),
-        Status("1337", State.QUEUED, word="qw", name="q2019-06-23T13:24:83#00001"),
+        Status("1337", State.QUEUED, raw_state="qw", name="q2019-06-23T13:24:83#00001"),
     ]
-    assert sge.parse_mine(Answer(0, NONE)) == []
-    assert sge.parse_mine(job("z")) == []
-    assert sge.parse_mine(job("dr")) == []
+    assert sge.parse_job_list(CommandResult(0, NONE)) == []
+    assert sge.parse_job_list(job("z")) == []
+    assert sge.parse_job_list(job("dr")) == []
 
 
 @pytest.mark.parametrize(
@@ -159,17 +159,17 @@ def test_mine() -> None:
     ],
 )
 def test_what_is_not_qstats(printed: str) -> None:
-    assert sge.parse_mine(Answer(0, printed)) is None
+    assert sge.parse_job_list(CommandResult(0, printed)) is None
 
 
 def test_control_characters() -> None:
-    (status,) = sge.parse_mine(job("r", "a\x00b\x1bc")) or []
+    (status,) = sge.parse_job_list(job("r", "a\x00b\x1bc")) or []
     assert status.name == "a?b?c"
 
 
 def test_cluster() -> None:
-    assert sge.parse_cluster(Answer(0, "p6444\n")) == "p6444"
-    assert sge.parse_cluster(Answer(1, "p6444\n", "cat: No such file or directory")) == ""
+    assert sge.parse_cluster(CommandResult(0, "p6444\n")) == "p6444"
+    assert sge.parse_cluster(CommandResult(1, "p6444\n", "cat: No such file or directory")) == ""
 
 
 @pytest.mark.parametrize(
@@ -187,55 +187,55 @@ def test_cluster() -> None:
     ],
 )
 def test_states(letters: str, state: State, why: str) -> None:
-    status = sge.parse_one("12", job(letters))
-    assert status == Status("12", state, word=letters, why=why, name="lab")
+    status = sge.parse_job_status("12", job(letters))
+    assert status == Status("12", state, raw_state=letters, reason=why, name="lab")
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(1, "", "Following jobs do not exist: \n12\n"),
-        Answer(1, "Following jobs do not exist: \n12\n", ""),
+        CommandResult(1, "", "Following jobs do not exist: \n12\n"),
+        CommandResult(1, "Following jobs do not exist: \n12\n", ""),
     ],
 )
-def test_unknown(answer: Answer) -> None:
-    assert sge.parse_one("12", answer) == Status("12", State.ENDED, why="has ended")
+def test_unknown(answer: CommandResult) -> None:
+    assert sge.parse_job_status("12", answer) == Status("12", State.ENDED, reason="has ended")
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(
+        CommandResult(
             1,
             "",
             "error: commlib error: got select error (Connection refused)\n"
             'error: unable to send message to qmaster using port 6444 on host "master": got send '
             "error\n",
         ),
-        Answer(0, MINE),  # it speaks of others only
-        Answer(0, '<!DOCTYPE a [<!ENTITY a "aaaa">]>' + MINE),
+        CommandResult(0, MINE),  # it speaks of others only
+        CommandResult(0, '<!DOCTYPE a [<!ENTITY a "aaaa">]>' + MINE),
     ],
 )
-def test_cannot_tell(answer: Answer) -> None:
-    assert sge.parse_one("12", answer) is None
+def test_cannot_tell(answer: CommandResult) -> None:
+    assert sge.parse_job_status("12", answer) is None
 
 
 @pytest.mark.parametrize("name", ["a & b < c", "\x1b[31m&amp;", "</JB_name>", "<job_list>", "a\nb"])
 def test_names_do_not_hide_other_jobs(name: str) -> None:
     """Whether or not qstat escapes them."""
     hostile = job("r", name).stdout.replace(">12<", ">666<")
-    found = sge.parse_mine(Answer(0, hostile + MINE))
+    found = sge.parse_job_list(CommandResult(0, hostile + MINE))
     assert found is not None
     assert {"610584.4", "1337"} <= {status.job_id for status in found}
     assert {"666", "389524", "610584.4", "1337"} >= {status.job_id for status in found}
 
 
 def test_a_task_of_an_array() -> None:
-    assert sge.cancel("12.3") == ["qdel", "12", "-t", "3"]
-    assert sge.one("12.3")[1] == ["qstat", "-j", "12"]
+    assert sge.cancel_command("12.3") == ["qdel", "12", "-t", "3"]
+    assert sge.job_status_commands("12.3")[1] == ["qstat", "-j", "12"]
 
 
-def test_directives(everything: Request, least: Request) -> None:
+def test_directives(everything: JobRequest, least: JobRequest) -> None:
     assert sge.directives(everything) == [
         "#$ -N jlab-gpu",
         "#$ -S /bin/bash",

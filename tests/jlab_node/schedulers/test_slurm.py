@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node.schedulers import slurm
-from jlab_node.schedulers.base import Answer, Job, Request, State, Status
+from jlab_node.schedulers.base import CommandResult, Job, JobRequest, State, Status
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -60,18 +60,18 @@ def test_detect(
 
 def test_mine() -> None:
     """The hostile name may cost its own job, and never another's fields."""
-    found = slurm.parse_mine(Answer(0, MINE))
+    found = slurm.parse_job_list(CommandResult(0, MINE))
     assert found is not None
     states = {status.job_id: status for status in found}
     assert set(states) - {"21"} == {"22", "20", "19", "27"}
     assert states["22"].state is State.QUEUED
-    assert (states["22"].word, states["22"].why) == ("PENDING", "BeginTime")
+    assert (states["22"].raw_state, states["22"].reason) == ("PENDING", "BeginTime")
     assert states["22"].starts_at == 1795471862
-    assert (states["20"].why, states["20"].starts_at) == ("JobHeldUser", None)
+    assert (states["20"].reason, states["20"].starts_at) == ("JobHeldUser", None)
     assert states["19"].state is State.RUNNING
     assert (states["19"].node, states["19"].name) == ("n2", "wrap")
     assert (states["19"].starts_at, states["19"].ends_at) == (1795468262, 1795468322)
-    assert slurm.parse_mine(Answer(0, "")) == []
+    assert slurm.parse_job_list(CommandResult(0, "")) == []
 
 
 @pytest.mark.parametrize(
@@ -90,18 +90,20 @@ def test_mine() -> None:
     ],
 )
 def test_ended(line: str, why: str) -> None:
-    status = slurm.parse_one("20", Answer(0, f"{line}\x1f(null)\n"))
+    status = slurm.parse_job_status("20", CommandResult(0, f"{line}\x1f(null)\n"))
     assert status is not None
     assert status.state is State.ENDED
     assert status.ends_at == (None if why == "is ending" else 1795468275)
-    assert why in status.why
+    assert why in status.reason
 
 
-def squeue(word: str = "RUNNING", node: str = "n2", end: str = "N/A", command: str = "") -> Answer:
+def squeue(
+    word: str = "RUNNING", node: str = "n2", end: str = "N/A", command: str = ""
+) -> CommandResult:
     """It knows job 20; job 19 is another of the user's."""
     fields = ["20", word, "None", "1795468262", end, node, "wrap", command]
     other = ["19", "RUNNING", *fields[2:]]
-    return Answer(0, "".join("\x1f".join(each) + "\n" for each in (other, fields)))
+    return CommandResult(0, "".join("\x1f".join(each) + "\n" for each in (other, fields)))
 
 
 @pytest.mark.parametrize(
@@ -121,19 +123,19 @@ def squeue(word: str = "RUNNING", node: str = "n2", end: str = "N/A", command: s
     ],
 )
 def test_rare_words(word: str, state: State, why: str) -> None:
-    status = slurm.parse_one("20", squeue(word))
+    status = slurm.parse_job_status("20", squeue(word))
     assert status is not None
-    assert (status.job_id, status.state, status.why) == ("20", state, why)
+    assert (status.job_id, status.state, status.reason) == ("20", state, why)
 
 
 @pytest.mark.parametrize("nothing", ["n/a", "N/A", "(null)", ""])
 def test_what_squeue_does_not_know(nothing: str) -> None:
-    status = slurm.parse_one("20", squeue(node=nothing, command="(null)"))
+    status = slurm.parse_job_status("20", squeue(node=nothing, command="(null)"))
     assert status is not None
     assert (status.node, status.command, status.ends_at) == ("", "", None)
-    queued = Answer(0, squeue("PENDING").stdout.replace("None", "(null)"))
-    assert [each.why for each in slurm.parse_mine(queued) or []] == ["", ""]
-    known = slurm.parse_one("20", squeue(command="/home/u1/jlab.sh"))
+    queued = CommandResult(0, squeue("PENDING").stdout.replace("None", "(null)"))
+    assert [each.reason for each in slurm.parse_job_list(queued) or []] == ["", ""]
+    known = slurm.parse_job_status("20", squeue(command="/home/u1/jlab.sh"))
     assert known is not None
     assert known.command == "/home/u1/jlab.sh"
 
@@ -144,7 +146,7 @@ def test_what_squeue_does_not_know(nothing: str) -> None:
 )
 def test_times(printed: str, moment: int | None) -> None:
     """Old ones print local dates, whatever they are asked for."""
-    status = slurm.parse_one("20", squeue(end=printed))
+    status = slurm.parse_job_status("20", squeue(end=printed))
     assert status is not None
     assert status.ends_at == moment
 
@@ -161,9 +163,9 @@ def test_times(printed: str, moment: int | None) -> None:
 def test_ending(reason: str, why: str) -> None:
     """What it will have ended by is known already."""
     line = f"20\x1fCOMPLETING\x1f{reason}\x1f1795468262\x1f1795468275\x1fn2\x1fwrap\x1f(null)\n"
-    found = slurm.parse_mine(Answer(0, line))
+    found = slurm.parse_job_list(CommandResult(0, line))
     assert found is not None
-    assert [(each.state, each.why) for each in found] == [(State.ENDED, why)]
+    assert [(each.state, each.reason) for each in found] == [(State.ENDED, why)]
 
 
 @pytest.mark.parametrize(
@@ -177,23 +179,26 @@ def test_ending(reason: str, why: str) -> None:
 )
 def test_running(word: str, why: str) -> None:
     line = f"20\x1f{word}\x1fNone\x1f1795468262\x1f1795468275\x1fn2\x1fwrap\x1f(null)\n"
-    status = slurm.parse_one("20", Answer(0, line))
+    status = slurm.parse_job_status("20", CommandResult(0, line))
     assert status is not None
-    assert (status.state, status.why) == (State.RUNNING, why)
+    assert (status.state, status.reason) == (State.RUNNING, why)
 
 
 def test_forgotten() -> None:
     """What squeue forgets is over; accounts, where there are any, know how."""
-    squeue = Answer(1, "", "slurm_load_jobs error: Invalid job id specified\n")
-    assert slurm.parse_one("7", squeue) == Status("7", State.ENDED, why="has ended")
-    assert slurm.parse_one("7", Answer(1, "", "Slurm accounting storage is disabled\n")) is None
-    sacct = slurm.parse_one("7", Answer(0, "7|CANCELLED by 5002|1795468275\n"))
-    assert sacct == Status(
-        "7", State.ENDED, word="CANCELLED", why="was cancelled", ends_at=1795468275
+    squeue = CommandResult(1, "", "slurm_load_jobs error: Invalid job id specified\n")
+    assert slurm.parse_job_status("7", squeue) == Status("7", State.ENDED, reason="has ended")
+    assert (
+        slurm.parse_job_status("7", CommandResult(1, "", "Slurm accounting storage is disabled\n"))
+        is None
     )
-    noise = Answer(0, "sacct: a note\n8|FAILED|1795468275\n7|RUNNING|Unknown\n")
-    assert slurm.parse_one("7", noise) == Status("7", State.RUNNING, word="RUNNING")
-    assert slurm.parse_one("9", noise) is None
+    sacct = slurm.parse_job_status("7", CommandResult(0, "7|CANCELLED by 5002|1795468275\n"))
+    assert sacct == Status(
+        "7", State.ENDED, raw_state="CANCELLED", reason="was cancelled", ends_at=1795468275
+    )
+    noise = CommandResult(0, "sacct: a note\n8|FAILED|1795468275\n7|RUNNING|Unknown\n")
+    assert slurm.parse_job_status("7", noise) == Status("7", State.RUNNING, raw_state="RUNNING")
+    assert slurm.parse_job_status("9", noise) is None
 
 
 @pytest.mark.parametrize(
@@ -205,17 +210,17 @@ def test_forgotten() -> None:
     ],
 )
 def test_no_answer(said: str) -> None:
-    assert slurm.parse_mine(Answer(1, "", said)) is None
-    assert slurm.parse_one("7", Answer(1, "", said)) is None
+    assert slurm.parse_job_list(CommandResult(1, "", said)) is None
+    assert slurm.parse_job_status("7", CommandResult(1, "", said)) is None
 
 
 def test_cluster() -> None:
-    printed = Answer(0, "ClusterName             = cal1\nCommunicationParameters = (null)\n")
+    printed = CommandResult(0, "ClusterName             = cal1\nCommunicationParameters = (null)\n")
     assert slurm.parse_cluster(printed) == "cal1"
-    assert slurm.parse_cluster(Answer(1, "", "connect failure")) == ""
+    assert slurm.parse_cluster(CommandResult(1, "", "connect failure")) == ""
 
 
-def test_directives(everything: Request, least: Request) -> None:
+def test_directives(everything: JobRequest, least: JobRequest) -> None:
     assert slurm.directives(everything) == [
         "#SBATCH --job-name=jlab-gpu",
         "#SBATCH --nodes=1",

@@ -11,8 +11,9 @@ import pytest
 from loopback import NOBODY
 
 from jlab_node.errors import JlabError
+from jlab_node.runtime import runtime_directory
 from jlab_node.runtime.leftovers import new_path
-from jlab_node.runtime.user_directory import base_path, check_parents
+from jlab_node.runtime.runtime_directory import check_parents
 from jlab_node.session.jupyter.program import _KERNEL_SOCKET, _SOCKET_PATH
 from tests import acl
 
@@ -32,20 +33,23 @@ LONG = "u1.van-der-berg@lab.example-university.edu"
 )
 def test_base_path(user: str, tmpdir: str | None, path: str) -> None:
     """It stands in ssh configs of laptops: the same user has the same for ever."""
-    assert str(base_path({} if tmpdir is None else {"JLAB_TMPDIR": tmpdir}, user)) == path
+    assert (
+        str(runtime_directory.locate({} if tmpdir is None else {"JLAB_TMPDIR": tmpdir}, user))
+        == path
+    )
 
 
 @pytest.mark.parametrize("tmpdir", ["/tmp", "/" + "t" * 29])
 def test_whatever_the_users_name_there_is_room_for_sockets(tmpdir: str) -> None:
     for length in range(1, 65):
-        base = base_path({"JLAB_TMPDIR": tmpdir}, "u" * length)
+        base = runtime_directory.locate({"JLAB_TMPDIR": tmpdir}, "u" * length)
         assert len(str(new_path(base) / "rt")) + _KERNEL_SOCKET <= _SOCKET_PATH, length
 
 
 @pytest.mark.parametrize("tmpdir", ["", "tmp", "/a b", "/$HOME", "/a\n", "/é", "/" + "a" * 61])
 def test_what_jlab_tmpdir_cannot_be(tmpdir: str) -> None:
     with pytest.raises(JlabError, match="JLAB_TMPDIR must be an absolute path of at most 60 plain"):
-        base_path({"JLAB_TMPDIR": tmpdir}, "alice")
+        runtime_directory.locate({"JLAB_TMPDIR": tmpdir}, "alice")
 
 
 @pytest.mark.root("only root has a directory of root's")
@@ -61,7 +65,7 @@ def test_a_directory_of_root_s_that_an_acl_lets_others_write_is_refused(tmp_path
 IN_A_CONTAINER = """
 import ctypes, encodings.ascii, os, sys
 from pathlib import Path
-from jlab_node.runtime import user_directory
+from jlab_node.runtime import runtime_directory
 libc = ctypes.CDLL(None)
 os.setgroups([])
 os.setresgid(5, 5, 5)
@@ -70,7 +74,7 @@ libc.prctl(4, 1, 0, 0, 0)
 if libc.unshare(0x10000000):
     sys.exit("no user namespace")
 Path("/proc/self/uid_map").write_text("5 5 1")
-user_directory.check_parents(Path(sys.argv[1]))
+runtime_directory.check_parents(Path(sys.argv[1]))
 """
 
 

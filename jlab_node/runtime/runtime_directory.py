@@ -32,7 +32,7 @@ _POLL = 0.02  # seconds
 _IF_FOREIGN = "ask the administrators to remove it, and until then use another node"
 
 
-def base_path(env: Mapping[str, str], user: str) -> Path:
+def locate(env: Mapping[str, str], user: str) -> Path:
     """The user's directory: in /tmp, or in what JLAB_TMPDIR names; raises JlabError.
 
     The laptop's ssh config names it, so it depends on these alone. A long name of a user leaves no
@@ -47,40 +47,40 @@ def base_path(env: Mapping[str, str], user: str) -> Path:
     return path.with_name("jlab-" + hashlib.sha256(user.encode()).hexdigest()[:8])
 
 
-def make(base: Path) -> None:
-    """Make sure that `base` is there and ours alone; raises JlabError, OSError.
+def make(runtime_dir: Path) -> None:
+    """Make sure that `runtime_dir` is there and ours alone; raises JlabError, OSError.
 
     What is there already is never changed.
     """
     with contextlib.suppress(FileExistsError):
-        base.parent.mkdir(mode=0o700)
-    check_parents(base)
-    private.closed_directory(base, if_foreign=_IF_FOREIGN)
+        runtime_dir.parent.mkdir(mode=0o700)
+    check_parents(runtime_dir)
+    private.ensure_closed_directory(runtime_dir, if_foreign=_IF_FOREIGN)
 
 
-def check(base: Path) -> os.stat_result | None:
-    """Refuse a `base` that is not ours alone, or might not be soon; raises JlabError.
+def check(runtime_dir: Path) -> os.stat_result | None:
+    """Refuse a `runtime_dir` that is not ours alone, or might not be soon; raises JlabError.
 
     None: it is not there.
     """
-    check_parents(base)
+    check_parents(runtime_dir)
     try:
-        found = base.lstat()
+        found = runtime_dir.lstat()
     except OSError:
         return None
-    private.refuse_others(base, found, _IF_FOREIGN)
+    private.require_only_ours(runtime_dir, found, _IF_FOREIGN)
     return found
 
 
-def check_parents(base: Path) -> None:
-    """Refuse a `base` that others could move away, to put their own in its place.
+def check_parents(runtime_dir: Path) -> None:
+    """Refuse a `runtime_dir` that others could move away, to put their own in its place.
 
     The directories above it have to be root's or ours, and others may write them only where the
     sticky bit keeps what is not theirs from them, as in /tmp. Raises JlabError.
     """
-    for path, others in _changed_by_others(base):
+    for path, others in _changed_by_others(runtime_dir):
         raise JlabError(
-            f"{base} is not safe, since {path} can be changed by {others}",
+            f"{runtime_dir} is not safe, since {path} can be changed by {others}",
             remedy="set JLAB_TMPDIR to a directory of your own on this node, or ask the "
             f"administrators for `chmod +t {path}`",
         )
@@ -90,7 +90,7 @@ def is_ours_alone(path: Path) -> bool:
     """Return whether nobody else can ever put anything at `path`, even when it has gone."""
     try:
         return (
-            private.only_ours_to_write(path.parent)
+            private.is_writable_only_by_us(path.parent)
             and not path.is_symlink()
             and not any(_changed_by_others(path, even_when_gone=True))
         )
@@ -108,7 +108,7 @@ def _changed_by_others(path: Path, *, even_when_gone: bool = False) -> Iterator[
         others = ""
         is_system = found.st_uid in unmapped and str(each) in _OF_THE_SYSTEM
         if found.st_uid not in (0, os.geteuid()) and not is_system:
-            others = private.name(found.st_uid)
+            others = private.describe_user(found.st_uid)
         elif stat.S_ISDIR(found.st_mode) and (even_when_gone or not found.st_mode & stat.S_ISVTX):
             others = _other_writers(each, found)
         if others:
@@ -151,12 +151,13 @@ def _unmapped() -> set[int]:
 
 
 @contextlib.contextmanager
-def locked(base: Path, *, timeout: float = _LOCK_TIMEOUT) -> Iterator[None]:
-    """Hold the lock of `base`: one session of this user at a time. Raises JlabError, OSError.
+def locked(runtime_dir: Path, *, timeout: float = _LOCK_TIMEOUT) -> Iterator[None]:
+    """Hold the lock of `runtime_dir`, which one session of the user has at a time.
 
-    Where the file system knows no locks, there is none.
+    Where the file system knows no locks, nothing is held. Raises JlabError when another process
+    has held it for `timeout` seconds, and OSError.
     """
-    path = base / _LOCK
+    path = runtime_dir / _LOCK
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         if not _lock(descriptor, timeout):

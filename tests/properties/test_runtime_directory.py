@@ -25,7 +25,7 @@ from .strategies import fewer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HOST, PLACE = os.uname().nodename, process_id.here()
+HOST, PLACE = os.uname().nodename, process_id.own_namespace()
 GONE = f"jlab-node:{HOST}:99999999.1.{PLACE}"  # no process has such a number
 REUSED = f"jlab-node:{HOST}:{os.getpid()}.1.{PLACE}"
 REBOOTED = f"jlab-node:{HOST}:99999999.1.4026531836.{'0' * 32}"
@@ -142,6 +142,22 @@ def may_go(tree: Directory) -> Iterator[str]:
             yield name
 
 
+LIVING = Directory(
+    0o700, {"owner": (f"link {GONE}", 0), "lab.sock": ("fifo", 0o600)}, held=True
+)  # by its lock
+
+
+def links_to_living_sessions(tree: Directory) -> set[str]:
+    """The names of the links that a session repairs as it ends: to sockets of those that go on."""
+    return {
+        name
+        for node in tree.entries.values()
+        if isinstance(node, Directory) and node.held and "owner" in node.entries
+        for name in node.entries
+        if name.endswith(".sock")
+    }
+
+
 @contextlib.contextmanager
 def an_empty_directory() -> Iterator[Path]:
     """With a short path."""
@@ -159,6 +175,7 @@ def an_empty_directory() -> Iterator[Path]:
 @example(Directory(0o700, {"s-abcdef": Directory(0o700, {"thesis": ("file", 0o600)})}))
 @example(Directory(0o700, {"s-abcdef": Directory(0o700, {"owner": (f"link {GONE}", 0)})}))
 @example(Directory(0o700, {"lab.sock": ("link s-abcdef/lab.sock", 0)}))
+@example(Directory(0o700, {"s-abcdef": LIVING}))
 def test_nothing_is_lost_or_changed_that_is_not_ours(tree: Directory) -> None:
     with an_empty_directory() as place, contextlib.ExitStack() as stack:
         base = place / "jlab-u"
@@ -168,14 +185,16 @@ def test_nothing_is_lost_or_changed_that_is_not_ours(tree: Directory) -> None:
             for name in ("lab", "a"):
                 session.socket(name).touch()
                 with contextlib.suppress(JlabError):
-                    session.take_links()
-            session.tend()
+                    session.claim_links()
+            session.remove_stale()
         after = everything(base)
         allowed = set(may_go(tree))
         for path, what in before.items():
             if path.partition("/")[0] not in allowed:
                 assert after.get(path) == what, path
-        assert set(after) - set(before) <= {"lock"}, "a session leaves nothing else"
+        made = set(after) - set(before) - {"lock"}
+        assert made <= links_to_living_sessions(tree), "a session leaves nothing else"
+        assert all((base / name).is_symlink() for name in made)
         if stat.S_IMODE(base.stat().st_mode) & 0o077:
             assert after == before, "it is refused"
 
@@ -190,7 +209,7 @@ def test_what_jlab_tmpdir_names_is_as_it_was(trees: dict[str, Directory]) -> Non
         named.chmod(0o750)
         before = everything(named)
         with SessionDirectory(named / "jlab-u", "a", "local-1-a") as session:
-            session.tend()
+            session.remove_stale()
         after = everything(named)
         assert {path: after[path] for path in before} == before
         assert set(after) - set(before) == {"jlab-u", "jlab-u/lock"}
