@@ -150,7 +150,7 @@ async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack
     stack.enter_context(walltime.followed(publication, workspace.children, home_io))
     stack.enter_context(record_cleanup.in_background(session.home, record, workspace.children))
     await stack.enter_async_context(
-        port_exposure.serving(workspace.directory, publication, home_io)
+        port_exposure.expose_ports(workspace.directory, publication, home_io)
     )
     await started.check_refusal()
     workspace.directory.mark_ready()
@@ -163,7 +163,7 @@ async def _make_workspace(session: _Session, stack: contextlib.AsyncExitStack) -
     who, options = session.identity, session.options
     directory = stack.enter_context(SessionDirectory(who.runtime_dir, who.name, who.id))
     keeper = DirectoryKeeper(directory)
-    jupyter.check_runtime(directory.jupyter_runtime)
+    jupyter.check_runtime(directory.paths.jupyter_runtime)
     config, arguments = jupyter.split_config(options.arguments)
     its_door = await stack.enter_async_context(
         door.opened(directory, session.home, who.token, config=config, debugger=options.debugger)

@@ -27,7 +27,7 @@ def live(base: Path, number: int, everyone: threading.Barrier) -> None:
     """The directory's part of a session's life, beside others that do the same."""
     with SessionDirectory(base, f"n{number}", f"local-{number + 1}-n{number}") as place:
         for name in ("lab", f"n{number}"):
-            place.socket(name).touch()
+            place.paths.socket(name).touch()
         place.claim_links()
         for _ in ("all are there", "all have been looked at"):
             everyone.wait(timeout=120)
@@ -70,7 +70,7 @@ def leads_to(base: Path, name: str) -> Path:
 
 def with_sockets(place: SessionDirectory, *names: str, made: int) -> None:
     for name in names:
-        path = place.socket(name)
+        path = place.paths.socket(name)
         path.touch()
         os.utime(path, (made, made))
     place.claim_links()
@@ -88,7 +88,7 @@ def test_a_link_leads_to_the_newest_socket_of_its_name(base: Path) -> None:
                 assert leads_to(base, "dask") == new.path
                 with_sockets(old, "dask", made=400)  # exposed anew
                 assert leads_to(base, "dask") == old.path
-                old.socket("dask").unlink()  # exposed no more
+                old.paths.socket("dask").unlink()  # exposed no more
                 old.claim_links()
                 assert leads_to(base, "dask") == new.path
             assert not (base / "dask.sock").is_symlink()
@@ -100,11 +100,11 @@ def test_a_link_leads_to_the_newest_socket_of_its_name(base: Path) -> None:
 def test_what_a_killed_session_left_is_cleared_away(base: Path, killed: Path) -> None:
     with SessionDirectory(base, "a", "local-2-a") as place:
         assert not killed.exists()
-        place.socket("lab").touch()
+        place.paths.socket("lab").touch()
         kill_one(base)
         place.remove_stale()
         assert not killed.exists()
-        assert (base / "lab.sock").resolve() == place.direct, "past the relay: it is alone"
+        assert (base / "lab.sock").resolve() == place.paths.direct, "past the relay: it is alone"
 
 
 def test_nothing_is_cleared_away_while_another_is_at_it(base: Path, killed: Path) -> None:
@@ -186,7 +186,7 @@ def test_the_lock_keeps_what_stands_in_it(base: Path) -> None:
 def test_a_file_where_a_link_should_be_is_left(base: Path, name: str) -> None:
     (base / name).write_text("precious")
     with SessionDirectory(base, "a", "local-1-a") as place:
-        place.socket(name.removesuffix(".sock")).touch()
+        place.paths.socket(name.removesuffix(".sock")).touch()
         with pytest.raises(JlabError, match=rf"{name} is not jlab-node's: move it"):
             place.claim_links()
     assert (base / name).read_text() == "precious"
@@ -196,16 +196,16 @@ def test_the_relay_is_only_where_there_is_another_session(base: Path) -> None:
     """An open `ssh -L` of the first must not change sides: its relay knows who asks."""
     link = base / "lab.sock"
     with SessionDirectory(base, "lab", "local-1-lab") as first:
-        for path in (first.socket("lab"), first.direct):
+        for path in (first.paths.socket("lab"), first.paths.direct):
             path.touch()
         first.claim_links()
-        assert link.resolve() == first.direct
+        assert link.resolve() == first.paths.direct
         with SessionDirectory(base, "gpu", "local-2-gpu") as second:
-            assert link.resolve() == first.direct, "it only starts"
-            for path in (second.socket("lab"), second.direct):
+            assert link.resolve() == first.paths.direct, "it only starts"
+            for path in (second.paths.socket("lab"), second.paths.direct):
                 path.touch()
             second.claim_links()
-            assert link.resolve() == second.socket("lab")
+            assert link.resolve() == second.paths.socket("lab")
             first.claim_links()
-            assert link.resolve() == second.socket("lab"), "the newest"
-        assert link.resolve() == first.direct
+            assert link.resolve() == second.paths.socket("lab"), "the newest"
+        assert link.resolve() == first.paths.direct

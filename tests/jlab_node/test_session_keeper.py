@@ -52,7 +52,9 @@ class Session:
 
     async def is_as_it_was(self) -> bool:
         names = [await self.answers(name) for name in ("lab", "gpu", "dask")]
-        there = [each.exists() for each in (self.place.jupyter_runtime, self.place.control)]
+        there = [
+            each.exists() for each in (self.place.paths.jupyter_runtime, self.place.paths.control)
+        ]
         starts = session_lookup.session_of(os.getpid(), self.place.runtime_dir) == self.place.path
         return all([*names, *there, starts, self.place.is_complete()])
 
@@ -72,14 +74,14 @@ async def serving(base: Path) -> AsyncIterator[Session]:
         place = stack.enter_context(SessionDirectory(base, "gpu", "local-1-gpu"))
         kept: set[PersistentSocket] = set()
         await stack.enter_async_context(
-            socket_relay.serve_unix(place.direct, serve, listeners=kept)
+            socket_relay.serve_unix(place.paths.direct, serve, listeners=kept)
         )
         await stack.enter_async_context(place.relay(kept.pop()))
         kept = place.listeners
         await stack.enter_async_context(
-            socket_relay.serve_unix(place.control, serve, listeners=kept)
+            socket_relay.serve_unix(place.paths.control, serve, listeners=kept)
         )
-        dask = socket_relay.serve_unix(place.socket("dask"), serve, listeners=kept)
+        dask = socket_relay.serve_unix(place.paths.socket("dask"), serve, listeners=kept)
         await stack.enter_async_context(dask)
         place.claim_links()
         yield Session(place, gate)
@@ -160,10 +162,10 @@ def test_a_session_that_ends_misses_no_link_that_another_one_takes_away(base: Pa
         path = base / "jlab-u"
         kept: set[PersistentSocket] = set()
         with Mending(path, "gpu", "local-1-gpu") as place:
-            direct = socket_relay.serve_unix(place.direct, never, listeners=kept)
+            direct = socket_relay.serve_unix(place.paths.direct, never, listeners=kept)
             async with direct, place.relay(kept.pop()):
                 dask = socket_relay.serve_unix(
-                    place.socket("dask"), never, listeners=place.listeners
+                    place.paths.socket("dask"), never, listeners=place.listeners
                 )
                 async with dask:
                     place.claim_links()
@@ -175,7 +177,7 @@ def test_a_session_that_ends_misses_no_link_that_another_one_takes_away(base: Pa
 
 def test_an_open_connection_outlives_a_clean_up(base: Path) -> None:
     async def do(session: Session) -> None:
-        path = str(session.place.socket("lab"))
+        path = str(session.place.paths.socket("lab"))
         session.gate.clear()
         reader, writer = await asyncio.open_unix_connection(path)
         assert await reader.readexactly(1) == SAID[:1]
@@ -230,7 +232,7 @@ def test_what_ages_is_renewed(base: Path) -> None:
     """And a reaper who goes by any of the times finds nothing old; the newest stays the newest."""
 
     async def do(session: Session) -> None:
-        deep = session.place.jupyter_runtime / "a" / "b"
+        deep = session.place.paths.jupyter_runtime / "a" / "b"
         deep.mkdir(parents=True)
         (deep / "kernel.json").touch()
         paths = [*everything(session), deep, deep.parent, deep / "kernel.json"]

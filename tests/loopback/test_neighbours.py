@@ -219,7 +219,7 @@ base, rounds, refused, made = Path(sys.argv[1]), int(sys.argv[2]), 0, 0
 for _ in range(rounds):
     try:
         with SessionDirectory(base, "lab", "local-1-lab") as place:
-            private.write_atomically(place.sshd_log, "secret")
+            private.write_atomically(place.paths.sshd_log, "secret")
             for each in (base, *base.rglob("*")):
                 found = each.lstat()
                 assert found.st_uid == os.getuid() and not base.is_symlink(), each

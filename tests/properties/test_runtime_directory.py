@@ -183,7 +183,7 @@ def test_nothing_is_lost_or_changed_that_is_not_ours(tree: Directory) -> None:
         before = everything(base)
         with contextlib.suppress(JlabError), SessionDirectory(base, "a", "local-1-a") as session:
             for name in ("lab", "a"):
-                session.socket(name).touch()
+                session.paths.socket(name).touch()
                 with contextlib.suppress(JlabError):
                     session.claim_links()
             session.remove_stale()

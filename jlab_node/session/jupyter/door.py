@@ -135,12 +135,12 @@ async def opened(
         "token": token,
         "debugger": debugger,
         "config": config,
-        "runtime": str(place.jupyter_runtime),
-        "sock": str(place.direct),
+        "runtime": str(place.paths.jupyter_runtime),
+        "sock": str(place.paths.direct),
         "control": str(place.path / _LISTENS),
     }
     text = resources.files(__package__).joinpath("in_jupyter.py").read_text(encoding="utf-8")
-    door = Door(_written(home, f"{text}\n\nbegin({settings!r})\n"), place.direct)
+    door = Door(_written(home, f"{text}\n\nbegin({settings!r})\n"), place.paths.direct)
     try:
         control = place.path / _LISTENS
         async with socket_relay.serve_unix(control, door.serve, listeners=place.listeners):

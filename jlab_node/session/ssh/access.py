@@ -55,7 +55,7 @@ def session_sshd(
     has_terminals = pseudo_terminals.can_be_given()
     try:
         served = SessionSshd(
-            path, home, user=user, env=env, log=session_dir.sshd_log, terminals=has_terminals
+            path, home, user=user, env=env, log=session_dir.paths.sshd_log, terminals=has_terminals
         )
     except JlabError as error:
         if wanted is not None:
