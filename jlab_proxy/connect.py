@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 # What a session's id and a directory consist of: they stand in a command line on the other side.
-_WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-[]")
+_WORD_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-[]")
 USAGE_TEXT = "usage: jlab-proxy connect HOST [--port N] [--sockets DIR] [-F FILE] [--no-share]"
 
 
@@ -30,11 +30,11 @@ def main(arguments: Sequence[str], *, platform: str = os.name) -> NoReturn:
     command = ssh.command(
         files,
         where.alias,
-        ssh.remote_command("connect", _for_the_cluster(where, files, options), alias=where.alias),
+        ssh.remote_command("connect", _cluster_arguments(where, files, options), alias=where.alias),
         share=share,
     )
     if share:
-        _begin_anew_if_stuck(files)
+        _begin_anew_if_hung(files)
     sys.stdout.flush()
     try:
         if platform == "nt":  # exec would be a new process there, and ssh would see this one end
@@ -59,13 +59,13 @@ def _parse(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
         else:
             hosts.append(word)
     port, sockets = options.get("--port", "1"), options.get("--sockets", "/")
-    wrong = options.get("-F") == "" or not is_port(port) or not _WORD.issuperset(sockets)
+    wrong = options.get("-F") == "" or not is_port(port) or not _WORD_CHARACTERS.issuperset(sockets)
     if len(hosts) != 1 or wrong:
         raise JlabError(USAGE_TEXT, exit_code=USAGE)
     return hosts[0], options
 
 
-def _for_the_cluster(
+def _cluster_arguments(
     where: target.Target, files: paths.Paths, options: dict[str, str]
 ) -> list[str]:
     words = [f"--session={where.session}"] if where.session else []
@@ -77,25 +77,25 @@ def _for_the_cluster(
         return words
     words.append(f"--columns={_columns()}")
     if "--port" in options:
-        words.extend(_about_port(int(options["--port"]), files))
+        words.extend(_port_arguments(int(options["--port"]), files))
         words.extend(f"--sockets={each}" for each in (options.get("--sockets"),) if each)
     return words
 
 
-def _about_port(port: int, files: paths.Paths) -> list[str]:
+def _port_arguments(port: int, files: paths.Paths) -> list[str]:
     """Whether it will lead to the session, or who has it."""
     from . import open_state, port_check
 
     if port_check.is_free(port):
         return [f"--port={port}"]
     session = open_state.ask(files, port).get("id")
-    if isinstance(session, str) and session and _WORD.issuperset(session):
+    if isinstance(session, str) and session and _WORD_CHARACTERS.issuperset(session):
         return [f"--taken={port}", f"--opened={session}"]
     return [f"--taken={port}"]
 
 
-def _begin_anew_if_stuck(files: paths.Paths) -> None:
-    if ssh.forget_silent_masters(files):
+def _begin_anew_if_hung(files: paths.Paths) -> None:
+    if ssh.remove_hung_masters(files):
         say("the shared connection to the login node does not react: beginning a new one")
 
 

@@ -18,7 +18,7 @@ OPEN = "JLAB_PROXY_OPEN"
 TAGGED = "tagged"  # the value of OPEN if the cluster is to tag its status lines
 
 # The alias may be set up for interactive use; this connection only carries bytes.
-_PLAIN = (
+_BYTES_ONLY = (
     "-T",
     "-oRemoteCommand=none",
     "-oClearAllForwardings=yes",
@@ -29,7 +29,7 @@ _PLAIN = (
 
 # A shared connection that has died, as when the laptop slept, must not keep later ones waiting.
 _KEEP_ALIVE = ("-oServerAliveInterval=15", "-oServerAliveCountMax=3")
-_PATIENCE = 3.0  # seconds for an ssh of this computer to say hello, which it does at once
+_GREETING_TIMEOUT = 3.0  # seconds for an ssh of this computer to say hello, which it does at once
 # Nobody is there to be asked.
 _BATCH = ("-oBatchMode=yes", "-oConnectTimeout=10")
 
@@ -38,7 +38,7 @@ def command(
     paths: Paths, alias: str, remote: str, *, share: bool, batch: bool = False
 ) -> list[str]:
     """ssh to `alias`, there to run `remote`; `share` keeps the connection for the next ones."""
-    words = ["ssh", *_PLAIN, *(_BATCH if batch else ())]
+    words = ["ssh", *_BYTES_ONLY, *(_BATCH if batch else ())]
     if not paths.is_default:
         words += ["-F", paths.config]
     control_path = paths.control_path() if share else None
@@ -94,7 +94,7 @@ def tell_master(word: str, paths: Paths, host: str, control_path: str = "") -> l
     return ["ssh", *config, f"-O{word}", *where, "--", host]
 
 
-def forget_silent_masters(paths: Paths) -> bool:
+def remove_hung_masters(paths: Paths) -> bool:
     """Remove the sockets of shared connections that are stuck; whether there were any.
 
     The next ssh would wait for them for ever. `socket` would cost a fifth of the start-up of
@@ -107,22 +107,22 @@ def forget_silent_masters(paths: Paths) -> bool:
     except OSError:
         return False
     sockets = [f"{paths.directory}/{name}" for name in names if name.startswith("login-")]
-    silent = [each for each in sockets if _is_silent(each)]
-    for each in silent:
+    hung = [each for each in sockets if _is_hung(each)]
+    for each in hung:
         try:  # contextlib would cost as much as all of this  # noqa: SIM105
             os.unlink(each)  # noqa: PTH108
         except OSError:
             pass
-    return bool(silent)
+    return bool(hung)
 
 
-def _is_silent(path: str) -> bool:
+def _is_hung(path: str) -> bool:
     """Whether somebody listens there who does not begin to speak."""
     import _socket
 
     probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        probe.settimeout(_PATIENCE)
+        probe.settimeout(_GREETING_TIMEOUT)
         probe.connect(path)
         probe.recv(1)
     except (_socket.timeout, BlockingIOError):  # the latter: too many wait there already

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import IO
 
-MOST = 4_000_000  # bytes of an answer
-MOST_SAID = 100_000  # bytes of messages
-_TICK = 0.1  # seconds between two looks at a program that does not close its output
+MAX_OUTPUT = 4_000_000  # bytes of an answer
+MAX_MESSAGES = 100_000  # bytes of messages
+_POLL_INTERVAL = 0.1  # seconds between two looks at a program that does not close its output
 _GRACE = 1.0  # seconds for what has been written by its end
-_PATIENCE = 5.0  # seconds to end, once told
+_END_TIMEOUT = 5.0  # seconds to end, once told
 
 
 class Running:
@@ -46,8 +46,8 @@ class Running:
             env=env,
             start_new_session=self._group,
         )
-        self._out = _Kept(self._process.stdout, MOST)
-        self._errors = _Kept(self._process.stderr, MOST_SAID)
+        self._out = _BoundedReader(self._process.stdout, MAX_OUTPUT)
+        self._errors = _BoundedReader(self._process.stderr, MAX_MESSAGES)
         if self._process.stdin:
             with contextlib.suppress(OSError), self._process.stdin as stream:
                 stream.write(stdin)
@@ -57,16 +57,16 @@ class Running:
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
-            self._tell(signal.SIGTERM)
+            self._send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_PATIENCE)
+                self._process.wait(_END_TIMEOUT)
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         self._out.stop()
         self._errors.stop()
 
-    def _tell(self, number: int) -> None:
+    def _send_signal(self, number: int) -> None:
         with contextlib.suppress(OSError):
             if self._group:
                 os.killpg(self._process.pid, number)
@@ -76,14 +76,14 @@ class Running:
     def wait(self, timeout: float | None = None) -> int | None:
         """Its exit code; None: it has not ended in time (seconds), or says too much."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._out.ended.wait(_TICK):
+        while not self._out.ended.wait(_POLL_INTERVAL):
             # An old ssh that stays as a master keeps its pipes open.
             if self.has_ended:
                 self._out.ended.wait(_GRACE)
                 break
             if deadline is not None and time.monotonic() > deadline:
                 return None
-        if self.says_too_much:
+        if self.has_too_much_output:
             return None
         left = None if deadline is None else max(deadline - time.monotonic(), 0)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -97,7 +97,7 @@ class Running:
         return self._process.poll() is not None
 
     @property
-    def says_too_much(self) -> bool:
+    def has_too_much_output(self) -> bool:
         return self._out.is_full
 
     @property
@@ -111,14 +111,14 @@ class Running:
         return self._errors.text
 
 
-class _Kept:
+class _BoundedReader:
     """The beginning of what comes through a pipe, which is read to its end."""
 
     def __init__(self, stream: IO[bytes] | None, most: int) -> None:
         self._most = most
         self._bytes = bytearray()
         self.is_full = False
-        self._is_wanted = True
+        self._is_reading = True
         self.ended = threading.Event()  # also as soon as it is full
         if stream is None:
             self.ended.set()
@@ -127,7 +127,7 @@ class _Kept:
 
     def _read(self, stream: IO[bytes]) -> None:
         with contextlib.suppress(OSError), stream:
-            while self._is_wanted and (piece := os.read(stream.fileno(), 1 << 16)):
+            while self._is_reading and (piece := os.read(stream.fileno(), 1 << 16)):
                 self._bytes += piece[: self._most - len(self._bytes)]
                 if len(self._bytes) == self._most:
                     self.is_full = True
@@ -136,7 +136,7 @@ class _Kept:
 
     def stop(self) -> None:
         """Read no more: whoever goes on writing is told so by the system, and ends."""
-        self._is_wanted = False
+        self._is_reading = False
 
     @property
     def text(self) -> str:

@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 JSON_FORMAT = 1  # the newest that is understood here
 
 _SSH_FAILED = 255
-_BAD_USAGE = 2
-_OURS = "jlab-node: "
-_LOCAL = 10.0  # seconds for an ssh of this computer to obey
-_LONGEST = 600.0  # seconds for an answer to nobody: a submission may take its time
+_USAGE_ERROR = 2
+_NODE_PREFIX = "jlab-node: "
+_LOCAL_SSH_TIMEOUT = 10.0  # seconds for an ssh of this computer to obey
+_UNATTENDED_TIMEOUT = 600.0  # seconds for an answer to nobody: a submission may take its time
 
 
 @dataclass(frozen=True)
-class Login:
+class ClusterClient:
     """A cluster's login node, as the user's ssh knows it."""
 
     paths: Paths
     alias: str
     share: bool  # keep the connection for later ones: unless the user's alias does so already
 
-    def ask(
+    def call(
         self,
         verb: str,
         *arguments: str,
@@ -54,11 +54,11 @@ class Login:
         remote = ssh.remote_command("jlab-node", [verb, *arguments, "--json"], alias=self.alias)
         command = self._command(remote, batch=batch)
         if timeout is None and not sys.stdin.isatty():
-            timeout = _LONGEST
+            timeout = _UNATTENDED_TIMEOUT
         with bounded_output.Running(command, stdin=stdin.encode(), messages=batch) as running:
             code = running.wait(timeout)
-            if running.says_too_much:
-                megabytes = bounded_output.MOST // 10**6
+            if running.has_too_much_output:
+                megabytes = bounded_output.MAX_OUTPUT // 10**6
                 raise messages.too_long_an_answer(self.alias, megabytes=megabytes)
             if code is None:
                 raise messages.no_answer_in_time(self.alias, seconds=timeout or 0)
@@ -66,7 +66,7 @@ class Login:
             raise _failure(code, self.alias, running.stderr)
         return parse(running.stdout, alias=self.alias)
 
-    def run(self, show: Callable[[IO[bytes]], None], verb: str, *arguments: str) -> int:
+    def stream(self, show: Callable[[IO[bytes]], None], verb: str, *arguments: str) -> int:
         """`jlab-node VERB` there, its stdout shown as it comes; the exit code."""
         remote = ssh.remote_command("jlab-node", [verb, *arguments], alias=self.alias)
         command = self._command(remote)
@@ -82,14 +82,14 @@ class Login:
 
     def _command(self, remote: str, *, batch: bool = False) -> list[str]:
         if self.share:
-            ssh.forget_silent_masters(self.paths)
+            ssh.remove_hung_masters(self.paths)
         return ssh.command(self.paths, self.alias, remote, share=self.share, batch=batch)
 
-    def end_shared(self) -> bool:
+    def stop_master(self) -> bool:
         """End the shared connection and all that rides on it; whether there was one of ours."""
         return self._tell_master("exit")
 
-    def leave_shared(self) -> None:
+    def detach_master(self) -> None:
         """Let later connections begin anew; what rides on the shared one goes on."""
         self._tell_master("stop")
 
@@ -97,7 +97,7 @@ class Login:
         control_path = self.paths.control_path() if self.share else None
         if control_path is None:
             return False
-        ssh.forget_silent_masters(self.paths)
+        ssh.remove_hung_masters(self.paths)
         return ssh_succeeds(ssh.tell_master(word, self.paths, self.alias, control_path))
 
 
@@ -111,14 +111,18 @@ def ssh_succeeds(words: list[str]) -> bool:
     """Whether a command to a running ssh, which asks nobody anything, is obeyed."""
     try:
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LOCAL, check=False
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LOCAL_SSH_TIMEOUT,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
 
 
-def find(paths: Paths, alias: str) -> Login:
+def resolve(paths: Paths, alias: str) -> ClusterClient:
     """The login node behind `alias`; raises JlabError if ssh cannot know where that is."""
     words = ["ssh", "-G", *([] if paths.is_default else ["-F", paths.config]), "--", alias]
     try:
@@ -138,7 +142,7 @@ def find(paths: Paths, alias: str) -> Login:
     proxied = any(settings.get(key, "none") != "none" for key in ("proxyjump", "proxycommand"))
     if settings.get("hostname") == alias and not proxied and not _resolves(alias):
         raise messages.unknown_host(alias, config=paths.config)
-    return Login(paths, alias, share=may_share(settings))
+    return ClusterClient(paths, alias, share=may_share(settings))
 
 
 def may_share(settings: Mapping[str, str], *, platform: str = os.name) -> bool:
@@ -172,13 +176,13 @@ def parse(output: str, *, alias: str) -> dict[str, Any]:
     raise messages.no_answer(alias)
 
 
-def _failure(code: int, alias: str, said: str) -> JlabError:
+def _failure(code: int, alias: str, stderr: str) -> JlabError:
     """`said`: what ssh or jlab-node said, where it did not go to the terminal."""
-    lines = [printable(line) for line in said.splitlines() if line.strip()]
+    lines = [printable(line) for line in stderr.splitlines() if line.strip()]
     if code == _SSH_FAILED:
         last_words = lines[-1] if lines else ""
         return messages.no_connection(alias, last_words=last_words, exit_code=code)
-    if code == _BAD_USAGE:
+    if code == _USAGE_ERROR:
         return messages.cluster_is_older(alias)
-    ours = [line[len(_OURS) :] for line in lines if line.startswith(_OURS)]
+    ours = [line[len(_NODE_PREFIX) :] for line in lines if line.startswith(_NODE_PREFIX)]
     return JlabError("\n".join(ours or lines[-1:]), exit_code=code)  # "": the cluster has said why

@@ -17,8 +17,8 @@ _ID = re.compile(r"[a-z]{1,16}-[A-Za-z0-9._\[\]]{1,64}-[a-z0-9][a-z0-9._-]{0,31}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\[\]]{0,63}")
 _SOCKET_DIR = re.compile(r"/[A-Za-z0-9._/-]{1,107}")
-_LONGEST_TEXT = 1000  # characters of a sentence
-_MOST = 1000  # sessions or jobs
+_MAX_TEXT = 1000  # characters of a sentence
+_MAX_ENTRIES = 1000  # sessions or jobs
 _STATES = ("running", "starting", "queued", "over", "none", "unknown")
 
 
@@ -96,10 +96,10 @@ def parse_sessions(answer: Mapping[str, Any]) -> tuple[list[Session], list[Queue
         raise messages.invalid_answer()
     queued = [
         Queued(_matching(_JOB_ID, each.get("job_id")), _text(each.get("text")))
-        for each in jobs[:_MOST]
+        for each in jobs[:_MAX_ENTRIES]
         if isinstance(each, dict)
     ]
-    return [parse_session(each) for each in sessions[:_MOST]], queued
+    return [parse_session(each) for each in sessions[:_MAX_ENTRIES]], queued
 
 
 def parse_standing(answer: Mapping[str, Any]) -> Standing:
@@ -133,7 +133,7 @@ def _matching(pattern: re.Pattern[str], value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return printable(value[:_LONGEST_TEXT]) if isinstance(value, str) else ""
+    return printable(value[:_MAX_TEXT]) if isinstance(value, str) else ""
 
 
 def _time(value: Any) -> int | None:

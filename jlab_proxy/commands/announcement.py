@@ -84,7 +84,7 @@ def _known(what: tuple[int, dict[str, Any]]) -> dict[str, Any]:
     exposed = said.get("exposed")
     if not fits or type(said.get("pid")) is not int or not isinstance(exposed, dict):
         return {}
-    if not port_owners.is_ours(port):
+    if not port_owners.is_only_ours(port):
         return {}
     return {**said, "port": port}
 

@@ -35,7 +35,7 @@ def close(paths: Paths, alias: str) -> list[str]:
     if _end_jobs_masters(paths, alias):
         closed.append("closed the shared connection to a session")
     # Not found out by asking ssh: this has to work without a network, too.
-    if client.Login(paths, alias, share=True).end_shared():
+    if client.ClusterClient(paths, alias, share=True).stop_master():
         closed.append("closed the shared connection to the login node")
     return closed
 
@@ -45,19 +45,19 @@ def _end_tunnels(paths: Paths, alias: str) -> list[int]:
     found = [
         process
         for process in port_owners.own_processes()
-        if _leads_to(port_owners.tunnel_words(process), paths, alias)
+        if _leads_to(port_owners.forward_only_argv(process), paths, alias)
     ]
     # A `jlab-proxy open` would come back by itself.
-    keepers = [each for each in map(port_owners.keeper, found) if each]
+    keepers = [each for each in map(port_owners.owning_open, found) if each]
     others = [each for each in _openers(paths, alias) if each not in keepers]
-    port_owners.end([*keepers, *found, *others])
+    port_owners.terminate([*keepers, *found, *others])
     return [process.pid for process in (*found, *others)]
 
 
 def _openers(paths: Paths, alias: str) -> list[psutil.Process]:
     """Each `jlab-proxy open` of the cluster, also one that has no ssh at this moment."""
     said = [each for _, each in open_state.all_of(paths) if _is_of(str(each.get("host")), alias)]
-    found = [port_owners.own(each["pid"]) for each in said if type(each.get("pid")) is int]
+    found = [port_owners.own_process(each["pid"]) for each in said if type(each.get("pid")) is int]
     return [each for each in found if each]
 
 

@@ -16,6 +16,6 @@ def logs(where: str, *, follow: bool, lines: int, config: str | None) -> int:
     """
     wanted = target.parse(where)
     options = [f"--lines={lines}", *(["--follow"] if follow else [])]
-    cluster = client.find(paths.locate(config), wanted.alias)
+    cluster = client.resolve(paths.locate(config), wanted.alias)
     with leaving():
-        return cluster.run(copy, "logs", *options, *wanted.sessions)
+        return cluster.stream(copy, "logs", *options, *wanted.sessions)

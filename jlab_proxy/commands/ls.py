@@ -62,7 +62,7 @@ def ask_all(paths: Paths, aliases: Sequence[str]) -> list[Cluster]:
 
 def _ask(paths: Paths, alias: str, *, batch: bool) -> Cluster:
     try:
-        answer = client.find(paths, alias).ask(
+        answer = client.resolve(paths, alias).call(
             "ls", batch=batch, timeout=_TIMEOUT if batch else None
         )
         sessions, jobs = responses.parse_sessions(answer)

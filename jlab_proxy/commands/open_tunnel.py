@@ -27,7 +27,7 @@ from .tunnel_ssh import TunnelSsh
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..cluster.client import Login
+    from ..cluster.client import ClusterClient
     from ..cluster.responses import Standing
     from ..forwarding.ways import Way
     from ..target import Target
@@ -40,7 +40,7 @@ class OpenOptions:
     """What `open` was told."""
 
     target: Target
-    lead: local_ports.Lead
+    forward: local_ports.LocalForward
     submit: str | None = None  # the command to submit by, if there is no session
     browser: bool = True
 
@@ -56,14 +56,14 @@ class AlreadyOpenError(Exception):
 class Tunnel:
     """One `jlab-proxy open`, from its beginning to its end."""
 
-    def __init__(self, login: Login, options: OpenOptions, screen: Screen) -> None:
-        self._login = login
+    def __init__(self, cluster: ClusterClient, options: OpenOptions, screen: Screen) -> None:
+        self._cluster = cluster
         self._options = options
         self._screen = screen
-        self._lead = options.lead
-        self._asking = Asking(login, options.target, screen)
+        self._forward = options.forward
+        self._asking = Asking(cluster, options.target, screen)
         self._greeting = Greeting(screen, with_browser=options.browser)
-        self._ssh = TunnelSsh(login, options.target, screen, self._asking, self._greeting)
+        self._ssh = TunnelSsh(cluster, options.target, screen, self._asking, self._greeting)
 
     def run(self) -> int:
         """Hold the way until the job ends; the exit code. Raises JlabError, KeyboardInterrupt."""
@@ -72,7 +72,7 @@ class Tunnel:
                 way = self._take_port(stack)
                 self._begin()
                 while True:
-                    self._ssh.run(way, self._lead)
+                    self._ssh.run(way, self._forward)
                     if not way.is_ours:  # before anybody else has it
                         way = self._take_port(stack)
                     standing = self._asking.until_answered(self._ssh.session)
@@ -88,14 +88,16 @@ class Tunnel:
 
     def _take_port(self, stack: contextlib.ExitStack) -> Way:
         """Take the wished port; the next that is free where somebody has it. Raises JlabError."""
-        paths, target = self._login.paths, self._options.target
+        paths, target = self._cluster.paths, self._options.target
         while True:
             try:
-                way = ways.choose(paths, target, self._lead)
+                way = ways.choose(paths, target, self._forward)
             except PortTakenError as error:
                 self._refuse_second_open()
-                self._lead = local_ports.another(self._lead, paths)
-                self._screen.say(f"{error.problem}; JupyterLab gets port {self._lead.port} instead")
+                self._forward = local_ports.at_next_free_port(self._forward, paths)
+                self._screen.say(
+                    f"{error.problem}; JupyterLab gets port {self._forward.port} instead"
+                )
             else:
                 break
         if isinstance(way, OwnWay):
@@ -106,7 +108,9 @@ class Tunnel:
     def _refuse_second_open(self) -> None:
         """Raise AlreadyOpenError if an `open` which has begun a moment before us has the port."""
         for _ in range(3 if self._ssh.session is None else 0):
-            other = announcement.first(self._login.paths, self._options.target, self._lead.port)
+            other = announcement.first(
+                self._cluster.paths, self._options.target, self._forward.port
+            )
             if other:
                 raise AlreadyOpenError(other)
             time.sleep(_RIVAL_INTERVAL)
@@ -119,19 +123,19 @@ class Tunnel:
             session.describe(time.time()) if session else "",
             session.id if session else "",
             self._ssh.address,
-            self._lead.exposed,
+            self._forward.exposed,
         )
 
     def _begin(self) -> None:
         """Submit a job if there is none, as the user wishes. ssh may ask for a password."""
-        self._screen.status(f"asking {self._login.alias} ...")
+        self._screen.status(f"asking {self._cluster.alias} ...")
         standing = self._asking.standing(None)
         self._ssh.check.expect(standing)
         if standing.is_alive:
             return
         sessions = self._options.target.sessions
         command = f"{self._options.submit or ''}\n"
-        said = self._login.ask("submit", *sessions, stdin=command)
+        said = self._cluster.call("submit", *sessions, stdin=command)
         self._screen.say(str(said.get("text")))
 
     def _give_up_if_hopeless(self, standing: Standing) -> None:
@@ -161,12 +165,12 @@ def run(
         raise messages.submit_is_no_line()
     for name in exposed:
         target.check_session(name)
-    lead, screen = local_ports.lead(files, wanted, exposed), Screen()
-    other = announcement.first(files, wanted, lead.port)
+    forward, screen = local_ports.forward_for(files, wanted, exposed), Screen()
+    other = announcement.first(files, wanted, forward.port)
     if not other:
-        options = OpenOptions(wanted, lead, submit=submit, browser=with_browser)
+        options = OpenOptions(wanted, forward, submit=submit, browser=with_browser)
         try:
-            return Tunnel(client.find(files, wanted.alias), options, screen).run()
+            return Tunnel(client.resolve(files, wanted.alias), options, screen).run()
         except AlreadyOpenError as already:
             other = already.said
     return announcement.join(screen, other, exposed, with_browser=with_browser)

@@ -11,7 +11,7 @@ from ..errors import JlabError, NoConnectionError
 from .reconnect import LONGEST_PAUSE, Backoff
 
 if TYPE_CHECKING:
-    from ..cluster.client import Login
+    from ..cluster.client import ClusterClient
     from ..cluster.responses import Session, Standing
     from ..target import Target
     from ..ui.terminal import Screen
@@ -25,14 +25,14 @@ _BOOT_PERIOD = 600.0  # seconds that a login node may take to be itself again
 class Asking:
     """Asks one cluster, and tells the person once that it is away."""
 
-    def __init__(self, login: Login, target: Target, screen: Screen) -> None:
-        self._login, self._target, self._screen = login, target, screen
+    def __init__(self, cluster: ClusterClient, target: Target, screen: Screen) -> None:
+        self._cluster, self._target, self._screen = cluster, target, screen
         self.is_away = False  # the login node, as a person was told
 
     def standing(self, session: Session | None, **how: Any) -> Standing:
         """As `jlab-node status` says; of that session also after its end. Raises JlabError."""
         words = self._target.sessions + ([f"--after={session.id}"] if session else [])
-        return responses.parse_standing(self._login.ask("status", *words, **how))
+        return responses.parse_standing(self._cluster.call("status", *words, **how))
 
     def until_answered(self, session: Session | None) -> Standing:
         """How it stands with it, as soon as the cluster can be asked; raises JlabError."""
@@ -40,7 +40,7 @@ class Asking:
         pauses = Backoff(_FIRST_PAUSE, LONGEST_PAUSE)
         timeouts = Backoff(TIMEOUT, _LONGEST_TIMEOUT)  # a scheduler may take its time
         while True:
-            alias = self._login.alias
+            alias = self._cluster.alias
             self._screen.status(f"the connection is lost; asking {alias} what has happened ...")
             timeout = timeouts.next()
             try:
@@ -48,7 +48,7 @@ class Asking:
             except NoConnectionError as error:
                 self._report_unreachable(error)
                 # The shared connection may be one of before the network went.
-                self._login.leave_shared()
+                self._cluster.detach_master()
                 asks = "Permission denied" in str(error) and sys.stdin.isatty()
             except JlabError as error:
                 # A login node that has just been booted may lack its homes, and more.

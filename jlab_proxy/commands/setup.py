@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Callable
 
-    from ..cluster.client import Login
+    from ..cluster.client import ClusterClient
     from ..paths import Paths
     from ..target import Target
 
@@ -73,11 +73,11 @@ def run(
 def setup(paths: Paths, target: Target, answers: Answers) -> None:
     """Make `ssh jlab+ALIAS` work; raises JlabError, and then nothing is half written."""
     before = text_file.read(paths.config)
-    local_ports.of_block(before, target.host, wished=answers.port)  # raises at once
-    cluster = client.find(paths, target.alias)
+    local_ports.port_of_block(before, target.host, wished=answers.port)  # raises at once
+    cluster = client.resolve(paths, target.alias)
     if not answers.dry_run:
         keys.make_directory(paths)  # the connection is shared through it
-    about = _checked(cluster.ask("setup", "--dry-run"))
+    about = _checked(cluster.call("setup", "--dry-run"))
     _report(target, about)
     directory = _sockets_of_newest(cluster, target) or about["socket_dir"]
 
@@ -85,7 +85,7 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
         block = document.Block(
             target=target,
             user=about["user"],
-            port=local_ports.of_block(text, target.host, wished=answers.port),
+            port=local_ports.port_of_block(text, target.host, wished=answers.port),
             socket=f"{directory}/{target.session or 'lab'}.sock",
             proxy=launcher.words(paths, ourselves()),
             paths=paths,
@@ -98,7 +98,7 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
         return
     if not _agreed(paths, answers, merge(before), before):
         return
-    cluster.ask("setup", "--authorize", stdin=keys.public_key(paths))
+    cluster.call("setup", "--authorize", stdin=keys.public_key(paths))
     if answers.submit is not None:
         _set_submit(cluster, target, answers.submit)
     save(paths, target, about["host_key"], merge)
@@ -107,10 +107,10 @@ def setup(paths: Paths, target: Target, answers: Answers) -> None:
     print(messages.setup_is_done(target.host, target.name, port, option=option))
 
 
-def _sockets_of_newest(cluster: Login, target: Target) -> str | None:
+def _sockets_of_newest(cluster: ClusterClient, target: Target) -> str | None:
     """Where the session there has its sockets, if one runs: its job may say another directory."""
     with contextlib.suppress(JlabError):
-        answer = cluster.ask(
+        answer = cluster.call(
             "url", "--unchecked", *target.sessions, batch=True, timeout=_ANSWER_TIMEOUT
         )
         found = parse_session(answer.get("session")).socket_dir
@@ -126,12 +126,12 @@ def save(paths: Paths, target: Target, host_key: str, merge: Callable[[str], str
         text_file.edit(paths.config, merge)
 
 
-def _set_submit(cluster: Login, target: Target, command: str) -> None:
+def _set_submit(cluster: ClusterClient, target: Target, command: str) -> None:
     """The command itself goes over standard input: no shell on the way reads it."""
     if not command.isprintable():
         raise messages.submit_is_no_line()
     session = [f"--session={target.session}"] if target.session else []
-    cluster.ask("setup", "--submit", *session, stdin=command + "\n")
+    cluster.call("setup", "--submit", *session, stdin=command + "\n")
     if command:
         print(f"when you connect and have no job, {target.alias} runs: {command}")
 

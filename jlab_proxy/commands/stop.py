@@ -15,8 +15,8 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
     `yes`: do not ask. `config`: the ssh config file; None: ssh's own. Raises JlabError.
     """
     wanted = target.parse(where)
-    cluster = client.find(paths.locate(config), wanted.alias)
-    standing = responses.parse_standing(cluster.ask("status", *wanted.sessions))
+    cluster = client.resolve(paths.locate(config), wanted.alias)
+    standing = responses.parse_standing(cluster.call("status", *wanted.sessions))
     what = standing.session.id if standing.session else standing.job_id
     if what is None:
         say(standing.text)
@@ -33,6 +33,6 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
         print("nothing was stopped")
         return FAILED
     print("stopping ...", flush=True)
-    cluster.ask("stop", what)
+    cluster.call("stop", what)
     print("it is stopped")
     return 0

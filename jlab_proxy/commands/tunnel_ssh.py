@@ -16,9 +16,9 @@ from .session_state import TIMEOUT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..cluster.client import Login
+    from ..cluster.client import ClusterClient
     from ..cluster.responses import Session
-    from ..forwarding.local_ports import Lead
+    from ..forwarding.local_ports import LocalForward
     from ..forwarding.ways import Connection, Way
     from ..target import Target
     from ..ui.terminal import Screen
@@ -36,27 +36,32 @@ class TunnelSsh:
     """The ssh that leads to the session's JupyterLab, and what it has reached so far."""
 
     def __init__(
-        self, login: Login, target: Target, screen: Screen, asking: Asking, greeting: Greeting
+        self,
+        cluster: ClusterClient,
+        target: Target,
+        screen: Screen,
+        asking: Asking,
+        greeting: Greeting,
     ) -> None:
         self._screen = screen
         self._asking = asking
         self._greeting = greeting
-        self.check = SessionCheck(login, target)
+        self.check = SessionCheck(cluster, target)
         self.failures = Failures()
         self.session: Session | None = None  # the one that was reached last
         self.address = ""  # which logs in to that
 
-    def run(self, way: Way, lead: Lead) -> None:
+    def run(self, way: Way, forward: LocalForward) -> None:
         """Start one ssh, and stay with it until it ends."""
         began = time.monotonic()
         with way.starting() as connection:
-            if not self._reach(way, lead, connection):
+            if not self._reach(way, forward, connection):
                 self.failures.add(lasted=time.monotonic() - began)
                 return
             self.failures.clear()
             self._watch(way, connection)
 
-    def _reach(self, way: Way, lead: Lead, connection: Connection) -> bool:
+    def _reach(self, way: Way, forward: LocalForward, connection: Connection) -> bool:
         """Wait until JupyterLab answers; return False if this ssh does not get there."""
         began = time.monotonic()
         told = "connecting ..."
@@ -72,7 +77,7 @@ class TunnelSsh:
             # Before that, what is there may be anybody's, and the token is not for them.
             if way.is_in(connection):
                 try:
-                    self._verify_session(way, lead)
+                    self._verify_session(way, forward)
                 except WrongSession as wrong:
                     self.failures.last_words = str(wrong)
                     return False
@@ -99,17 +104,17 @@ class TunnelSsh:
                 self._screen.say(text)
         return waiting
 
-    def _verify_session(self, way: Way, lead: Lead) -> None:
+    def _verify_session(self, way: Way, forward: LocalForward) -> None:
         """Find the session behind the port, and announce it; raises JlabError, WrongSession."""
         before = self.session, self.address
-        self.session, self.address = session, address = self.check.verify(way, lead)
+        self.session, self.address = session, address = self.check.verify(way, forward)
         way.let_through()
         if before[0] is not None and before[0].id == session.id and before[1] == address:
             if self._asking.is_away:
                 self._screen.say("connected again")
         else:
             self._screen.say(session.describe(time.time()))
-            announcement.tell_exposed(self._screen, lead.exposed, session.exposed)
+            announcement.tell_exposed(self._screen, forward.exposed, session.exposed)
             self._greeting.show(address)
         self._asking.is_away = False
 
@@ -125,7 +130,7 @@ class TunnelSsh:
             self._screen.status(f"{self.session.describe(time.time())}  (Ctrl-C ends the tunnel)")
             time.sleep(LOOK_INTERVAL)
             then, slept = time.time(), time.time() - then > SUSPEND_THRESHOLD
-            if slept and way.answers(self.address) is None:
+            if slept and way.login_status(self.address) is None:
                 return
             self._greeting.forget_page()
             if time.monotonic() - refreshed > REFRESH_INTERVAL:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 from .. import messages, open_state, paths, target
 from ..cluster import client, responses
 from ..errors import JlabError, say
-from ..forwarding import local_ports, port_owners
-from ..forwarding.ssh_forward import answers as answering
+from ..forwarding import local_ports, port_owners, ssh_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..cluster.client import Login
+    from ..cluster.client import ClusterClient
     from ..cluster.responses import Session
     from ..paths import Paths
     from ..target import Target
@@ -35,54 +34,65 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
 
     Raises JlabError where the port is somebody else's: the token is not for him.
     """
-    lead = _lead(paths, target)
-    known = open_state.ask(paths, lead.port).get("address")
-    held = port_owners.look(lead.port)
+    forward = _forward(paths, target)
+    known = open_state.ask(paths, forward.port).get("address")
+    held = port_owners.listeners_on(forward.port)
     if known and held.processes and not held.by_others:
         return str(known), ""
-    ways = port_owners.ways_at(lead.port, target.host, paths)
+    ways = port_owners.session_ssh_at(forward.port, target.host, paths)
     if not held.by_nobody and not ways:
-        raise local_ports.taken(lead.port, target)
-    cluster = client.find(paths, target.alias)
+        raise local_ports.port_taken(forward.port, target)
+    cluster = client.resolve(paths, target.alias)
     if held.by_nobody:
-        session, address = ask(cluster, lead.port, target.sessions)
-        check_place(session, lead, cluster.alias)
-        if not port_owners.look(lead.port).by_nobody:  # by now: the ssh to it may have arrived
+        session, address = ask(cluster, forward.port, target.sessions)
+        check_place(session, forward, cluster.alias)
+        if not port_owners.listeners_on(
+            forward.port
+        ).by_nobody:  # by now: the ssh to it may have arrived
             return find(paths, target)
-        return address, messages.port_not_open(lead.port, target.host)
-    _, address = behind(cluster, lead, target.sessions, lambda each: answering(each, by=ways))
-    if not all(port_owners.listens(each, lead.port) for each in ways):
-        raise JlabError(f"the ssh that had port {lead.port} has ended", remedy="try again")
+        return address, messages.port_not_open(forward.port, target.host)
+    _, address = behind(
+        cluster,
+        forward,
+        target.sessions,
+        lambda address: ssh_forward.login_status(address, by=ways),
+    )
+    if not all(port_owners.is_listening(each, forward.port) for each in ways):
+        raise JlabError(f"the ssh that had port {forward.port} has ended", remedy="try again")
     return address, ""
 
 
-def _lead(paths: Paths, target: Target) -> local_ports.Lead:
+def _forward(paths: Paths, target: Target) -> local_ports.LocalForward:
     """That of a block of its own alone; raises JlabError."""
-    lead = local_ports.lead(paths, target)
-    if target.session and lead.port not in local_ports.of_blocks(paths).values():
+    forward = local_ports.forward_for(paths, target)
+    if target.session and forward.port not in local_ports.ports_of_blocks(paths).values():
         raise messages.no_local_port(
             target.name, setup=f"{target.alias} --session {target.session}"
         )
-    return lead
+    return forward
 
 
-def ask(cluster: Login, port: int, sessions: list[str], **how: Any) -> tuple[Session, str]:
+def ask(cluster: ClusterClient, port: int, sessions: list[str], **how: Any) -> tuple[Session, str]:
     """The newest of these sessions and its address at the port; raises JlabError."""
-    answer = cluster.ask("url", f"--port={port}", *sessions, **how)
+    answer = cluster.call("url", f"--port={port}", *sessions, **how)
     return responses.parse_session(answer.get("session")), responses.parse_url(answer, port)
 
 
-def check_place(session: Session, lead: local_ports.Lead, alias: str) -> None:
+def check_place(session: Session, forward: local_ports.LocalForward, alias: str) -> None:
     """Raises JlabError where the forward leads to another directory than the session's own."""
-    if session.socket_dir not in (None, lead.directory):
+    if session.socket_dir not in (None, forward.directory):
         raise messages.block_leads_elsewhere(
-            session.name, lead.port, alias, leads_to=lead.directory, sockets=session.socket_dir
+            session.name,
+            forward.port,
+            alias,
+            leads_to=forward.directory,
+            sockets=session.socket_dir,
         )
 
 
 def behind(
-    cluster: Login,
-    lead: local_ports.Lead,
+    cluster: ClusterClient,
+    forward: local_ports.LocalForward,
     sessions: list[str],
     answers_at: Callable[[str], int | None],
 ) -> tuple[Session, str]:
@@ -91,38 +101,38 @@ def behind(
     `answers_at` tells the token to the forward alone. A forward stays with its session when a newer
     one starts. Raises JlabError.
     """
-    session, address = ask(cluster, lead.port, sessions)
-    check_place(session, lead, cluster.alias)
-    known = responses.parse_sessions(cluster.ask("ls"))[0]
+    session, address = ask(cluster, forward.port, sessions)
+    check_place(session, forward, cluster.alias)
+    known = responses.parse_sessions(cluster.call("ls"))[0]
     candidates = [each for each in known if not sessions or each.name in sessions]
-    _refuse_other_directories(candidates, lead, cluster.alias)
+    _refuse_other_directories(candidates, forward, cluster.alias)
     status = answers_at(address)
     if status is None:
-        raise messages.jupyterlab_is_silent(lead.port)
+        raise messages.jupyterlab_is_silent(forward.port)
     if status == 200:
         return session, address
     for other in known:
-        if other.socket_dir in (None, lead.directory):
-            session, address = ask(cluster, lead.port, [other.id])
+        if other.socket_dir in (None, forward.directory):
+            session, address = ask(cluster, forward.port, [other.id])
             if answers_at(address) == 200:
                 return session, address
-    raise messages.port_leads_to_no_session(lead.port, cluster.alias)
+    raise messages.port_leads_to_no_session(forward.port, cluster.alias)
 
 
 def _refuse_other_directories(
-    candidates: Sequence[Session], lead: local_ports.Lead, alias: str
+    candidates: Sequence[Session], forward: local_ports.LocalForward, alias: str
 ) -> None:
     """Raise JlabError if an ssh to one of these sessions leads to a directory that is not its own.
 
     On the session's node that path may be a stranger's.
     """
     for session in candidates:
-        if session.socket_dir not in (None, lead.directory):
+        if session.socket_dir not in (None, forward.directory):
             raise messages.ssh_may_lead_to_stranger(
                 session.name,
                 session.node,
-                lead.port,
+                forward.port,
                 alias,
-                leads_to=lead.directory,
+                leads_to=forward.directory,
                 sockets=session.socket_dir,
             )

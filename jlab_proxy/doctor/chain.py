@@ -13,9 +13,7 @@ import click
 from .. import paths, target
 from ..cluster import client
 from ..errors import FAILED, USAGE, JlabError
-from . import laptop as here
-from . import login_node as there
-from . import session as tunnel
+from . import laptop, login_node, session
 from .check import FAILURE, SKIPPED, Check, broken, parse, render, skipped
 
 if TYPE_CHECKING:
@@ -44,50 +42,50 @@ class Chain:
 
     def _links(self) -> Iterator[Check]:
         paths, target = self.paths, self.target
-        yield here.ssh_version()
-        yield here.permissions(paths)
-        yield self._if("config", ["ssh"], lambda: here.config(paths, target))
-        yield here.key(paths, target)
-        yield here.block(paths, target)
-        yield self._if("block order", ["block"], lambda: here.order(paths, target))
+        yield laptop.ssh_version()
+        yield laptop.permissions(paths)
+        yield self._unless_broken("config", ["ssh"], lambda: laptop.config(paths, target))
+        yield laptop.key(paths, target)
+        yield laptop.block(paths, target)
+        yield self._unless_broken("block order", ["block"], lambda: laptop.order(paths, target))
         needs = ["config", "block"]
-        yield self._if("block in force", needs, lambda: here.in_force(paths, target))
-        yield self._if("local port", ["block"], lambda: here.local_port(paths, target))
+        yield self._unless_broken("block in force", needs, lambda: laptop.in_force(paths, target))
+        yield self._unless_broken("local port", ["block"], lambda: laptop.local_port(paths, target))
         yield from self._login_node()
         needs = ["permissions", "key", "block in force", "cluster side", "pinned key", "node"]
-        first = self._broken(*needs)
+        first = self._first_broken(*needs)
         if first:
             yield skipped("way in", first)
             yield skipped("JupyterLab", "way in")
         else:
-            yield from tunnel.look(paths, target)
+            yield from session.look(paths, target)
 
     def _login_node(self) -> Iterator[Check]:
         """The links that one connection to the login node finds out."""
-        said = None
-        if self._broken("config"):
+        result = None
+        if self._first_broken("config"):
             yield skipped("login node", "config")
         else:
             try:
-                cluster = client.find(self.paths, self.target.alias)
-                check, said = there.reach(cluster)
+                cluster = client.resolve(self.paths, self.target.alias)
+                check, result = login_node.login_node(cluster)
             except JlabError as error:
                 remedy = f"`ssh {self.target.alias}` has to work first"
                 check = broken("login node", error, remedy=remedy)
             yield check
-        if said is None:
+        if result is None:
             yield skipped("login shell", "login node")
             yield skipped("cluster side", "login node")
             return
-        yield there.shell(said, self.target.alias)
-        if self._broken("login shell"):
+        yield login_node.shell(result, self.target.alias)
+        if self._first_broken("login shell"):
             yield skipped("cluster side", "login shell")
             return
         yield from self._cluster_side(cluster)
 
-    def _cluster_side(self, cluster: client.Login) -> Iterator[Check]:
+    def _cluster_side(self, cluster: client.ClusterClient) -> Iterator[Check]:
         alias = self.target.alias
-        check, answer = there.ask(cluster)
+        check, answer = login_node.cluster_side(cluster)
         try:
             found = parse(answer, alias=alias) if answer else []
         except JlabError as error:
@@ -95,20 +93,20 @@ class Chain:
         yield check
         if not answer:
             return
-        yield there.versions(answer, alias)
+        yield login_node.versions(answer, alias)
         ours = {"pinned key", "way in", "JupyterLab", *(each.check for each in self.checks)}
         for each in found:  # none of them stands for one of ours
             name = f"{each.check} (cluster)" if each.check in ours else each.check
             yield dataclasses.replace(each, check=name)
-        yield self._if(
-            "pinned key", ["block"], lambda: there.pinned_key(self.paths, self.target, answer)
+        yield self._unless_broken(
+            "pinned key", ["block"], lambda: login_node.pinned_key(self.paths, self.target, answer)
         )
 
-    def _if(self, name: str, needs: list[str], look: Callable[[], Check]) -> Check:
-        first = self._broken(*needs)
+    def _unless_broken(self, name: str, needs: list[str], look: Callable[[], Check]) -> Check:
+        first = self._first_broken(*needs)
         return skipped(name, first) if first else look()
 
-    def _broken(self, *names: str) -> str:
+    def _first_broken(self, *names: str) -> str:
         """The first of these links that has failed or was not looked at; "" if none."""
         good = {each.check for each in self.checks if each.state not in (FAILURE, SKIPPED)}
         return next((name for name in names if name not in good), "")

@@ -219,7 +219,7 @@ def local_port(paths: Paths, target: Target) -> Check:
     if port is None:
         remedy = f"jlab-proxy setup {target.alias}"
         return Check("local port", FAILURE, "the block forwards none", remedy)
-    held = port_owners.look(port)
+    held = port_owners.listeners_on(port)
     if held.by_nobody:
         return Check("local port", OK, f"{port} is free")
     by_open = open_state.ask(paths, port)
@@ -227,7 +227,7 @@ def local_port(paths: Paths, target: Target) -> Check:
         found = f"{port} leads to a session: by jlab-proxy open, process {by_open.get('pid')}"
         return Check("local port", OK, printable(found))
     owner = held.processes[0] if held.processes and not held.by_others else None
-    if owner is not None and port_owners.is_way_to(owner, target.host, paths):
+    if owner is not None and port_owners.is_session_ssh(owner, target.host, paths):
         return Check(
             "local port", OK, f"{port} leads to a session: by your ssh, process {owner.pid}"
         )

@@ -19,7 +19,7 @@ from .check import FAILURE, OK, WARNING, Check, broken
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..cluster.client import Login
+    from ..cluster.client import ClusterClient
     from ..paths import Paths
     from ..target import Target
 
@@ -33,7 +33,7 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!-]{0,63}")
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     """What a command printed, and how it ended."""
 
     code: int | None  # None: it did not, in time
@@ -50,42 +50,46 @@ class Said:
         return "no answer in time" if self.code is None else f"exit code {self.code}"
 
 
-def run(words: Sequence[str], *, timeout: float) -> Said:
+def run(words: Sequence[str], *, timeout: float) -> CommandResult:
     """Run a command that asks nobody anything: it has no terminal."""
     began = time.monotonic()
-    with started(words) as process:
+    with running_process(words) as process:
         code = process.wait(timeout)
         took = int((time.monotonic() - began) * 1000)
-        return Said(code, process.stdout, process.stderr, took)
+        return CommandResult(code, process.stdout, process.stderr, took)
 
 
-def started(words: Sequence[str]) -> Running:
+def running_process(words: Sequence[str]) -> Running:
     """A process that ends with this, and its children with it; who only looks submits no job."""
     return Running(words, group=True, env={**os.environ, ssh.OPEN: "1"})
 
 
-def _batch(there: Login, remote: str, *options: str) -> list[str]:
-    first, *others = ssh.command(there.paths, there.alias, remote, share=there.share, batch=True)
+def _batch(cluster: ClusterClient, remote: str, *options: str) -> list[str]:
+    first, *others = ssh.command(
+        cluster.paths, cluster.alias, remote, share=cluster.share, batch=True
+    )
     return [first, *options, *others]
 
 
-def reach(there: Login) -> tuple[Check, Said | None]:
+def login_node(cluster: ClusterClient) -> tuple[Check, CommandResult | None]:
     """Whether the login node lets us in without asking anything, and what its shell prints."""
-    shared = run(_batch(there, "", "-Ocheck"), timeout=_LOGIN_TIMEOUT).code == 0
+    shared = run(_batch(cluster, "", "-Ocheck"), timeout=_LOGIN_TIMEOUT).code == 0
     # What comes before the mark is the login shell's.
-    said = run(_batch(there, f"exec sh -c 'echo {_MARK} $SHELL'"), timeout=_LOGIN_TIMEOUT)
-    if said.code in (255, None):
-        return explain(said, there), None
+    result = run(_batch(cluster, f"exec sh -c 'echo {_MARK} $SHELL'"), timeout=_LOGIN_TIMEOUT)
+    if result.code in (255, None):
+        return why_unreachable(result, cluster), None
     how = "over a connection that is open" if shared else "with a new connection"
-    return Check("login node", OK, f"{there.alias} answers in {said.milliseconds} ms, {how}"), said
+    return Check(
+        "login node", OK, f"{cluster.alias} answers in {result.milliseconds} ms, {how}"
+    ), result
 
 
-def explain(said: Said, there: Login) -> Check:
+def why_unreachable(result: CommandResult, cluster: ClusterClient) -> Check:
     """Why the login node did not let us in."""
-    alias = there.alias
-    denied = re.search(r"Permission denied \(([a-z0-9@.,-]+)\)", said.stderr)
+    alias = cluster.alias
+    denied = re.search(r"Permission denied \(([a-z0-9@.,-]+)\)", result.stderr)
     if denied and {"password", "keyboard-interactive"} & set(denied[1].split(",")):
-        opener = f"ssh jlab+{alias}" if there.share else f"ssh {alias}"
+        opener = f"ssh jlab+{alias}" if cluster.share else f"ssh {alias}"
         return Check(
             "login node",
             FAILURE,
@@ -95,20 +99,20 @@ def explain(said: Said, there: Login) -> Check:
     if denied:
         remedy = f"`ssh {alias}` has to work first: see `ssh -v {alias}` for the keys it offers"
         return Check("login node", FAILURE, f"{alias} refuses your keys: {denied[0]}", remedy)
-    if "Host key verification failed" in said.stderr:
+    if "Host key verification failed" in result.stderr:
         remedy = f"log in with `ssh {alias}`, and see what it says of the host key"
         found = f"{alias}'s host key is not known, or another than before"
         return Check("login node", FAILURE, found, remedy)
     remedy = f"`ssh {alias}` has to work first"
-    return Check("login node", FAILURE, f"no connection to {alias}: {said.reason}", remedy)
+    return Check("login node", FAILURE, f"no connection to {alias}: {result.reason}", remedy)
 
 
-def shell(said: Said, alias: str) -> Check:
+def shell(result: CommandResult, alias: str) -> Check:
     """Whether the login shell runs a command, and prints nothing of its own before."""
-    before, mark, after = said.stdout.partition(_MARK)
+    before, mark, after = result.stdout.partition(_MARK)
     name = "login shell"
     if not mark:
-        first = printable(said.stdout.strip().partition("\n")[0][:60]) or said.reason
+        first = printable(result.stdout.strip().partition("\n")[0][:60]) or result.reason
         remedy = f"`ssh {alias} echo hello` has to print hello: ask your site if it does not"
         return Check(name, FAILURE, f"it did not run a command: {first}", remedy)
     program = printable(after.partition("\n")[0].strip()) or "it"
@@ -127,43 +131,43 @@ def shell(said: Said, alias: str) -> Check:
     )
 
 
-def ask(there: Login) -> tuple[Check, dict[str, Any]]:
+def cluster_side(cluster: ClusterClient) -> tuple[Check, dict[str, Any]]:
     """Whether `jlab-node doctor` runs there, and its answer; {} if it does not."""
-    alias, name = there.alias, "cluster side"
+    alias, name = cluster.alias, "cluster side"
     remote = ssh.remote_command("jlab-node", ["doctor", "--json"], alias=alias)
-    said = run(_batch(there, remote), timeout=_CLUSTER_TIMEOUT)
-    if said.code == _BAD_USAGE:
+    result = run(_batch(cluster, remote), timeout=_CLUSTER_TIMEOUT)
+    if result.code == _BAD_USAGE:
         found = f"jlab-remote on {alias} is older than here, and has no doctor"
         remedy = f"on {alias}: pip install -U jlab-remote && jlab-node setup"
         return Check(name, FAILURE, found, remedy), {}
     try:
-        answer = client.parse(said.stdout, alias=alias)
+        answer = client.parse(result.stdout, alias=alias)
     except JlabError as error:
-        if said.code == 0:
+        if result.code == 0:
             return broken(name, error), {}
-        return Check(name, FAILURE, *_why_it_fails(said, alias)), {}
+        return Check(name, FAILURE, *_why_it_fails(result, alias)), {}
     return Check(name, OK, f"jlab-node answers on {alias}"), answer
 
 
-def _why_it_fails(said: Said, alias: str) -> tuple[str, str]:
+def _why_it_fails(result: CommandResult, alias: str) -> tuple[str, str]:
     """Return problem and remedy of a jlab-node that gave no answer."""
-    if said.code == _UNAVAILABLE:
-        if refusal := ssh.refusal(said.reason, alias=alias):
+    if result.code == _UNAVAILABLE:
+        if refusal := ssh.refusal(result.reason, alias=alias):
             return refusal
-        if said.reason.endswith(f": {_WITHOUT_PYTHON}"):
-            return said.reason[: -len(f": {_WITHOUT_PYTHON}")], _WITHOUT_PYTHON
+        if result.reason.endswith(f": {_WITHOUT_PYTHON}"):
+            return result.reason[: -len(f": {_WITHOUT_PYTHON}")], _WITHOUT_PYTHON
     remedy = f"on {alias}: `sh ~/.jlab/jlab-node doctor` has to work; `jlab-node setup` mends it"
-    return f"jlab-node fails on {alias}: {said.reason}", remedy
+    return f"jlab-node fails on {alias}: {result.reason}", remedy
 
 
 def versions(answer: dict[str, Any], alias: str) -> Check:
     """Whether both sides are the same: they need not be."""
     here, given = version("jlab-remote"), answer.get("version")
-    there = given if isinstance(given, str) and _VERSION.fullmatch(given) else "unknown"
-    if here == there:
+    theirs = given if isinstance(given, str) and _VERSION.fullmatch(given) else "unknown"
+    if here == theirs:
         return Check("versions", OK, f"{here} here and on {alias}")
     remedy = "nothing, if all works; else pip install -U jlab-remote on both sides"
-    return Check("versions", WARNING, f"{here} here, {there} on {alias}", remedy)
+    return Check("versions", WARNING, f"{here} here, {theirs} on {alias}", remedy)
 
 
 def pinned_key(paths: Paths, target: Target, answer: dict[str, Any]) -> Check:

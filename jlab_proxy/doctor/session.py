@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..forwarding import ssh_forward
 from ..ssh_config import document, text_file
 from .check import FAILURE, OK, Check, skipped
-from .login_node import Said, started
+from .login_node import CommandResult, running_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,48 +26,50 @@ _POLL = 0.05
 
 def look(paths: Paths, target: Target) -> Iterator[Check]:
     """Log in to the session as `ssh jlab+ALIAS` does, and ask JupyterLab something."""
-    lead = document.forwards(text_file.read(paths.config)).get(target.host)
-    if lead is None:
+    forward = document.forwards(text_file.read(paths.config)).get(target.host)
+    if forward is None:
         remedy = f"jlab-proxy setup {target.alias}"
         yield Check("way in", FAILURE, "the block forwards no socket", remedy)
         return
-    with tempfile.TemporaryDirectory(prefix="jlab-") as place:
-        yield from _through(paths, target, f"{place}/s", lead.socket)
+    with tempfile.TemporaryDirectory(prefix="jlab-") as path:
+        yield from _by_ssh(paths, target, f"{path}/s", forward.socket)
 
 
-def _through(paths: Paths, target: Target, place: str, there: str) -> Iterator[Check]:
+def _by_ssh(paths: Paths, target: Target, path: str, there: str) -> Iterator[Check]:
     """By an ssh that forwards the unix socket `place`, which nobody else can have."""
     words = ["ssh", *([] if paths.is_default else ["-F", paths.config]), "-N", "-oBatchMode=yes"]
     words += ["-oControlMaster=no", "-oControlPath=none"]  # a way of our own, which ends with us
     words += ["-oForwardAgent=no", "-oForwardX11=no"]
-    words += [f"-L{place}:{there}", "--", target.host]
-    with started(words) as process:
+    words += [f"-L{path}:{there}", "--", target.host]
+    with running_process(words) as process:
         began = time.monotonic()
-        is_open = _wait_for(place, process)
+        is_open = _wait_for(path, process)
         took = int((time.monotonic() - began) * 1000)
-        answer = _http(place) if is_open else ""
+        answer = _http(path) if is_open else ""
         code = process.wait(0) if process.has_ended else None
-        said = Said(code, "", process.stderr, took)
+        result = CommandResult(code, "", process.stderr, took)
     if is_open:
         found = f"ssh is in after {took} ms; the session's host key is the pinned one"
         yield Check("way in", OK, found)
         yield jupyterlab(answer)
     else:
-        yield way_in(said, target)
+        yield way_in(result, target)
         yield skipped("JupyterLab", "way in")
 
 
-def way_in(said: Said, target: Target) -> Check:
+def way_in(result: CommandResult, target: Target) -> Check:
     """Why ssh did not get into the session."""
     setup = f"jlab-proxy setup {target.alias}"
-    if "Host key verification failed" in said.stderr:
+    if "Host key verification failed" in result.stderr:
         found = "what answers for the session has another host key than the pinned one"
         remedy = f"do not remove the pinned key: start a new session; if ~/.jlab is new, {setup}"
         return Check("way in", FAILURE, found, remedy)
-    if "Permission denied" in said.stderr:
+    if "Permission denied" in result.stderr:
         found = "the session does not take this computer's key"
         return Check("way in", FAILURE, found, f"{setup}   registers it")
-    return Check("way in", FAILURE, f"ssh does not get in: {said.reason}", f"ssh -v {target.host}")
+    return Check(
+        "way in", FAILURE, f"ssh does not get in: {result.reason}", f"ssh -v {target.host}"
+    )
 
 
 def jupyterlab(answer: str) -> Check:
@@ -83,21 +85,23 @@ def jupyterlab(answer: str) -> Check:
     )
 
 
-def _wait_for(place: str, process: Running) -> bool:
+def _wait_for(path: str, process: Running) -> bool:
     """Wait until ssh listens, which it does when it is in; False: it does not get there."""
     deadline = time.monotonic() + _TUNNEL_TIMEOUT
     while time.monotonic() < deadline and not process.has_ended:
-        if Path(place).is_socket():
+        if Path(path).is_socket():
             return True
         time.sleep(_POLL)
     return False
 
 
-def _http(place: str) -> str:
+def _http(path: str) -> str:
     """Status and time of a request that needs no token; "" where none came."""
     for scheme in ("http", "https"):
         began = time.monotonic()
-        status = ssh_forward.request(scheme, 80, "/api", timeout=_HTTP_TIMEOUT, place=place)
+        status = ssh_forward.http_status(
+            scheme, 80, "/api", timeout=_HTTP_TIMEOUT, socket_path=path
+        )
         if status is not None:
             return f"{scheme.upper()} {status} in {(time.monotonic() - began) * 1000:.0f} ms"
     return ""

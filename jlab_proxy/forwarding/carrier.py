@@ -19,18 +19,19 @@ from .carried import CarriedConnection
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_PATIENCE = 3.0  # seconds that a page load waits before it is told so
-_TICK = 0.1  # seconds between two looks at those that wait
-_MOST = 400  # connections at once
-_MANY = 50  # so many may be anybody's: who connects is looked up only then
-_SPARE = 64  # descriptors for all else
-_SETTLING, _POLL = 65.0, 0.5  # seconds in which Linux keeps a port after its last connection
+_PAGE_WAIT = 3.0  # seconds that a page load waits before it is told so
+_POLL_INTERVAL = 0.1  # seconds between two looks at those that wait
+_MAX_CONNECTIONS = 400  # at once
+_UNCHECKED_CONNECTIONS = 50  # so many may be anybody's: who connects is looked up only then
+_SPARE_DESCRIPTORS = 64  # for all else
+_SETTLING_TIME = 65.0  # seconds in which Linux keeps a port after its last connection
+_SETTLING_INTERVAL = 0.5  # seconds between two attempts to have such a port
 # Where it may be, another user can have the port as well, with a socket that does not listen: if he
 # connects from there to the port that the browser comes from, he hears what it says.
 _SHARES = sys.platform != "linux"
 
 
-def listen(port: int, *, settling: float = _SETTLING) -> list[socket.socket]:
+def listen(port: int, *, settling: float = _SETTLING_TIME) -> list[socket.socket]:
     """Listen on the port of 127.0.0.1 and, where there is IPv6, of ::1; raises OSError.
 
     At both, so that nobody else is reached at either. A port that has just been used is waited for,
@@ -44,7 +45,7 @@ def listen(port: int, *, settling: float = _SETTLING) -> list[socket.socket]:
             in_use = error.errno == errno.EADDRINUSE and neighbours.is_settling(port)
             if not in_use or time.monotonic() > until:
                 raise
-        time.sleep(_POLL)
+        time.sleep(_SETTLING_INTERVAL)
 
 
 def _listen(port: int) -> list[socket.socket]:
@@ -80,15 +81,15 @@ class Carrier:
         self._ours.setblocking(False)
         self._selector.register(self._ours, selectors.EVENT_READ, self._woken)
         self._listeners: dict[socket.socket, str] = {}  # and the name of what is behind it
-        self._ways: dict[str, str] = {}  # to each name: a unix socket
+        self._sockets: dict[str, str] = {}  # to each name: a unix socket
         self._connections: dict[CarriedConnection, str] = {}
-        self._most = _most()
+        self._max_connections = _max_connections()
         self._has_ended = False
         self.failure: Exception | None = None  # nothing is carried any more
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def add(self, listeners: Iterable[socket.socket], name: str) -> None:
-        """Let what comes there be carried to `name`. Before the beginning."""
+        """Let what comes there be carried to `name`. It is called before the context begins."""
         for listener in listeners:
             listener.setblocking(False)
             self._listeners[listener] = name
@@ -112,9 +113,9 @@ class Carrier:
             each.close()
         self._selector.close()
 
-    def lead(self, ways: dict[str, str]) -> None:
-        """There are ways now, to these names by these unix sockets; {}: there are none."""
-        self._ways = ways
+    def set_sockets(self, sockets: dict[str, str]) -> None:
+        """Carry to these unix sockets from now on, by name; {}: there is no way at the moment."""
+        self._sockets = sockets
         with contextlib.suppress(OSError):  # after the end there is nobody to wake
             self._wake.send(b".")
 
@@ -133,33 +134,33 @@ class Carrier:
     def _carry(self) -> None:
         while not self._has_ended:
             waiting = any(connection.is_waiting for connection in self._connections)
-            for key, mask in self._selector.select(_TICK if waiting else None):
+            for key, mask in self._selector.select(_POLL_INTERVAL if waiting else None):
                 if cast("socket.socket", key.fileobj).fileno() >= 0:  # else closed meanwhile
                     key.data(mask)
-            self._tend()
+            self._attend_waiting()
 
     def _accept(self, listener: socket.socket) -> None:
         try:
             client, _ = listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                time.sleep(_TICK)
+                time.sleep(_POLL_INTERVAL)
             return
         if not self._has_room_for(client):
             client.close()
             return
         made = CarriedConnection(client, self._selector, self._forget)
         name = self._connections[made] = self._listeners[listener]
-        if name in self._ways:
-            made.connect(self._ways[name])
+        if name in self._sockets:
+            made.connect(self._sockets[name])
 
     def _has_room_for(self, client: socket.socket) -> bool:
-        """Other users of this computer do not crowd the owner out, nor do those who say nothing."""
-        if len(self._connections) < min(_MANY, self._most // 2):
+        """Return whether it is taken: no other user, and no silent one, crowds the owner out."""
+        if len(self._connections) < min(_UNCHECKED_CONNECTIONS, self._max_connections // 2):
             return True
         if neighbours.is_stranger(client):
             return False
-        if len(self._connections) >= self._most:
+        if len(self._connections) >= self._max_connections:
             silent = next((each for each in self._connections if each.is_silent), None)
             if silent is None:
                 return False
@@ -169,23 +170,23 @@ class Carrier:
     def _forget(self, connection: CarriedConnection) -> None:
         self._connections.pop(connection, None)
 
-    def _tend(self) -> None:
-        """See to those that wait."""
+    def _attend_waiting(self) -> None:
+        """Connect those that wait, and answer those that load a page, when it is time."""
         now = time.monotonic()
         for connection, name in list(self._connections.items()):
             if not connection.is_waiting or connection.close_if_client_has_left():
                 continue
-            if name in self._ways and now >= connection.retry_at:
-                connection.connect(self._ways[name])
-            if connection.is_waiting and now - connection.waits_since > _PATIENCE:
+            if name in self._sockets and now >= connection.retry_at:
+                connection.connect(self._sockets[name])
+            if connection.is_waiting and now - connection.waits_since > _PAGE_WAIT:
                 connection.answer_page_load()
 
 
-def _most() -> int:
-    """So many connections, each with two descriptors, are held at once."""
+def _max_connections() -> int:
+    """Return how many connections, each with two descriptors, can be held at once."""
     if os.name != "posix":
-        return _MOST
+        return _MAX_CONNECTIONS
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(_MOST, max((soft - _SPARE) // 2, 8))
+    return min(_MAX_CONNECTIONS, max((soft - _SPARE_DESCRIPTORS) // 2, 8))

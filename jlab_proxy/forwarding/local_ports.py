@@ -1,4 +1,4 @@
-"""Ports of this computer: which one leads to a session, and who has one that is taken."""
+"""Ports of this computer: which one is to lead to a session, and who has one that is taken."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST_EXTRA = 8787  # what Dask's dashboard has where it is free
 
 
 @dataclass(frozen=True)
-class Lead:
+class LocalForward:
     """Which ports of this computer are to lead to which sockets of the node."""
 
     port: int
@@ -35,8 +35,8 @@ class Lead:
     exposed: Mapping[str, int] = field(default_factory=dict)  # by name, the ports of what else
 
 
-def lead(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lead:
-    """Where the local port of a session leads to, and new ones for what it exposes.
+def forward_for(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> LocalForward:
+    """Return where the local port of a session leads, and new ports for what it exposes.
 
     A session without a block of its own borrows from that of its cluster. Raises JlabError.
     """
@@ -46,22 +46,24 @@ def lead(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lead:
     if cluster is None:
         raise messages.no_local_port(target.name, setup=target.alias)
     taken = {each.port for each in blocks.values()}
-    port = own.port if own else _free_from(document.FIRST_PORT, taken)
+    port = own.port if own else _first_free(document.FIRST_PORT, taken)
     taken.add(port)
     ports = {}
     for name in exposed:
-        ports[name] = _free_from(FIRST_EXTRA, taken)
+        ports[name] = _first_free(FIRST_EXTRA, taken)
         taken.add(ports[name])
     socket = PurePosixPath(cluster.socket)
-    return Lead(port, socket.stem if own else str(target.session), str(socket.parent), ports)
+    return LocalForward(
+        port, socket.stem if own else str(target.session), str(socket.parent), ports
+    )
 
 
-def of_blocks(paths: Paths) -> dict[str, int]:
-    """The port of each of our blocks, by host; raises JlabError."""
+def ports_of_blocks(paths: Paths) -> dict[str, int]:
+    """Return the port of each of our blocks, by host; raises JlabError."""
     return document.ports(text_file.read(paths.config))
 
 
-def of_block(text: str, host: str, *, wished: int | None) -> int:
+def port_of_block(text: str, host: str, *, wished: int | None) -> int:
     """Return the local port for the block of `host` in the text of the config file.
 
     That is the one that is wished for, or that the block has, or the first that no other block and
@@ -74,33 +76,34 @@ def of_block(text: str, host: str, *, wished: int | None) -> int:
     return port
 
 
-def another(lead: Lead, paths: Paths) -> Lead:
-    """The same by the next free port."""
-    taken = {*lead.exposed.values(), *of_blocks(paths).values()}
-    return replace(lead, port=_free_from(lead.port + 1, taken))
+def at_next_free_port(forward: LocalForward, paths: Paths) -> LocalForward:
+    """Return the same forward at the next free port; raises JlabError."""
+    taken = {*forward.exposed.values(), *ports_of_blocks(paths).values()}
+    return replace(forward, port=_first_free(forward.port + 1, taken))
 
 
-def _free_from(first: int, taken: Iterable[int]) -> int:
+def _first_free(first: int, taken: Iterable[int]) -> int:
     ports = (port for port in range(first, 65536) if port not in taken)
     return next(port for port in ports if port_check.is_free(port))
 
 
 def end_left_behind(port: int) -> bool:
-    """End the ssh that an `open` of an older version has left there; whether there was one."""
-    left = [each for each in port_owners.look(port).processes if port_owners.is_left_behind(each)]
-    port_owners.end(left)
+    """End the ssh that an `open` of an older version has left there; return whether one was."""
+    processes = port_owners.listeners_on(port).processes
+    left = [process for process in processes if port_owners.is_left_behind(process)]
+    port_owners.terminate(left)
     return bool(left)
 
 
-def taken(port: int, target: Target) -> PortTakenError:
+def port_taken(port: int, target: Target) -> PortTakenError:
     """Return the error that says who has the port."""
-    held = port_owners.look(port)
-    if held.by_others or not held.processes:
+    listeners = port_owners.listeners_on(port)
+    if listeners.by_others or not listeners.processes:
         return messages.port_taken_by_other_user(port, target.alias)
-    owner, command = held.processes[0], ""
+    owner, command = listeners.processes[0], ""
     with contextlib.suppress(psutil.Error):
         command = printable(" ".join(owner.cmdline()))
-    is_ours = bool(port_owners.tunnel_words(owner)) or port_owners.is_open(owner)
+    is_ours = bool(port_owners.forward_only_argv(owner)) or port_owners.is_open(owner)
     return messages.port_taken(port, target.alias, pid=owner.pid, command=command, is_ours=is_ours)
 
 

@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING
 from ..errors import JlabError
 from . import socket_directory, ssh_forward
 from .carrier import Carrier, listen
-from .ssh_forward import Forward
+from .ssh_forward import ForwardingSsh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..paths import Paths
     from ..target import Target
-    from .local_ports import Lead
+    from .local_ports import LocalForward
 
-_LOCAL = 10.0  # seconds for an ssh of this computer to obey
+_LOCAL_SSH_TIMEOUT = 10.0  # seconds for an ssh of this computer to obey
 
 
 class OwnWay:
-    """We listen, from beginning to end, and carry to sockets which one ssh after the other makes.
+    """Listens from beginning to end, and carries to the sockets that one ssh after the other makes.
 
     A context manager. Raises OSError at once where the port is taken.
     """
 
     is_ours = True
 
-    def __init__(self, paths: Paths, target: Target, lead: Lead) -> None:
-        self._paths, self._target, self._lead = paths, target, lead
-        self.port = lead.port
+    def __init__(self, paths: Paths, target: Target, forward: LocalForward) -> None:
+        self._paths, self._target, self._forward = paths, target, forward
+        self.port = forward.port
         self._stack = contextlib.ExitStack()
         made = []
         with contextlib.ExitStack() as stack:
-            for name, port in {lead.name: lead.port, **lead.exposed}.items():
+            for name, port in {forward.name: forward.port, **forward.exposed}.items():
                 made.append((listen(port), name))
                 for each in made[-1][0]:
                     stack.enter_context(each)
@@ -44,12 +44,12 @@ class OwnWay:
         self._carrier = Carrier()
         for listeners, name in made:
             self._carrier.add(listeners, name)
-        self._place = ""  # where ssh's sockets are
+        self._directory = ""  # where ssh's sockets are
 
     def __enter__(self) -> OwnWay:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._carrier)  # the port is free only after all else
-            self._place = stack.enter_context(
+            self._directory = stack.enter_context(
                 socket_directory.private_directory(self._paths, self.port)
             )
             self._stack = stack.pop_all()
@@ -59,42 +59,44 @@ class OwnWay:
         self._stack.close()
 
     @contextlib.contextmanager
-    def starting(self) -> Iterator[Forward]:
-        """An ssh that takes no forward from the user's config; raises JlabError."""
-        if not socket_directory.is_private(self._place):
+    def starting(self) -> Iterator[ForwardingSsh]:
+        """Start an ssh that takes no forward from the user's config; raises JlabError."""
+        if not socket_directory.is_private(self._directory):
             raise JlabError(
-                f"{self._place} was removed, or opened to other users",
+                f"{self._directory} was removed, or opened to other users",
                 remedy="type jlab-proxy open again",
             )
         with contextlib.suppress(OSError):
-            os.unlink(self._control)  # noqa: PTH108
+            os.unlink(self._control_path)  # noqa: PTH108
         options = ["-oClearAllForwardings=yes", "-oControlMaster=yes", "-oControlPersist=no"]
         options += ["-oForwardAgent=no", "-oForwardX11=no"]
-        options += [f"-oControlPath={self._control}", "-oStreamLocalBindUnlink=yes"]
+        options += [f"-oControlPath={self._control_path}", "-oStreamLocalBindUnlink=yes"]
         try:
-            with Forward(self._paths, self._target.host, options) as made:
+            with ForwardingSsh(self._paths, self._target.host, options) as made:
                 yield made
         finally:
-            self._carrier.lead({})
+            self._carrier.set_sockets({})
 
     @property
-    def _control(self) -> str:
-        return f"{self._place}/{socket_directory.CONTROL_PREFIX}{os.getpid()}"
+    def _control_path(self) -> str:
+        return f"{self._directory}/{socket_directory.CONTROL_PREFIX}{os.getpid()}"
 
     def is_in(self, _: object) -> bool:
-        """ssh makes its socket when it is."""
-        return os.path.exists(self._control)  # noqa: PTH110
+        """Return whether ssh has made its socket, which it does when it is there."""
+        return os.path.exists(self._control_path)  # noqa: PTH110
 
-    def lead(self, directory: str) -> bool:
-        """Let our sockets lead to those in that directory of the node; whether ssh obeys."""
-        words = ["ssh", "-F", os.devnull, "-oStreamLocalBindUnlink=yes", "-S", self._control]
-        forwards = [f"-L{here}:{directory}/{name}.sock" for name, here in self._sockets.items()]
+    def forward_to(self, directory: str) -> bool:
+        """Let our sockets lead to those in that directory of the node; return whether ssh obeys."""
+        words = ["ssh", "-F", os.devnull, "-oStreamLocalBindUnlink=yes", "-S", self._control_path]
+        forward_options = [
+            f"-L{here}:{directory}/{name}.sock" for name, here in self._sockets.items()
+        ]
         with contextlib.suppress(subprocess.TimeoutExpired):
             done = subprocess.run(
-                [*words, "-Oforward", *forwards, "--", self._target.host],
+                [*words, "-Oforward", *forward_options, "--", self._target.host],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=_LOCAL,
+                timeout=_LOCAL_SSH_TIMEOUT,
                 check=False,
             )
             return done.returncode == 0
@@ -102,19 +104,19 @@ class OwnWay:
 
     @property
     def _sockets(self) -> dict[str, str]:
-        names = [self._lead.name, *self._lead.exposed]
-        own = f"{self._place}/{os.getpid()}"  # not those of one that is just ending
+        names = [self._forward.name, *self._forward.exposed]
+        own = f"{self._directory}/{os.getpid()}"  # not those of one that is just ending
         return {name: f"{own}-{number}" for number, name in enumerate(names)}
 
-    def answers(self, address: str) -> int | None:
-        return ssh_forward.answers(address, place=self._sockets[self._lead.name])
+    def login_status(self, address: str) -> int | None:
+        return ssh_forward.login_status(address, socket_path=self._sockets[self._forward.name])
 
     def let_through(self) -> None:
-        self._carrier.lead(self._sockets)
+        self._carrier.set_sockets(self._sockets)
 
     def is_whole(self) -> bool:
-        """Whether nobody has removed the socket; raises JlabError if nothing is carried."""
+        """Return whether nobody has removed the socket; raises JlabError if nothing is carried."""
         if self._carrier.failure:
             problem = f"port {self.port} is not served any more: {self._carrier.failure}"
             raise JlabError(problem, remedy="type jlab-proxy open again")
-        return os.path.exists(self._sockets[self._lead.name])  # noqa: PTH110
+        return os.path.exists(self._sockets[self._forward.name])  # noqa: PTH110

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from ..paths import Paths
 
-_ACCEPTS = 2.0  # seconds that a listener has to accept a connection
-_PATIENCE = 8.0  # seconds that an ssh has to end
-_NAMES = ("jlab-proxy", "jlab_proxy", "jlab-proxy.exe")
+_ACCEPT_TIMEOUT = 2.0  # seconds that a listener has to accept a connection
+_END_TIMEOUT = 8.0  # seconds that an ssh has to end
+_PROGRAM_NAMES = ("jlab-proxy", "jlab_proxy", "jlab-proxy.exe")
 # What is reached at 127.0.0.1 or ::1, the latter by browsers that are told "localhost".
-_LOCAL = ("127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::1", "::")  # noqa: S104
+_LOCAL_ADDRESSES = ("127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::1", "::")  # noqa: S104
 
 
 @dataclass(frozen=True)
-class Held:
+class Listeners:
     """Who listens on a port, by IPv4 or by IPv6."""
 
     processes: tuple[psutil.Process, ...]  # of this user
@@ -35,34 +35,36 @@ class Held:
 
     @property
     def by_nobody(self) -> bool:
+        """Whether nobody listens there."""
         return not self.processes and not self.by_others
 
 
-def look(port: int) -> Held:
-    """Who has the port, by now."""
+def listeners_on(port: int) -> Listeners:
+    """Return who listens on the port at this moment."""
     taken = port_check.taken(port)
     if not taken:
-        return Held((), by_others=False)
+        return Listeners((), by_others=False)
     try:
-        found = [(each.pid, each.laddr.ip) for each in _local(psutil.net_connections("tcp"), port)]
+        connections = _listening_at(psutil.net_connections("tcp"), port)
+        found = [(connection.pid, connection.laddr.ip) for connection in connections]
     except psutil.Error:  # elsewhere than on Linux only root may ask for all
-        found = list(_own(port))
-    processes = {pid: process for pid, _ in found if (process := own(pid))}
+        found = list(_own_listeners(port))
+    processes = {pid: process for pid, _ in found if (process := own_process(pid))}
     addresses = {address for pid, address in found if pid in processes}
     by_others = any(pid not in processes for pid, _ in found) or any(
         not addresses & {*covering} for covering in taken
     )
-    return Held(tuple(processes.values()), by_others)
+    return Listeners(tuple(processes.values()), by_others)
 
 
-def is_ours(port: int) -> bool:
-    """Whether programs of this user's have the port, and nobody else has it too."""
-    held = look(port)
-    return bool(held.processes) and not held.by_others
+def is_only_ours(port: int) -> bool:
+    """Return whether programs of this user have the port, and nobody else has it as well."""
+    listeners = listeners_on(port)
+    return bool(listeners.processes) and not listeners.by_others
 
 
-def own(pid: int | None) -> psutil.Process | None:
-    """The process, if it is the user's; of those of others Linux tells not even the number."""
+def own_process(pid: int | None) -> psutil.Process | None:
+    """Return the process if it is the user's; of another's, Linux tells not even the number."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid) if pid else None
         if process and process.username() == psutil.Process().username():
@@ -70,25 +72,27 @@ def own(pid: int | None) -> psutil.Process | None:
     return None
 
 
-def _own(port: int) -> Iterator[tuple[int, str]]:
-    """The user's own processes that listen on the port, and at which address."""
+def _own_listeners(port: int) -> Iterator[tuple[int, str]]:
+    """Yield the number and the address of each process of the user that listens on the port."""
     for process in own_processes():
         with contextlib.suppress(psutil.Error):
-            for each in _local(process.net_connections(kind="tcp"), port):
+            for each in _listening_at(process.net_connections(kind="tcp"), port):
                 yield process.pid, each.laddr.ip
 
 
-def _local(connections: Iterable[Any], port: int) -> list[Any]:
-    """Those of psutil's connections that listen on the port of this computer."""
+def _listening_at(connections: Iterable[Any], port: int) -> list[Any]:
+    """Return those of psutil's connections that listen on the port of this computer."""
     return [
         each
         for each in connections
-        if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.laddr.ip in _LOCAL
+        if each.status == psutil.CONN_LISTEN
+        and each.laddr.port == port
+        and each.laddr.ip in _LOCAL_ADDRESSES
     ]
 
 
 def own_processes() -> Iterator[psutil.Process]:
-    """Those of the user."""
+    """Yield the processes of the user."""
     me = psutil.Process().username()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -96,8 +100,8 @@ def own_processes() -> Iterator[psutil.Process]:
                 yield process
 
 
-def is_way_to(process: psutil.Process, host: str, paths: Paths) -> bool:
-    """Whether that is an ssh to the session, or the one on which others to it ride."""
+def is_session_ssh(process: psutil.Process, host: str, paths: Paths) -> bool:
+    """Return whether that is an ssh to the session, or the one on which others to it ride."""
     with contextlib.suppress(psutil.Error):
         name, words = process.name(), process.cmdline()
         ours = any(word == host or f"{paths.directory}/job-" in word for word in words)
@@ -105,47 +109,54 @@ def is_way_to(process: psutil.Process, host: str, paths: Paths) -> bool:
     return False
 
 
-def ways_at(port: int, host: str, paths: Paths) -> tuple[psutil.Process, ...]:
-    """The ssh to the session that has the port; none where anybody else has it, or has it too."""
-    held = look(port)
-    ours = not held.by_others and all(is_way_to(each, host, paths) for each in held.processes)
-    return held.processes if ours else ()
+def session_ssh_at(port: int, host: str, paths: Paths) -> tuple[psutil.Process, ...]:
+    """Return the ssh to the session that has the port; () if anybody else has it, or has it too."""
+    listeners = listeners_on(port)
+    ours = not listeners.by_others and all(
+        is_session_ssh(each, host, paths) for each in listeners.processes
+    )
+    return listeners.processes if ours else ()
 
 
-def listens(process: psutil.Process, port: int) -> bool:
-    """Whether that very process still runs, and listens on the port of this computer."""
+def is_listening(process: psutil.Process, port: int) -> bool:
+    """Return whether that very process still runs and listens on the port of this computer."""
     with contextlib.suppress(psutil.Error):
-        return process.is_running() and bool(_local(process.net_connections(kind="tcp"), port))
+        return process.is_running() and bool(
+            _listening_at(process.net_connections(kind="tcp"), port)
+        )
     return False
 
 
 def have_accepted(processes: Sequence[psutil.Process], connection: socket.socket) -> bool:
-    """Whether one of them is at the other end of a connection to this computer.
+    """Return whether one of them is at the other end of a connection to this computer.
 
     Who listened a moment ago may be another than who does now: only this tells who will hear.
     """
-    here, there = (_plain(each) for each in (connection.getsockname(), connection.getpeername()))
-    until = time.monotonic() + _ACCEPTS
+    here, there = (_as_ipv4(each) for each in (connection.getsockname(), connection.getpeername()))
+    until = time.monotonic() + _ACCEPT_TIMEOUT
     while True:
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 if process.is_running() and any(
-                    each.raddr and (_plain(each.laddr), _plain(each.raddr)) == (there, here)
+                    each.raddr and (_as_ipv4(each.laddr), _as_ipv4(each.raddr)) == (there, here)
                     for each in process.net_connections(kind="tcp")
                 ):
                     return True
         if time.monotonic() > until or not any(each.is_running() for each in processes):
             return False
-        time.sleep(_ACCEPTS / 100)
+        time.sleep(_ACCEPT_TIMEOUT / 100)
 
 
-def _plain(address: Any) -> tuple[str, int]:
-    """Host and port; IPv4 as such, also of a socket that speaks IPv6."""
+def _as_ipv4(address: Any) -> tuple[str, int]:
+    """Return host and port; those of IPv4 as such, also of a socket that speaks IPv6."""
     return address[0].removeprefix("::ffff:"), address[1]
 
 
-def tunnel_words(process: psutil.Process) -> list[str]:
-    """The words of an ssh to a session which only forwards, with no shell that hangs on it."""
+def forward_only_argv(process: psutil.Process) -> list[str]:
+    """Return the words of an ssh to a session that only forwards; [] for any other process.
+
+    No shell ends with such an ssh.
+    """
     with contextlib.suppress(psutil.Error):
         words = process.cmdline()
         program = PurePosixPath(words[0]).name if words else ""
@@ -156,8 +167,8 @@ def tunnel_words(process: psutil.Process) -> list[str]:
     return []
 
 
-def keeper(process: psutil.Process) -> psutil.Process | None:
-    """The `jlab-proxy open` that has started this ssh; None: somebody else has."""
+def owning_open(process: psutil.Process) -> psutil.Process | None:
+    """Return the `jlab-proxy open` that has started this ssh; None if somebody else has."""
     with contextlib.suppress(psutil.Error):
         parent = process.parent()
         return parent if parent and is_open(parent) else None
@@ -165,26 +176,26 @@ def keeper(process: psutil.Process) -> psutil.Process | None:
 
 
 def is_open(process: psutil.Process) -> bool:
-    """Whether that is a `jlab-proxy open`."""
+    """Return whether that is a `jlab-proxy open`."""
     with contextlib.suppress(psutil.Error):
         words = process.cmdline()
-        return "open" in words and any(PurePath(each).name in _NAMES for each in words)
+        return "open" in words and any(PurePath(each).name in _PROGRAM_NAMES for each in words)
     return False
 
 
 def is_left_behind(process: psutil.Process) -> bool:
-    """Whether that is the ssh of a `jlab-proxy open` which could not end it."""
+    """Return whether that is the ssh of a `jlab-proxy open` which could not end it."""
     with contextlib.suppress(psutil.Error):
-        ours = bool(tunnel_words(process)) and ssh.OPEN in process.environ()
-        return ours and keeper(process) is None
+        ours = bool(forward_only_argv(process)) and ssh.OPEN in process.environ()
+        return ours and owning_open(process) is None
     return False
 
 
-def end(processes: Sequence[psutil.Process]) -> None:
-    """SIGTERM, and some patience."""
+def terminate(processes: Sequence[psutil.Process]) -> None:
+    """Send SIGTERM to each, and wait until they have ended, some seconds at most."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate()
             if process.status() == psutil.STATUS_STOPPED:  # by Ctrl-Z: it hears nothing till then
                 process.resume()
-    psutil.wait_procs(processes, timeout=_PATIENCE)
+    psutil.wait_procs(processes, timeout=_END_TIMEOUT)

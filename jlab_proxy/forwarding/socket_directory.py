@@ -29,10 +29,10 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/@+-]*")  # what ssh takes as it is in a
 
 @contextlib.contextmanager
 def private_directory(paths: Paths, port: int) -> Iterator[str]:
-    """For the sockets of ssh: ~/.ssh/jlab/way-PORT, or one in /tmp if that path is too long.
+    """Make the directory for ssh's sockets, which goes with the context; raises JlabError.
 
-    Whoever has the port may have the directory: what is in it was left by one that was killed.
-    Raises JlabError.
+    It is ~/.ssh/jlab/way-PORT, or one in /tmp if that cannot be used. Whoever has the port may have
+    the directory: what is in it was left by a process that was killed.
     """
     made = f"{paths.directory}/{_DIRECTORY_PREFIX}{port}"
     is_usable = len(os.fsencode(made)) <= _MAX_PATH and bool(_PLAIN_PATH.fullmatch(made))
@@ -56,7 +56,7 @@ def private_directory(paths: Paths, port: int) -> Iterator[str]:
 
 
 def _takes_sockets(directory: str) -> bool:
-    """Whether it can be made, is ours alone, and on a file system that knows sockets."""
+    """Return whether it could be made, is ours alone, and is on a file system with sockets."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
         Path(directory).mkdir(mode=0o700, exist_ok=True)
         if not is_private(directory):
@@ -69,7 +69,7 @@ def _takes_sockets(directory: str) -> bool:
 
 
 def is_private(directory: str) -> bool:
-    """Whether it is there, and nobody else's."""
+    """Return whether it is there, and nobody else can enter it."""
     with contextlib.suppress(OSError):
         found = os.lstat(directory)
         is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
@@ -80,12 +80,12 @@ def is_private(directory: str) -> bool:
 def _clear(directory: str) -> None:
     """Remove the sockets in it, and end the ssh that has made them."""
     try:
-        found = list(Path(directory).iterdir())
+        entries = list(Path(directory).iterdir())
     except FileNotFoundError:
         return
-    for each in found:
-        if each.name.startswith(CONTROL_PREFIX):
-            client.ssh_succeeds(["ssh", "-F", os.devnull, "-S", str(each), "-Oexit", "--", "x"])
+    for entry in entries:
+        if entry.name.startswith(CONTROL_PREFIX):
+            client.ssh_succeeds(["ssh", "-F", os.devnull, "-S", str(entry), "-Oexit", "--", "x"])
         with contextlib.suppress(OSError):  # that ssh removes them as well, a moment later
-            if stat.S_ISSOCK(each.lstat().st_mode):
-                each.unlink()
+            if stat.S_ISSOCK(entry.lstat().st_mode):
+                entry.unlink()

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from ..paths import Paths
 
-_TIMEOUT = 5.0  # seconds for one request
-_MOST_LINES, _LONGEST = 1000, 4096  # of what ssh says: a cluster may talk without end
+_REQUEST_TIMEOUT = 5.0  # seconds for one request
+_MAX_LINES, _MAX_LINE = 1000, 4096  # of what ssh says: a cluster may talk without end
 # It notices within 30 s that the network is gone, and loses nothing if that is back after 20.
 _OPTIONS = (
     "-N",
@@ -36,7 +36,7 @@ _OPTIONS = (
 )
 
 
-class Forward:
+class ForwardingSsh:
     """A running ssh; a context manager that ends it."""
 
     def __init__(self, paths: Paths, host: str, more: Sequence[str]) -> None:
@@ -49,11 +49,11 @@ class Forward:
             stderr=subprocess.PIPE,
             env={**os.environ, OPEN: TAGGED},
         )
-        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._lines: deque[str] = deque(maxlen=_MAX_LINES)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> Forward:
+    def __enter__(self) -> ForwardingSsh:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,7 +68,7 @@ class Forward:
     def _read(self) -> None:
         assert self._process.stderr is not None  # noqa: S101
         with self._process.stderr as stream:
-            while line := stream.readline(_LONGEST):
+            while line := stream.readline(_MAX_LINE):
                 self._lines.append(printable(line.decode("utf-8", errors="replace").strip()))
 
     @property
@@ -77,13 +77,13 @@ class Forward:
 
     @property
     def processes(self) -> tuple[psutil.Process, ...]:
-        """It, unless it has ended."""
+        """The process itself; () if it has ended."""
         with contextlib.suppress(psutil.Error):
             return (psutil.Process(self._process.pid),)
         return ()
 
     def lines(self) -> list[str]:
-        """What it has said since the last time."""
+        """Return what it has said since the last call."""
         if self.has_ended:
             self._reader.join(timeout=1)
         found = []
@@ -93,38 +93,38 @@ class Forward:
         return found
 
 
-def answers(
-    address: str, *, place: str | None = None, by: Sequence[psutil.Process] | None = None
+def login_status(
+    address: str, *, socket_path: str | None = None, by: Sequence[psutil.Process] | None = None
 ) -> int | None:
-    """The status by which JupyterLab answers at the address that logs in; None: nobody does.
+    """Return the status by which JupyterLab answers at the address; None if nobody does.
 
-    `place`: a unix socket that leads there as well, and the token goes to that alone.
+    `socket_path`: a unix socket that leads there as well, and the token goes to that alone.
     `by`: the token goes to nobody but these processes.
     """
     parts = urlsplit(address)
     token = parse_qs(parts.query)["token"][0]
     assert parts.port  # noqa: S101
     path = parts.path.removesuffix("lab") + "api/status"
-    return request(parts.scheme, parts.port, path, token=token, place=place, by=by)
+    return http_status(parts.scheme, parts.port, path, token=token, socket_path=socket_path, by=by)
 
 
-def request(
+def http_status(
     scheme: str,
     port: int,
     path: str,
     *,
     token: str = "",
-    timeout: float = _TIMEOUT,
-    place: str | None = None,
+    timeout: float = _REQUEST_TIMEOUT,
+    socket_path: str | None = None,
     by: Sequence[psutil.Process] | None = None,
 ) -> int | None:
-    """The status of an HTTP request to a local port; None: there is no such answer.
+    """Return the status of an HTTP request to a local port; None if there is no such answer.
 
     `by`: nothing is said unless one of these processes hears it.
     """
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:
-        connection.sock = _connected(port, place, timeout)
+        connection.sock = _connected_socket(port, socket_path, timeout)
         if by is not None and not port_owners.have_accepted(by, connection.sock):
             return None
         if scheme == "https":  # through ssh already: the certificate is whatever the user made
@@ -139,14 +139,14 @@ def request(
         connection.close()
 
 
-def _connected(port: int, place: str | None, timeout: float) -> socket.socket:
-    """Raises OSError."""
-    if place is None:
+def _connected_socket(port: int, socket_path: str | None, timeout: float) -> socket.socket:
+    """Return a socket that is connected to the path, or to the port; raises OSError."""
+    if socket_path is None:
         return socket.create_connection((HOST, port), timeout)
     made = socket.socket(socket.AF_UNIX)
     try:
         made.settimeout(timeout)
-        made.connect(place)
+        made.connect(socket_path)
     except OSError:
         made.close()
         raise

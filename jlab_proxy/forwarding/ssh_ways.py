@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import messages, port_check
 from . import local_ports, port_owners, ssh_forward
-from .ssh_forward import Forward
+from .ssh_forward import ForwardingSsh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,15 +25,15 @@ class SharedWay:
     is_ours = False
 
     def __init__(
-        self, target: Target, lead: local_ports.Lead, processes: Sequence[psutil.Process]
+        self, target: Target, forward: local_ports.LocalForward, processes: Sequence[psutil.Process]
     ) -> None:
-        self._target, self._lead, self._processes = target, lead, processes
-        self.port = lead.port
+        self._target, self._forward, self._processes = target, forward, processes
+        self.port = forward.port
 
     @property
     def has_ended(self) -> bool:
-        """Whoever has the port after them is a stranger."""
-        return not all(port_owners.listens(each, self.port) for each in self._processes)
+        """Whether one of them has lost the port: whoever has it then is a stranger."""
+        return not all(port_owners.is_listening(each, self.port) for each in self._processes)
 
     def lines(self) -> list[str]:
         return []
@@ -45,27 +45,30 @@ class SharedWay:
     def is_in(self, _: object) -> bool:
         return not self.has_ended
 
-    def lead(self, directory: str) -> bool:
-        """It leads where the block says; raises JlabError if that is not where the session is."""
-        if directory != self._lead.directory:
+    def forward_to(self, directory: str) -> bool:
+        """Return True: it leads where the block says.
+
+        Raises WrongDirectoryError if that is not where the session is.
+        """
+        if directory != self._forward.directory:
             raise messages.ssh_leads_elsewhere(
                 self._target.host,
                 self.port,
                 self._target.alias,
-                leads_to=self._lead.directory,
+                leads_to=self._forward.directory,
                 sockets=directory,
             )
         return True
 
-    def answers(self, address: str) -> int | None:
-        status = ssh_forward.answers(address, by=self._processes)
+    def login_status(self, address: str) -> int | None:
+        status = ssh_forward.login_status(address, by=self._processes)
         return None if self.has_ended else status
 
     def let_through(self) -> None:
         """Nobody waits at a port that is not ours."""
 
     def is_whole(self) -> bool:
-        """As far as we know."""
+        """Return True, as far as anybody knows."""
         return True
 
 
@@ -74,40 +77,41 @@ class SshWay:
 
     is_ours = True
 
-    def __init__(self, paths: Paths, target: Target, lead: local_ports.Lead) -> None:
-        self._paths, self._target, self._lead = paths, target, lead
-        self.port = lead.port
-        self._directory = lead.directory
+    def __init__(self, paths: Paths, target: Target, forward: local_ports.LocalForward) -> None:
+        self._paths, self._target, self._forward = paths, target, forward
+        self.port = forward.port
+        self._directory = forward.directory
         self._processes: Sequence[psutil.Process] = ()
 
     @contextlib.contextmanager
-    def starting(self) -> Iterator[Forward]:
+    def starting(self) -> Iterator[ForwardingSsh]:
+        """Start an ssh of our own; raises PortTakenError."""
         if not port_check.is_free(self.port) and not local_ports.end_left_behind(self.port):
-            raise local_ports.taken(self.port, self._target)
-        forwards = [
+            raise local_ports.port_taken(self.port, self._target)
+        forward_options = [
             f"-L{port_check.HOST}:{port}:{PurePosixPath(self._directory, name)}.sock"
-            for name, port in {self._lead.name: self.port, **self._lead.exposed}.items()
+            for name, port in {self._forward.name: self.port, **self._forward.exposed}.items()
         ]
         # A connection of its own, since a shared one would end on its own terms.
-        options = ["-oControlPath=none", *forwards]
-        with Forward(self._paths, self._target.host, options) as made:
+        options = ["-oControlPath=none", *forward_options]
+        with ForwardingSsh(self._paths, self._target.host, options) as made:
             self._processes = made.processes
             yield made
 
     def is_in(self, _: object) -> bool:
-        return any(port_owners.listens(each, self.port) for each in self._processes)
+        return any(port_owners.is_listening(each, self.port) for each in self._processes)
 
-    def lead(self, directory: str) -> bool:
-        """From the next attempt on."""
+    def forward_to(self, directory: str) -> bool:
+        """Lead there from the next attempt on; return whether it does already."""
         before, self._directory = self._directory, directory
         return directory == before
 
-    def answers(self, address: str) -> int | None:
-        return ssh_forward.answers(address, by=self._processes)
+    def login_status(self, address: str) -> int | None:
+        return ssh_forward.login_status(address, by=self._processes)
 
     def let_through(self) -> None:
         """ssh does."""
 
     def is_whole(self) -> bool:
-        """As far as we know."""
+        """Return True, as far as anybody knows."""
         return True

@@ -1,7 +1,6 @@
 """How a local port leads to the session: by `open` itself, by an ssh that has it, or by its own.
 
-Each way offers the same: `starting` an attempt, whether the ssh `is_in`, to `lead` to the session's
-sockets, who `answers` there, to `let_through` what waits at the port, and that it `is_whole`.
+`choose` finds out which. What the three of them offer is in `Way`.
 """
 
 from __future__ import annotations
@@ -26,9 +25,11 @@ class Connection(Protocol):
     """An ssh that is on its way to the session, or is there."""
 
     @property
-    def has_ended(self) -> bool: ...
+    def has_ended(self) -> bool:
+        """Whether it leads nowhere any more."""
 
-    def lines(self) -> list[str]: ...
+    def lines(self) -> list[str]:
+        """Return what it has said since the last call."""
 
 
 class Way(Protocol):
@@ -37,32 +38,45 @@ class Way(Protocol):
     port: int
     is_ours: bool
 
-    def starting(self) -> AbstractContextManager[Connection]: ...
+    def starting(self) -> AbstractContextManager[Connection]:
+        """Start an ssh, which ends with the context; raises JlabError."""
 
-    def is_in(self, connection: Connection) -> bool: ...
+    def is_in(self, connection: Connection) -> bool:
+        """Return whether that ssh has reached the session's node."""
 
-    def lead(self, directory: str) -> bool: ...
+    def forward_to(self, directory: str) -> bool:
+        """Lead to the sockets in that directory of the node; return whether it does by now.
 
-    def answers(self, address: str) -> int | None: ...
+        Raises JlabError if it never will.
+        """
 
-    def let_through(self) -> None: ...
+    def login_status(self, address: str) -> int | None:
+        """Return the HTTP status by which JupyterLab takes the token; None if nobody answers."""
 
-    def is_whole(self) -> bool: ...
+    def let_through(self) -> None:
+        """Let what waits at the port be carried to the session."""
+
+    def is_whole(self) -> bool:
+        """Return whether it can still lead there; raises JlabError if the port is not served."""
 
 
-def choose(paths: Paths, target: Target, lead: local_ports.Lead) -> OwnWay | SharedWay | SshWay:
-    """The way by that port; raises JlabError: PortTakenError if that is somebody else's."""
+def choose(
+    paths: Paths, target: Target, forward: local_ports.LocalForward
+) -> OwnWay | SharedWay | SshWay:
+    """Return the way by that port; raises PortTakenError if it is somebody else's, or JlabError."""
     if os.name == "nt":
-        return SshWay(paths, target, lead)
+        return SshWay(paths, target, forward)
     for _ in range(2):
         try:
-            return OwnWay(paths, target, lead)
+            return OwnWay(paths, target, forward)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise JlabError(f"cannot listen on port {lead.port}: {error.strerror}") from error
-        if not local_ports.end_left_behind(lead.port):
+                raise JlabError(
+                    f"cannot listen on port {forward.port}: {error.strerror}"
+                ) from error
+        if not local_ports.end_left_behind(forward.port):
             break
-    processes = port_owners.ways_at(lead.port, target.host, paths)
+    processes = port_owners.session_ssh_at(forward.port, target.host, paths)
     if processes:
-        return SharedWay(target, lead, processes)
-    raise local_ports.taken(lead.port, target)
+        return SharedWay(target, forward, processes)
+    raise local_ports.port_taken(forward.port, target)

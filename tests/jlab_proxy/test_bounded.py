@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_proxy.cluster import bounded_output, client
-from jlab_proxy.cluster.client import Login
+from jlab_proxy.cluster.client import ClusterClient
 from jlab_proxy.doctor import login_node
 from jlab_proxy.errors import JlabError, NoConnectionError
-from jlab_proxy.forwarding.ssh_forward import Forward
+from jlab_proxy.forwarding.ssh_forward import ForwardingSsh
 from jlab_proxy.paths import Paths
 
 if TYPE_CHECKING:
@@ -43,9 +43,11 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield made
 
 
-def says(cluster: Path, script: str) -> Login:
+def says(cluster: Path, script: str) -> ClusterClient:
     cluster.write_text(f"#!/bin/sh\n{script}\n")
-    return Login(Paths(str(cluster.with_name("config")), is_default=False), "demo", share=False)
+    return ClusterClient(
+        Paths(str(cluster.with_name("config")), is_default=False), "demo", share=False
+    )
 
 
 def grown(before: int) -> int:
@@ -58,7 +60,7 @@ def grown(before: int) -> int:
 def test_an_endless_answer_is_a_sentence(cluster: Path, script: str, *, batch: bool) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(JlabError, match=r"^demo sent more than 4 MB"):
-        says(cluster, script).ask("ls", batch=batch)
+        says(cluster, script).call("ls", batch=batch)
     assert grown(before) < 60_000
 
 
@@ -66,8 +68,8 @@ def test_endless_messages_are_cut(cluster: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     there = says(cluster, "head -c 200000000 /dev/zero >&2; echo last words >&2; exit 255")
     with pytest.raises(NoConnectionError) as caught:
-        there.ask("ls", batch=True)
-    assert len(str(caught.value)) < 2 * bounded_output.MOST_SAID
+        there.call("ls", batch=True)
+    assert len(str(caught.value)) < 2 * bounded_output.MAX_MESSAGES
     assert grown(before) < 60_000
 
 
@@ -76,10 +78,10 @@ def test_an_answer_that_never_comes_is_not_waited_for(
     cluster: Path, script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nobody sits at a terminal, whatever is asked."""
-    monkeypatch.setattr(client, "_LONGEST", 1.0)
+    monkeypatch.setattr(client, "_UNATTENDED_TIMEOUT", 1.0)
     began = time.monotonic()
     with pytest.raises(NoConnectionError, match="has not answered for 1 s"):
-        says(cluster, script).ask("ls")
+        says(cluster, script).call("ls")
     assert time.monotonic() - began < 20
 
 
@@ -87,13 +89,13 @@ def test_an_answer_of_a_program_that_leaves_its_pipes_open(cluster: Path) -> Non
     """As ssh before 8.5 does, when it stays as a master."""
     there = says(cluster, 'sleep 30 &\necho \'{"format": 1, "text": "x"}\'')
     began = time.monotonic()
-    assert there.ask("ls", batch=True)["text"] == "x"
+    assert there.call("ls", batch=True)["text"] == "x"
     assert time.monotonic() - began < 15
 
 
 def test_doctor_reads_no_more_than_others(cluster: Path) -> None:
     there = says(cluster, "exec yes")
-    check, answer = login_node.ask(there)
+    check, answer = login_node.cluster_side(there)
     assert (check.state, answer) == ("failure", {})
 
 
@@ -108,7 +110,7 @@ def test_an_endless_log_takes_no_memory() -> None:
 def test_an_ssh_that_talks_without_end_takes_no_memory(cluster: Path, script: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     there = says(cluster, script)
-    with Forward(there.paths, "jlab+demo", []) as forward:
+    with ForwardingSsh(there.paths, "jlab+demo", []) as forward:
         time.sleep(1)
         lines = forward.lines()
     assert len(lines) <= 1000

@@ -75,11 +75,11 @@ class Port:
 
     def serve(self, serve: Callable[[socket.socket], None]) -> Far:
         self._fars.append(Far(self.path, serve))
-        self.carrier.lead({"lab": str(self.path)})
+        self.carrier.set_sockets({"lab": str(self.path)})
         return self._fars[-1]
 
     def lose(self) -> None:
-        self.carrier.lead({})
+        self.carrier.set_sockets({})
         self._fars[-1].close()
 
     def asking(self) -> int:
@@ -227,7 +227,7 @@ def test_a_connection_that_was_open_before_is_carried_by_the_next_way(port: Port
 def test_page_loads_are_told_and_all_else_waits(
     port: Port, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carrier, "_PATIENCE", 0.3)
+    monkeypatch.setattr(carrier, "_PAGE_WAIT", 0.3)
     waiting = [port.connect() for _ in range(4)]
     for connection, text in zip(waiting, (REQUEST, POST, UPGRADE, b"")):
         connection.sendall(text)
@@ -246,8 +246,8 @@ def test_page_loads_are_told_and_all_else_waits(
 
 
 def test_nobody_behind_the_socket_is_as_no_way(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carrier, "_PATIENCE", 0.3)
-    port.carrier.lead({"lab": str(port.path)})
+    monkeypatch.setattr(carrier, "_PAGE_WAIT", 0.3)
+    port.carrier.set_sockets({"lab": str(port.path)})
     with port.connect() as page:
         page.sendall(PAGE)
         assert read_all(page).startswith(b"HTTP/1.1 503 ")
@@ -258,7 +258,7 @@ def test_nobody_behind_the_socket_is_as_no_way(port: Port, monkeypatch: pytest.M
 
 
 def test_too_many_are_not_held(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port.carrier, "_most", 5)
+    monkeypatch.setattr(port.carrier, "_max_connections", 5)
     made = [port.connect() for _ in range(5)]
     for each in made:
         each.sendall(REQUEST)
@@ -278,7 +278,7 @@ def test_too_many_are_not_held(port: Port, monkeypatch: pytest.MonkeyPatch) -> N
 def test_who_says_nothing_gives_way_to_who_asks(
     port: Port, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(port.carrier, "_most", 5)
+    monkeypatch.setattr(port.carrier, "_max_connections", 5)
     silent, asking = [port.connect() for _ in range(3)], [port.connect() for _ in range(2)]
     silent[1].sendall(REQUEST[:-2])
     for each in asking:
@@ -319,7 +319,7 @@ time.sleep(60)
 def test_other_users_do_not_crowd_the_owner_out(
     port: Port, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    monkeypatch.setattr(port.carrier, "_most", 20)
+    monkeypatch.setattr(port.carrier, "_max_connections", 20)
     command = [sys.executable, "-c", IDLE, host, str(NOBODY), str(port.number)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as idle:
         try:
@@ -353,7 +353,7 @@ def test_a_way_that_leads_to_nobody_is_told_to_page_loads(
     port: Port, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As ssh does it for a socket that is not there: it takes the connection, and ends it."""
-    monkeypatch.setattr(carrier, "_PATIENCE", 1.5)
+    monkeypatch.setattr(carrier, "_PAGE_WAIT", 1.5)
     far = port.serve(lambda came: None)
     with port.connect() as page:
         page.sendall(PAGE)
@@ -369,7 +369,7 @@ def test_a_lack_of_descriptors_is_waited_for(port: Port) -> None:
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
         try:
-            port.carrier.lead({"lab": str(port.path)})
+            port.carrier.set_sockets({"lab": str(port.path)})
             time.sleep(0.5)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -437,7 +437,7 @@ def test_a_carrier_is_told_of_an_ssh_that_ends_after_it() -> None:
     """Ctrl-C may come between any two steps."""
     with Carrier() as ended:
         pass
-    ended.lead({})
+    ended.set_sockets({})
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's own ways are tried")

@@ -9,10 +9,10 @@ import pytest
 from loopback import NOBODY
 
 from jlab_proxy import target
-from jlab_proxy.cluster.client import Login
+from jlab_proxy.cluster.client import ClusterClient
 from jlab_proxy.doctor import laptop, login_node, session
 from jlab_proxy.doctor.check import Check, broken, parse, render
-from jlab_proxy.doctor.login_node import Said
+from jlab_proxy.doctor.login_node import CommandResult
 from jlab_proxy.errors import JlabError
 from jlab_proxy.paths import Paths
 from jlab_proxy.ssh_config import document, keys
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DENIED = "me@gricad: Permission denied"
-LOGIN = Login(Paths("/home/me/.ssh/config", is_default=True), "gricad", share=True)
+LOGIN = ClusterClient(Paths("/home/me/.ssh/config", is_default=True), "gricad", share=True)
 
 
-def said(stderr: str = "", *, stdout: str = "", code: int | None = 255) -> Said:
-    return Said(code, stdout, stderr, 12)
+def said(stderr: str = "", *, stdout: str = "", code: int | None = 255) -> CommandResult:
+    return CommandResult(code, stdout, stderr, 12)
 
 
 @pytest.mark.parametrize(
@@ -77,19 +77,19 @@ def test_a_config_of_another_user(tmp_path: Path) -> None:
     ],
 )
 def test_why_there_is_no_connection(stderr: str, found: str, remedy: str) -> None:
-    check = login_node.explain(said(stderr), LOGIN)
+    check = login_node.why_unreachable(said(stderr), LOGIN)
     assert check.state == "failure"
     assert found in check.found
     assert remedy in check.remedy
 
 
 def test_no_answer_in_time() -> None:
-    assert "no answer in time" in login_node.explain(said(code=None), LOGIN).found
+    assert "no answer in time" in login_node.why_unreachable(said(code=None), LOGIN).found
 
 
 def test_a_second_factor_where_the_alias_shares_its_connection() -> None:
-    alias = Login(LOGIN.paths, "gricad", share=False)
-    check = login_node.explain(said("Permission denied (keyboard-interactive)."), alias)
+    alias = ClusterClient(LOGIN.paths, "gricad", share=False)
+    check = login_node.why_unreachable(said("Permission denied (keyboard-interactive)."), alias)
     assert "`ssh gricad`" in check.remedy
 
 

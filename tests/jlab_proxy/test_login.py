@@ -73,5 +73,5 @@ def test_format_that_never_was_says_to_upgrade_there(version: object) -> None:
 def test_a_host_needs_no_entry_where_its_name_is_known(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.touch()
-    found = client.find(Paths(str(config), is_default=False), "localhost")
+    found = client.resolve(Paths(str(config), is_default=False), "localhost")
     assert (found.alias, found.share) == ("localhost", True)

@@ -49,28 +49,28 @@ def paths_with(directory: Path, **blocks: int) -> Paths:
 
 def test_a_block_of_its_own(tmp_path: Path, free: int) -> None:
     made = paths_with(tmp_path, cal1=free)
-    assert local_ports.lead(made, Target("cal1")) == local_ports.Lead(
+    assert local_ports.forward_for(made, Target("cal1")) == local_ports.LocalForward(
         free, "lab", "/tmp/jlab-alice"
     )
 
 
 def test_a_session_borrows_from_its_cluster(tmp_path: Path, free: int) -> None:
-    lead = local_ports.lead(paths_with(tmp_path, cal1=free), Target("cal1", "gpu"))
-    assert lead.port != free
-    assert (lead.name, lead.directory) == ("gpu", "/tmp/jlab-alice")
+    forward = local_ports.forward_for(paths_with(tmp_path, cal1=free), Target("cal1", "gpu"))
+    assert forward.port != free
+    assert (forward.name, forward.directory) == ("gpu", "/tmp/jlab-alice")
 
 
 @pytest.mark.parametrize("target", [Target("other"), Target("other", "gpu")], ids=["one", "two"])
 def test_a_cluster_that_is_not_set_up(tmp_path: Path, free: int, target: Target) -> None:
     with pytest.raises(JlabError, match=r"leads to other.*setup other$"):
-        local_ports.lead(paths_with(tmp_path, cal1=free), target)
+        local_ports.forward_for(paths_with(tmp_path, cal1=free), target)
 
 
 def test_what_is_exposed(tmp_path: Path, free: int) -> None:
     made = paths_with(tmp_path, cal1=free)
-    lead = local_ports.lead(made, Target("cal1", "gpu"), ["dask", "tb"])
-    assert list(lead.exposed) == ["dask", "tb"]
-    assert len({free, lead.port, *lead.exposed.values()}) == 4
+    forward = local_ports.forward_for(made, Target("cal1", "gpu"), ["dask", "tb"])
+    assert list(forward.exposed) == ["dask", "tb"]
+    assert len({free, forward.port, *forward.exposed.values()}) == 4
 
 
 def test_a_port_that_another_program_of_ours_has(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_a_port_that_another_program_of_ours_has(tmp_path: Path) -> None:
         with pytest.raises(
             PortTakenError, match=rf"port {port} is taken by process {os.getpid()} "
         ):
-            ways.choose(made, Target("cal1"), local_ports.lead(made, Target("cal1")))
-        assert [each.pid for each in port_owners.look(port).processes] == [os.getpid()]
-    assert port_owners.look(port).by_nobody
+            ways.choose(made, Target("cal1"), local_ports.forward_for(made, Target("cal1")))
+        assert [each.pid for each in port_owners.listeners_on(port).processes] == [os.getpid()]
+    assert port_owners.listeners_on(port).by_nobody
 
 
 OTHERS = """\
@@ -108,7 +108,7 @@ def test_a_port_that_another_user_has(tmp_path: Path) -> None:
         with pytest.raises(
             JlabError, match=rf"port {port} is taken by a program of another user: "
         ):
-            ways.choose(made, Target("cal1"), local_ports.lead(made, Target("cal1")))
+            ways.choose(made, Target("cal1"), local_ports.forward_for(made, Target("cal1")))
         check = laptop.local_port(made, Target("cal1"))
         assert check.found == f"{port} is taken by a program of another user"
         process.communicate()
@@ -128,7 +128,9 @@ def test_tunnels_are_told_from_shells() -> None:
         assert child.stdout.readline() == b"there\n"
         started.append(child)
     try:
-        found = [bool(port_owners.tunnel_words(psutil.Process(child.pid))) for child in started]
+        found = [
+            bool(port_owners.forward_only_argv(psutil.Process(child.pid))) for child in started
+        ]
         assert found == [True, True, False, False]
         assert {child.pid for child in started} <= {
             each.pid for each in port_owners.own_processes()
@@ -136,4 +138,4 @@ def test_tunnels_are_told_from_shells() -> None:
     finally:
         for child in started:
             child.communicate()
-    assert port_owners.tunnel_words(psutil.Process()) == []
+    assert port_owners.forward_only_argv(psutil.Process()) == []

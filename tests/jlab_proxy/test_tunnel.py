@@ -9,11 +9,11 @@ import pytest
 from jlab_proxy.cluster.responses import Standing, parse_session
 from jlab_proxy.commands.reconnect import Backoff, Failures
 from jlab_proxy.commands.session_check import SessionCheck, WrongSession
-from jlab_proxy.forwarding.local_ports import Lead
+from jlab_proxy.forwarding.local_ports import LocalForward
 from jlab_proxy.target import Target
 
 if TYPE_CHECKING:
-    from jlab_proxy.cluster.client import Login
+    from jlab_proxy.cluster.client import ClusterClient
     from jlab_proxy.forwarding.ways import Way
 
 PORT = 8888
@@ -36,7 +36,7 @@ class Cluster:
     share = True
     newest = 1
 
-    def ask(self, verb: str, *_: str, **__: object) -> dict[str, Any]:
+    def call(self, verb: str, *_: str, **__: object) -> dict[str, Any]:
         assert verb == "url"
         url = f"http://127.0.0.1:{PORT}/lab?token={self.newest:064}"
         return {"url": url, "session": described(self.newest)}
@@ -51,11 +51,11 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def lead(self, directory: str) -> bool:
+    def forward_to(self, directory: str) -> bool:
         self.told.append(directory)
         return True
 
-    def answers(self, address: str) -> int:
+    def login_status(self, address: str) -> int:
         self.told.append(address[-1])
         return 200
 
@@ -63,18 +63,18 @@ class Recorder:
 def test_an_ssh_is_led_to_no_session_but_the_one_it_was_started_for() -> None:
     """On its node the path of another session's sockets may be a stranger's."""
     cluster, recorder = Cluster(), Recorder()
-    check, way = SessionCheck(cast("Login", cluster), Target("cal1")), cast("Way", recorder)
-    lead = Lead(PORT, "lab", "/tmp/jlab-alice")
+    check, way = SessionCheck(cast("ClusterClient", cluster), Target("cal1")), cast("Way", recorder)
+    forward = LocalForward(PORT, "lab", "/tmp/jlab-alice")
     check.expect(Standing("running", "", parse_session(described(1))))
     cluster.newest = 2
     with pytest.raises(WrongSession):
-        check.verify(way, lead)
+        check.verify(way, forward)
     assert recorder.told == []
-    session, _ = check.verify(way, lead)  # of the ssh that was started since
+    session, _ = check.verify(way, forward)  # of the ssh that was started since
     assert session.node == "n2"
     assert recorder.told == ["/tmp/2", "2"]
     check.expect(Standing("unknown", ""))
-    check.verify(way, lead)
+    check.verify(way, forward)
     assert recorder.told == ["/tmp/2", "2"] * 2
 
 

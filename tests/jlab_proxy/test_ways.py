@@ -14,7 +14,7 @@ from loopback import NOBODY, free_port, wait_until
 from jlab_proxy import port_check
 from jlab_proxy.errors import JlabError
 from jlab_proxy.forwarding import socket_directory
-from jlab_proxy.forwarding.local_ports import Lead
+from jlab_proxy.forwarding.local_ports import LocalForward
 from jlab_proxy.forwarding.own_way import OwnWay
 from jlab_proxy.paths import Paths
 from jlab_proxy.target import Target
@@ -34,7 +34,7 @@ def home() -> Iterator[Path]:
 def way(home: Path) -> OwnWay:
     """It listens already."""
     paths = Paths(str(home / ".ssh" / "config"), is_default=False)
-    return OwnWay(paths, Target("cal1"), Lead(free_port(), "lab", "/tmp/jlab-alice"))
+    return OwnWay(paths, Target("cal1"), LocalForward(free_port(), "lab", "/tmp/jlab-alice"))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_carrier_that_fails_is_the_end_and_says_so(
     def fail() -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(way._carrier, "_tend", fail)
+    monkeypatch.setattr(way._carrier, "_attend_waiting", fail)
     with way:
         assert not way.is_whole(), "no ssh yet"
         way.let_through()
@@ -105,4 +105,4 @@ def test_sockets_are_made_elsewhere_where_our_directory_is_another_users(
     os.chown(jlab, NOBODY, NOBODY)
     with way:
         assert [*jlab.iterdir()] == []
-        assert Path(way._place).parent == Path(tempfile.gettempdir())
+        assert Path(way._directory).parent == Path(tempfile.gettempdir())

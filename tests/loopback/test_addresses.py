@@ -70,12 +70,12 @@ class Listener:
 @pytest.mark.parametrize("host", ADDRESSES)
 def test_a_port_that_anybody_has_is_not_free(host: str) -> None:
     port = free_port()
-    assert port_owners.look(port).by_nobody
+    assert port_owners.listeners_on(port).by_nobody
     with Listener(host, port) as listener:
         assert not port_check.is_free(port)
         free = block._PORT_IS_FREE.format(port=port).replace('"', "")
         assert subprocess.run(free, shell=True, check=False).returncode == 1
-        held = port_owners.look(port)
+        held = port_owners.listeners_on(port)
         assert [each.pid for each in held.processes] == [listener.pid]
         assert not held.by_others
     assert port_check.is_free(port)
@@ -87,10 +87,10 @@ def test_a_port_that_anybody_has_is_not_free(host: str) -> None:
 def test_who_has_a_port_another_user_alone_or_beside_us(host: str) -> None:
     port = free_port()
     with Listener(host, port, user=NOBODY, only6=host == "::"):
-        assert port_owners.look(port).by_others
+        assert port_owners.listeners_on(port).by_others
         ours = "::1" if "." in host else "127.0.0.1"
         with Listener(ours, port, only6=True) as own:
-            held = port_owners.look(port)
+            held = port_owners.listeners_on(port)
             assert [each.pid for each in held.processes] == [own.pid]
             assert held.by_others
 
@@ -196,16 +196,16 @@ def _asks(process: psutil.Process) -> bool:
 def test_who_has_the_port_after_an_ssh_is_told_nothing(site: Loopback, port: int) -> None:
     paths, target = Paths(str(site.config), is_default=False), Target("demo")
     with forwarding(site, port) as ssh:
-        way = ways.choose(paths, target, local_ports.lead(paths, target))
+        way = ways.choose(paths, target, local_ports.forward_for(paths, target))
         assert isinstance(way, ssh_ways.SharedWay)
         address = url(site).stdout.strip()
-        assert way.answers(address) == 200
+        assert way.login_status(address) == 200
         ssh.kill()
         ssh.wait()
-        assert way.answers(address) is None
+        assert way.login_status(address) is None
         with Listener("127.0.0.1", port, user=NOBODY) as listener:
             assert way.has_ended
-            assert way.answers(address) is None
+            assert way.login_status(address) is None
     assert "token" not in listener.heard
 
 
@@ -213,14 +213,14 @@ def test_who_has_the_port_after_an_ssh_is_told_nothing(site: Loopback, port: int
 def test_where_ssh_itself_listens_nobody_else_is_told_the_token(site: Loopback, port: int) -> None:
     """As on Windows."""
     paths, target = Paths(str(site.config), is_default=False), Target("demo")
-    way = ssh_ways.SshWay(paths, target, local_ports.lead(paths, target))
+    way = ssh_ways.SshWay(paths, target, local_ports.forward_for(paths, target))
     with way.starting() as ssh:
         wait_until(lambda: way.is_in(ssh), "it listens")
         address = url(site).stdout.strip()
-        assert way.answers(address) == 200
+        assert way.login_status(address) == 200
     with Listener("127.0.0.1", port, user=NOBODY) as listener:
         assert not way.is_in(ssh)
-        assert way.answers(address) is None
+        assert way.login_status(address) is None
     assert "token" not in listener.heard
 
 

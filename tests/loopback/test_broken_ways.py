@@ -262,7 +262,7 @@ def test_open(site: Loopback) -> None:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
-            assert ssh_forward.answers(url) == 200
+            assert ssh_forward.login_status(url) == 200
             assert all(map(has_ended, left))
             left = psutil.Process(process.pid).children(recursive=True)
         finally:

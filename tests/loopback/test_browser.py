@@ -99,7 +99,9 @@ class Tunnel:
         if self._end is not None:
             self._end.join()
         wait_until(
-            lambda: ssh_forward.answers(self.url) == 200, "the tunnel is back", seconds=PATIENCE
+            lambda: ssh_forward.login_status(self.url) == 200,
+            "the tunnel is back",
+            seconds=PATIENCE,
         )
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ class Opened:
         return self.urls[-1]
 
     def answers(self) -> bool:
-        return accepts(self.port) and ssh_forward.answers(self.urls[-1]) == 200
+        return accepts(self.port) and ssh_forward.login_status(self.urls[-1]) == 200
 
     def ssh(self) -> psutil.Process:
         """The ssh that it holds."""
@@ -230,7 +230,7 @@ def test_a_named_session_without_a_port_of_its_own(opened: Opened) -> None:
         token = re.search("token=([0-9a-f]+)", record.read_text())
         assert token
         assert url.endswith(token[1])
-        assert ssh_forward.answers(url) == 200
+        assert ssh_forward.login_status(url) == 200
     finally:
         done.terminate()
         done.communicate(timeout=30)

@@ -104,7 +104,7 @@ def test_the_port_is_never_free_while_the_way_breaks(held: Opened) -> None:
             wait_until(held.answers, "JupyterLab answers again")
     assert not thief.had
     assert len(held.urls) == 1
-    assert ssh_forward.answers(held.urls[0]) == 200
+    assert ssh_forward.login_status(held.urls[0]) == 200
     by_name = held.urls[0].replace("127.0.0.1", "localhost")
     assert get(held.port, "/api/status", token_of(by_name), host="::1")[0] == 200
 
@@ -273,7 +273,7 @@ def test_a_stranger_on_the_port_is_told_nothing_and_another_port_is_taken(
         assert port
         assert re.fullmatch(URL.format(port[1]), url)
         assert int(port[1]) > made.port
-        assert ssh_forward.answers(url) == 200
+        assert ssh_forward.login_status(url) == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
     who = "a program of another user" if user else f"process {listener.pid} ("

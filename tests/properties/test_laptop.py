@@ -151,9 +151,11 @@ def test_nobody_elses_line_of_known_hosts_is_changed(key: str, known: str) -> No
 @given(st.sampled_from([1, 2, 69, 255]), hostile_text | mutated(["jlab-node: no\nssh: no route\n"]))
 def test_what_ssh_said_is_shown_safely(code: int, said: str) -> None:
     show([str(client._failure(code, "gricad", said))])
-    told = login_node.Said(code, said, said, 1)
-    there = client.Login(Paths("/home/me/.ssh/config", is_default=True), "gricad", share=True)
-    for found in (login_node.explain(told, there), login_node.shell(told, "gricad")):
+    told = login_node.CommandResult(code, said, said, 1)
+    there = client.ClusterClient(
+        Paths("/home/me/.ssh/config", is_default=True), "gricad", share=True
+    )
+    for found in (login_node.why_unreachable(told, there), login_node.shell(told, "gricad")):
         show([found.found, found.remedy])
 
 

@@ -38,7 +38,7 @@ def test_a_target_is_plain_words_or_is_refused(text: str) -> None:
             assert re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", word)
         assert target.parse_host(where.host).name == where.name
         options = {"--port": "8888", "--sockets": "/tmp/jlab-alice"}
-        words = connect._for_the_cluster(where, paths.Paths("/none", is_default=False), options)
+        words = connect._cluster_arguments(where, paths.Paths("/none", is_default=False), options)
         assert all(re.fullmatch(PLAIN, word) for word in words)
 
 
