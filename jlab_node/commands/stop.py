@@ -12,6 +12,8 @@ from .json_output import print_json
 from .status import MAX_AGE, pending_sessions, running_sessions
 
 if TYPE_CHECKING:
+    from typing import Callable
+
     from ..registry.home import Home
     from ..registry.records import StoredRecord
 
@@ -28,6 +30,7 @@ def stop(name: str, *, as_json: bool) -> None:
     pending.refresh(max_age=MAX_AGE)
     if site and name in [job.job_id for job in pending.jobs()]:
         scheduler_client.cancel_job(site.scheduler, name)
+        _wait_until(lambda: scheduler_client.is_out_of_list(site.scheduler, name), f"job {name}")
         stopped, said = name, f"{messages.job(site.scheduler.NAME, name)} is cancelled"
     else:
         found = records.find_session(published, name)
@@ -43,12 +46,16 @@ def end_session(directory: Home, published: StoredRecord) -> None:
     """End the session's job and wait until it has ended; raises JlabError."""
     record = published.record
     scheduler_client.cancel(record)
+    _wait_until(lambda: scheduler_client.has_left_queue(record), f"session {record.id}")
+    records.remove(published)
+    claims.remove(directory.sessions, record)
+    submission.clear_cooldown(directory)
+
+
+def _wait_until(has_ended: Callable[[], bool], what: str) -> None:
+    """Return when that is so; raises JlabError: that a job is to end does not mean that it does."""
     deadline = time.monotonic() + _TIMEOUT
-    while time.monotonic() < deadline:
-        if scheduler_client.has_left_queue(record):
-            records.remove(published)
-            claims.remove(directory.sessions, record)
-            submission.clear_cooldown(directory)
-            return
+    while not has_ended():
+        if time.monotonic() > deadline:
+            raise JlabError(f"{what} was told to stop, but has not ended yet")
         time.sleep(_POLL)
-    raise JlabError(f"session {record.id} was told to stop, but still runs")

@@ -150,7 +150,7 @@ def via_command(command: list[str], *, timeout: float) -> OpenRoute:
                 stdout=theirs.fileno(),
                 stderr=errors.fileno(),
                 start_new_session=True,
-                env={**os.environ, "LC_ALL": "C"},  # what it says is read
+                env={**schedulers.without_options(os.environ), "LC_ALL": "C"},  # its words are read
             )
         except OSError as error:
             ours.close()

@@ -31,6 +31,7 @@ class JobList:
     jobs: tuple[Status, ...] = ()  # queued and running, in the order of their starts
     problem: str = ""  # "": the scheduler has answered
     asked_at: float = 0.0  # Unix time of the question
+    is_complete: bool = True  # False: some could not be read
 
 
 class JobListCache:
@@ -39,7 +40,7 @@ class JobListCache:
     def __init__(self, scheduler: Scheduler, *, user: str, directory: Path) -> None:
         self.scheduler = scheduler
         self.latest = JobList()  # what was fetched last
-        self._command = scheduler.list_jobs_command(user)
+        self._user = user
         self._path = directory / f"{os.uname().nodename}-{scheduler.NAME}"
 
     def fetch(self, *, max_age: float) -> JobList:
@@ -60,7 +61,7 @@ class JobListCache:
     def _ask(self) -> tuple[CommandResult, float]:
         """Ask the scheduler and keep its answer; return that and the time of the question."""
         asked_at = time.time()
-        answer = scheduler_client.ask(self._command)
+        answer = scheduler_client.ask_for_jobs(self.scheduler, self._user)
         # A full home costs the others a question of their own, no more.
         with contextlib.suppress(OSError):
             private.write_atomically(self._path, json.dumps(asdict(answer)), modified=asked_at)
@@ -98,8 +99,9 @@ def _parse(scheduler: Scheduler, answer: CommandResult, asked_at: float) -> JobL
     if found is None:
         return JobList((), scheduler_client.error_message(answer), asked_at)
     # Their numbers become words of commands.
-    alive = [each for each in found if each.state is not State.ENDED and is_job_id(each.job_id)]
-    return JobList(tuple(sorted(alive, key=_start_order)), "", asked_at)
+    readable = [job for job in found if is_job_id(job.job_id)]
+    alive = sorted((job for job in readable if job.state is not State.ENDED), key=_start_order)
+    return JobList(tuple(alive), "", asked_at, is_complete=len(readable) == len(found))
 
 
 def _start_order(job: Status) -> tuple[bool, float]:

@@ -7,6 +7,7 @@ Nobody is asked here.
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,14 +37,30 @@ class JobSnapshot:
     job_ids: frozenset[str]
     asked_at: float  # Unix time
     processes: frozenset[str] = frozenset()  # of local: the identities of those with these numbers
+    is_complete: bool = True  # False: a job that is not among them may run
+    queued: frozenset[str] = frozenset()  # those of the jobs that wait for their start
 
     def contains(self, record: Record) -> bool | None:
-        """Return whether the record's job is among them; None: it is none of this cluster's."""
+        """Return whether the record's job is among them.
+
+        None: that cannot be told, as it is none of this cluster's, or the list does not say.
+        """
         if not self._is_of(record):
             return None
         if record.process and self.scheduler == local.NAME:
             return record.process in self.processes
-        return record.job_id in self.job_ids
+        if record.job_id in self.job_ids:
+            return True
+        is_told = self.is_complete and array_of(record.job_id) not in self.job_ids
+        return False if is_told else None
+
+    def runs(self, record: Record) -> bool | None:
+        """Return whether the record's session may run; None: that cannot be told.
+
+        A job that waits again, as its node failed, say, will have another session.
+        """
+        is_queued = record.job_id in self.queued and self._is_of(record)
+        return False if is_queued else self.contains(record)
 
     def _is_of(self, record: Record) -> bool:
         if self.scheduler == local.NAME:
@@ -61,6 +78,14 @@ class JobSnapshot:
             return True
         # A job that is not listed may be that of another cluster which has this home.
         return record.ends_at is not None and record.ends_at < self.asked_at - _DAY
+
+
+def array_of(job_id: str) -> str:
+    """Return the id by which PBS lists all elements of an array: "12[]" of "12[4]"; "" of others.
+
+    Which of them have ended it does not say there.
+    """
+    return re.sub(r"\[[0-9]+\]$", "[]", job_id) if job_id.endswith("]") else ""
 
 
 def has_ended(status: Status | None) -> bool:

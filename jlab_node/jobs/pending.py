@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..registry import records
 from ..registry.records import StoredRecord
 from ..schedulers import local
-from ..schedulers.base import State
+from ..schedulers.base import UNREADABLE, State
 from . import liveness, matching, messages, scheduler_client, submission
 from .job_list_cache import JobList, JobListCache
 
@@ -80,7 +80,7 @@ class PendingSessions:
         self._expected = [
             job for job in self._list.jobs if self._will_start_session(job, self._wanted)
         ]
-        if not self._list.problem:
+        if self._list.is_complete and not self._list.problem:
             records.prune_tombstones(
                 self._home.sessions,
                 self._site.scheduler.NAME,
@@ -146,6 +146,7 @@ class PendingSessions:
             for each in self._records.records(jobs=by_id)
             if isinstance(each, StoredRecord)
             and site.has(each.record)
+            and by_id[each.record.job_id].state is not State.QUEUED  # it waits again
             and not liveness.was_restarted(each.record, by_id[each.record.job_id])
         }
 
@@ -194,9 +195,8 @@ def _snapshot(site: Site, found: JobList) -> JobSnapshot | None:
     """Return what a list says of records; None: the scheduler did not answer."""
     if found.problem:
         return None
-    return scheduler_client.snapshot_of(
-        site.scheduler, site.cluster, found.jobs, asked_at=found.asked_at
-    )
+    jobs = found.jobs if found.is_complete else (*found.jobs, UNREADABLE)
+    return scheduler_client.snapshot_of(site.scheduler, site.cluster, jobs, asked_at=found.asked_at)
 
 
 def _script(status: Status) -> str:

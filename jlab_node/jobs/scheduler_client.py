@@ -20,13 +20,13 @@ from ..errors import JlabError
 from ..registry import home
 from ..registry.clock_tolerance import SKEW
 from ..schedulers import local
-from ..schedulers.base import CommandResult, Machine, State, Status
+from ..schedulers.base import CommandResult, Machine, State, Status, is_complete
 from . import liveness, messages
 from .liveness import JobSnapshot
 from .site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..registry.record import Record
     from ..registry.records import StoredRecord
@@ -47,6 +47,7 @@ def ask(command: list[str], *, timeout: float = _TIMEOUT) -> CommandResult:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=schedulers.without_options(os.environ),
             encoding="utf-8",
             errors="replace",
         )
@@ -163,7 +164,18 @@ def is_here(node: str) -> bool:
 
 def list_jobs(scheduler: Scheduler, user: str) -> list[Status] | None:
     """The user's queued and running jobs; None: the scheduler does not answer."""
-    return scheduler.parse_job_list(ask(scheduler.list_jobs_command(user)))
+    return scheduler.parse_job_list(ask_for_jobs(scheduler, user))
+
+
+def ask_for_jobs(scheduler: Scheduler, user: str) -> CommandResult:
+    """Return the answer with the user's jobs: the first that is whole, or else the last."""
+    answers: list[CommandResult] = []
+    for command in scheduler.list_jobs_commands(user):
+        answers.append(ask(command))
+        if is_complete(scheduler.parse_job_list(answers[-1])):
+            return answers[-1]
+    read = [each for each in answers if scheduler.parse_job_list(each) is not None]
+    return (read or answers)[-1]
 
 
 def query_job(scheduler: Scheduler, job_id: str) -> Status | None:
@@ -214,11 +226,11 @@ def alive(published: Sequence[StoredRecord], user: str) -> list[StoredRecord]:
 def filter_alive(
     published: Sequence[StoredRecord], taken: Sequence[JobSnapshot]
 ) -> list[StoredRecord]:
-    """Return the sessions of whose jobs no snapshot says that it is not there."""
+    """Return the sessions of whose jobs no snapshot says that it does not run."""
     return [
         each
         for each in published
-        if not any(snapshot.contains(each.record) is False for snapshot in taken)
+        if not any(snapshot.runs(each.record) is False for snapshot in taken)
     ]
 
 
@@ -240,14 +252,22 @@ def _ask_for_snapshot(scheduler: Scheduler, cluster: str, user: str) -> JobSnaps
 
 
 def snapshot_of(
-    scheduler: Scheduler, cluster: str, found: Iterable[Status], *, asked_at: float
+    scheduler: Scheduler, cluster: str, found: Sequence[Status], *, asked_at: float
 ) -> JobSnapshot:
     """Return what a list of my jobs says of records."""
-    alive = frozenset(each.job_id for each in found if not liveness.has_ended(each))
+    alive = frozenset(job.job_id for job in found if not liveness.has_ended(job) and job.job_id)
     processes: frozenset[str] = frozenset()
     if scheduler is local:
         processes = frozenset(process_id.identity(int(each)) for each in alive)
-    return JobSnapshot(scheduler.NAME, cluster, alive, asked_at, processes)
+    return JobSnapshot(
+        scheduler.NAME,
+        cluster,
+        alive,
+        asked_at,
+        processes,
+        is_complete=is_complete(found),
+        queued=frozenset(job.job_id for job in found if job.state is State.QUEUED),
+    )
 
 
 def local_snapshot(user: str) -> JobSnapshot | None:
@@ -306,8 +326,14 @@ def _check_is_that_session(record: Record) -> None:
 
 
 def cancel_job(scheduler: Scheduler, job_id: str) -> None:
-    """End a job, or take it out of the queue; raises JlabError."""
-    answer = ask(scheduler.cancel_command(job_id))
+    """End a job, or take it out of the queue, but no other job; raises JlabError.
+
+    Schedulers may fail to do so with exit code 0: whoever asks looks again.
+    """
+    job = query_job(scheduler, job_id) or Status(job_id, State.RUNNING)
+    if liveness.has_ended(job):
+        return
+    answer = ask(scheduler.cancel_command(job))
     if answer.code:
         what = messages.job(scheduler.NAME, job_id)
         raise JlabError(f"{what} cannot be cancelled: {error_message(answer)}")
@@ -317,8 +343,15 @@ def has_left_queue(record: Record) -> bool:
     """Whether the job has ended, and all of it: schedulers take their time to tidy up."""
     if not liveness.has_ended(job_status_of(record)):
         return False
-    listed = list_jobs(schedulers.TABLE[record.scheduler], home.user())
-    return listed is not None and record.job_id not in {each.job_id for each in listed}
+    return is_out_of_list(schedulers.TABLE[record.scheduler], record.job_id)
+
+
+def is_out_of_list(scheduler: Scheduler, job_id: str) -> bool:
+    """Whether a job is surely not among the user's jobs any more."""
+    listed = list_jobs(scheduler, home.user())
+    if listed is None or not is_complete(listed):
+        return False
+    return job_id not in {job.job_id for job in listed}
 
 
 def read_text(path: str) -> str:

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Callable
 
 
@@ -61,6 +61,16 @@ class Status:
     owner: str = ""  # where the scheduler tells
     starts_at: int | None = None  # Unix time; an estimate while it is queued
     ends_at: int | None = None  # Unix time; the past for a job that has ended
+    cancel_id: str | None = None  # by which it is cancelled, where that is another id and known
+
+
+# In a list: a job of which too little could be read. It may be any of the user's.
+UNREADABLE = Status("", State.RUNNING)
+
+
+def is_complete(jobs: Iterable[Status] | None) -> bool:
+    """Return whether a list has all jobs that there are: one that it has not has ended."""
+    return jobs is not None and all(job.job_id for job in jobs)
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,7 @@ class Scheduler(Protocol):
     SUBMIT_OUTPUT_RE: str  # regular expression of what that prints; group 1 is the job's id
     LOG_ONLY_AT_END: bool  # what a job prints is out of reach until it ends
     INTERACTIVE_COMMAND: str  # what runs jlab-node in a job, typed outside of one
+    OPTION_VARIABLES: str  # regular expression of the variables that change what its commands do
 
     def detect(self, env: Mapping[str, str], machine: Machine) -> Job | None:
         """The job that `env` speaks of, if this machine is one of its nodes."""
@@ -107,11 +118,14 @@ class Scheduler(Protocol):
     def parse_cluster(self, answer: CommandResult) -> str:
         """The cluster's name, as `detect` gives it in a job; "" where it cannot be told."""
 
-    def list_jobs_command(self, user: str) -> list[str]:
-        """Prints the queued and running jobs of a user."""
+    def list_jobs_commands(self, user: str) -> list[list[str]]:
+        """Each prints a user's queued and running jobs: the next is asked if that is not whole."""
 
     def parse_job_list(self, answer: CommandResult) -> list[Status] | None:
-        """What `mine` printed; None: the scheduler does not answer."""
+        """What one of these printed, with UNREADABLE for a job that could not be read.
+
+        None: the scheduler does not answer.
+        """
 
     def job_status_commands(self, job_id: str) -> list[list[str]]:
         """Each prints what is known of one job: the next is asked when the last knew too little."""
@@ -122,8 +136,8 @@ class Scheduler(Protocol):
     def run_in_job(self, job_id: str, node: str, command: list[str]) -> list[str]:
         """Runs `command` (as typed to a shell) on a node of the job; [] where nothing can."""
 
-    def cancel_command(self, job_id: str) -> list[str]:
-        """Ends a job."""
+    def cancel_command(self, job: Status) -> list[str]:
+        """Ends a job, and no other; raises JlabError where that needs an id that is not known."""
 
     def extend_command(self, job_id: str) -> str:
         """What its owner types for an hour more; "" where users cannot."""

@@ -20,6 +20,7 @@ SUBMIT_COMMAND = "nohup {} &"
 SUBMIT_OUTPUT_RE = r"(?!)"  # never
 LOG_ONLY_AT_END = False
 INTERACTIVE_COMMAND = "jlab-node run"
+OPTION_VARIABLES = r"(?!)"  # none
 
 
 def detect(env: Mapping[str, str], machine: Machine) -> Job:  # noqa: ARG001
@@ -35,8 +36,8 @@ def parse_cluster(answer: CommandResult) -> str:  # noqa: ARG001
     return ""
 
 
-def list_jobs_command(user: str) -> list[str]:
-    return ["ps", "-ww", "-u", user, "-o", "pid=,stat=,args="]
+def list_jobs_commands(user: str) -> list[list[str]]:
+    return [["ps", "-ww", "-u", user, "-o", "pid=,stat=,args="]]
 
 
 def parse_job_list(answer: CommandResult) -> list[Status] | None:
@@ -76,8 +77,8 @@ def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa
     return []
 
 
-def cancel_command(job_id: str) -> list[str]:
-    return ["kill", job_id]
+def cancel_command(job: Status) -> list[str]:
+    return ["kill", job.job_id]
 
 
 def extend_command(job_id: str) -> str:  # noqa: ARG001

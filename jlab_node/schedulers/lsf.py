@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import parsing
-from .base import CommandResult, Job, JobRequest, Machine, State, Status
+from .base import UNREADABLE, CommandResult, Job, JobRequest, Machine, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,7 @@ SUBMIT_COMMAND = "bsub < {}"
 SUBMIT_OUTPUT_RE = r"Job <([0-9]+)> is submitted"
 LOG_ONLY_AT_END = True
 INTERACTIVE_COMMAND = "bsub -Is jlab-node run"
+OPTION_VARIABLES = r"(?!)"  # none
 
 _FIELDS = "jobid jobindex stat job_name exec_host pend_reason exit_reason exit_code start_time "
 _FIELDS += "estimated_start_time finish_time command"
@@ -74,8 +75,8 @@ def parse_cluster(answer: CommandResult) -> str:
     return found[1] if found else ""
 
 
-def list_jobs_command(user: str) -> list[str]:
-    return [*_ASK, "-u", user]
+def list_jobs_commands(user: str) -> list[list[str]]:
+    return [[*_ASK, "-u", user]]
 
 
 def parse_job_list(answer: CommandResult) -> list[Status] | None:
@@ -102,9 +103,16 @@ def _parse(printed: str) -> list[Status] | None:
     start = printed.find("{")
     try:
         found = json.JSONDecoder(strict=False).raw_decode(printed, max(start, 0))[0]["RECORDS"]
-        return [_status(job) for job in found if "ERROR" not in job]
+        return [each for each in map(_listed, found) if each]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _listed(job: dict[str, Any]) -> Status | None:
+    """None: there is no such job."""
+    if "ERROR" in job:
+        return None if "not found" in str(job["ERROR"]) else UNREADABLE
+    return _status(job)
 
 
 def _status(job: dict[str, Any]) -> Status:
@@ -161,8 +169,8 @@ def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa
     return []  # blaunch works only inside the job
 
 
-def cancel_command(job_id: str) -> list[str]:
-    return ["bkill", job_id]
+def cancel_command(job: Status) -> list[str]:
+    return ["bkill", job.job_id]
 
 
 def extend_command(job_id: str) -> str:  # noqa: ARG001

@@ -20,6 +20,7 @@ SUBMIT_COMMAND = "chmod +x {0} && oarsub -S ./{0}"
 SUBMIT_OUTPUT_RE = r"OAR_JOB_ID=([0-9]+)"
 LOG_ONLY_AT_END = False
 INTERACTIVE_COMMAND = "oarsub -I, then jlab-node run"
+OPTION_VARIABLES = r"(?!)"  # none
 
 _QUEUED = {"Waiting", "Hold", "toLaunch", "Launching", "toAckReservation"}
 _ENDED = {"Terminated", "Error", "toError", "Finishing"}
@@ -45,8 +46,8 @@ def parse_cluster(answer: CommandResult) -> str:  # noqa: ARG001
     return ""
 
 
-def list_jobs_command(user: str) -> list[str]:
-    return ["oarstat", "--full", "--json", "--user", user]
+def list_jobs_commands(user: str) -> list[list[str]]:
+    return [["oarstat", "--full", "--json", "--user", user]]
 
 
 def parse_job_list(answer: CommandResult) -> list[Status] | None:
@@ -140,8 +141,8 @@ def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:
     return ["env", f"OAR_JOB_ID={job_id}", "oarsh", node, *command]
 
 
-def cancel_command(job_id: str) -> list[str]:
-    return ["oardel", job_id]
+def cancel_command(job: Status) -> list[str]:
+    return ["oardel", job.job_id]
 
 
 def extend_command(job_id: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from . import parsing
-from .base import CommandResult, Job, JobRequest, Machine, State, Status
+from .base import UNREADABLE, CommandResult, Job, JobRequest, Machine, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,10 +25,13 @@ SUBMIT_COMMAND = "qsub {}"
 SUBMIT_OUTPUT_RE = r"(?m)^([0-9]+(?:\[[0-9]*\])?)\.[A-Za-z0-9]"
 LOG_ONLY_AT_END = True
 INTERACTIVE_COMMAND = "qsub -I, then jlab-node run"
+OPTION_VARIABLES = r"(?!)"  # none
 
-# qstat -f lists everybody's jobs, and takes no -u; Torque's knows no -F.
-_MINE = """set -f
-ids=$(qselect -u "$1") && { test -z "$ids" || qstat -f -F json $ids || qstat -f $ids; }"""
+# qstat -f lists everybody's jobs, and takes no -u. Torque's knows no -F; and some versions print no
+# JSON where a variable of a job has odd characters, or only the first of the jobs.
+_SELECTED = "# selected:"
+_LIST = """set -f
+ids=$(qselect -u "$1") && { test -z "$ids" || { echo "%s" $ids; qstat -f $2 $ids; }; }"""
 
 _QUEUED = set("QHWTM")
 _ENDED = set("EFCX")
@@ -59,16 +62,29 @@ def parse_cluster(answer: CommandResult) -> str:
     return found[1] if found else ""
 
 
-def list_jobs_command(user: str) -> list[str]:
-    return ["sh", "-c", _MINE, "sh", user]
+def list_jobs_commands(user: str) -> list[list[str]]:
+    script = _LIST % _SELECTED
+    return [["sh", "-c", script, "sh", user, form] for form in ("-F json", "")]
 
 
 def parse_job_list(answer: CommandResult) -> list[Status] | None:
     """One that has ended between the two commands makes the second fail, after all others."""
-    found = _parse(answer.stdout)
-    if found or (found == [] and (not answer.code or _is_unknown(answer))):
-        return [status for status in found if status.state is not State.ENDED]
-    return None
+    selected, printed = _selected(answer.stdout)
+    found = _parse(printed)
+    if found is None or (not found and answer.code and not _is_unknown(answer)):
+        return None
+    listed = {status.job_id for status in found}
+    missing = [each for each in selected if each not in listed and not _names(answer.stderr, each)]
+    alive = [status for status in found if status.state is not State.ENDED]
+    return alive + [UNREADABLE for _ in missing]
+
+
+def _selected(printed: str) -> tuple[list[str], str]:
+    """The numbers of the jobs that were asked about, and what was said of them."""
+    line, _, rest = printed.partition("\n")
+    if not line.startswith(_SELECTED):
+        return [], printed
+    return [each.partition(".")[0] for each in line[len(_SELECTED) :].split()], rest
 
 
 def job_status_commands(job_id: str) -> list[list[str]]:
@@ -81,6 +97,11 @@ def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
     if status is None and _is_unknown(answer):
         return Status(job_id, State.ENDED, reason="has ended")
     return status
+
+
+def _names(said: str, job_id: str) -> bool:
+    """Whether an error is about that job: it has ended meanwhile."""
+    return bool(re.search(rf"(?<![0-9]){re.escape(job_id)}(?![0-9[])", said))
 
 
 def _is_unknown(answer: CommandResult) -> bool:
@@ -184,8 +205,8 @@ def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa
     return []  # pbsdsh passes nothing on to the command's stdin
 
 
-def cancel_command(job_id: str) -> list[str]:
-    return ["qdel", job_id]
+def cancel_command(job: Status) -> list[str]:
+    return ["qdel", job.job_id]
 
 
 def extend_command(job_id: str) -> str:  # noqa: ARG001

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from . import parsing
-from .base import CommandResult, Job, JobRequest, Machine, State, Status
+from .base import UNREADABLE, CommandResult, Job, JobRequest, Machine, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +24,7 @@ SUBMIT_COMMAND = "qsub {}"
 SUBMIT_OUTPUT_RE = r"Your job(?:-array)? ([0-9]+)"
 LOG_ONLY_AT_END = False
 INTERACTIVE_COMMAND = "qrsh jlab-node run"
+OPTION_VARIABLES = r"(?!)"  # none
 
 _CLUSTER = 'cat "$SGE_ROOT/${SGE_CELL:-default}/common/cluster_name"'
 _UNKNOWN = "Following jobs do not exist"
@@ -57,8 +58,8 @@ def parse_cluster(answer: CommandResult) -> str:
     return "" if answer.code else answer.stdout.strip()
 
 
-def list_jobs_command(user: str) -> list[str]:
-    return ["qstat", "-xml", "-r", "-u", user]
+def list_jobs_commands(user: str) -> list[list[str]]:
+    return [["qstat", "-xml", "-r", "-u", user]]
 
 
 def parse_job_list(answer: CommandResult) -> list[Status] | None:
@@ -90,8 +91,9 @@ def _parse(printed: str) -> list[Status] | None:
         try:
             job = ElementTree.fromstring(each)  # noqa: S314 (no entities: see above)
         except (ElementTree.ParseError, ValueError):
-            continue
-        found.append(_status(job))
+            found.append(UNREADABLE)
+        else:
+            found.append(_status(job))
     return found
 
 
@@ -133,8 +135,8 @@ def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa
     return []  # qrsh -inherit works only inside the job
 
 
-def cancel_command(job_id: str) -> list[str]:
-    number, _, task = job_id.partition(".")
+def cancel_command(job: Status) -> list[str]:
+    number, _, task = job.job_id.partition(".")
     return ["qdel", number, "-t", task] if task else ["qdel", number]
 
 

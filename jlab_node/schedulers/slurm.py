@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..errors import JlabError
 from . import parsing
-from .base import CommandResult, Job, JobRequest, Machine, State, Status
+from .base import UNREADABLE, CommandResult, Job, JobRequest, Machine, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,17 +21,20 @@ SUBMIT_OUTPUT_RE = r"Submitted batch job ([0-9]+)"
 LOG_ONLY_AT_END = False
 INTERACTIVE_COMMAND = "srun --pty jlab-node run"
 
-# The user's own settings for squeue must not change what it prints.
-_ENV = ["env"]
-for _name in ("STATES", "PARTITION", "ACCOUNT", "QOS", "NAMES", "USERS", "LICENSES"):
-    _ENV += ["-u", f"SQUEUE_{_name}"]
-_ENV += ["SLURM_TIME_FORMAT=%s"]
-_SEPARATOR = "\x1f"
-# id of the very job (of an array, the task), state, reason, start, end, nodes, name, command
-_FORMAT = _SEPARATOR.join(["%A", "%T", "%r", "%S", "%e", "%N", "%j", "%o"])
-_FIELDS = 8
+# squeue, scancel and srun take options from these. A session's own job has more of them.
+OPTION_VARIABLES = (
+    r"(SLURM|SRUN|SALLOC|SBATCH|SQUEUE|SCANCEL|SACCT)_"
+    r"(?!CONF$|CONF_SERVER$|JWT$|CLUSTERS$|CLUSTER_NAME$).*"
+)
+_UNIX_TIMES = ["env", "SLURM_TIME_FORMAT=%s"]
+_RECORD, _FIELD = "\x01", "\x1f"
+# id of the very job (of an array, the task), state, reason, start, end, nodes; the array's id, the
+# task in it; name, command. What the user chooses comes last: it may have anything in it.
+_FORMAT = _RECORD + _FIELD.join(["%A", "%T", "%r", "%S", "%e", "%N", "%F", "%K", "%j", "%o"])
+_KNOWN_FIELDS = 6  # what has to be there to know a job
 
 _QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD"}
+_QUEUED |= {"SPECIAL_EXIT"}  # it failed in a way that holds it: it can be released
 _ENDED = {
     "BOOT_FAIL": "could not start its node",
     "CANCELLED": "was cancelled",
@@ -42,7 +46,6 @@ _ENDED = {
     "OUT_OF_MEMORY": "ran out of memory",
     "PREEMPTED": "was preempted",
     "REVOKED": "was revoked",
-    "SPECIAL_EXIT": "failed",
     "TIMEOUT": "reached its time limit",
 }
 _CAUSES = {"TimeLimit": "TIMEOUT", "NonZeroExitCode": "FAILED", "OutOfMemory": "OUT_OF_MEMORY"}
@@ -73,8 +76,9 @@ def parse_cluster(answer: CommandResult) -> str:
     return found[1] if found else ""
 
 
-def list_jobs_command(user: str) -> list[str]:
-    return [*_ENV, "squeue", "--all", "--noheader", f"--user={user}", f"--format={_FORMAT}"]
+def list_jobs_commands(user: str) -> list[list[str]]:
+    squeue = ["squeue", "--all", "--noheader", f"--user={user}", f"--format={_FORMAT}"]
+    return [[*_UNIX_TIMES, *squeue]]
 
 
 def parse_job_list(answer: CommandResult) -> list[Status] | None:
@@ -86,7 +90,7 @@ def job_status_commands(job_id: str) -> list[list[str]]:
     # What squeue has forgotten after some minutes, accounting may know.
     fields = "--format=JobIDRaw,State,End"
     sacct = ["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={job_id}", fields]
-    return [[*_ENV, *squeue], [*_ENV, *sacct]]
+    return [[*_UNIX_TIMES, *squeue], [*_UNIX_TIMES, *sacct]]
 
 
 def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
@@ -98,29 +102,55 @@ def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
 
 
 def _parse(printed: str) -> list[Status]:
-    found = []
-    for line in printed.splitlines():
-        fields = line.split(_SEPARATOR)
-        if len(fields) != _FIELDS:
-            continue
-        job_id, raw_state, reason, start, end, node, name, command = fields
-        state, cause = _state(raw_state), _cause(raw_state, reason)
-        found.append(
-            Status(
-                job_id=job_id,
-                state=state,
-                raw_state=raw_state,
-                reason=_ENDED.get(cause, "has ended")
-                if state is State.ENDED
-                else _reason(raw_state, reason),
-                name=name,
-                command="" if command == "(null)" else command,
-                node="" if node in ("n/a", "N/A", "(null)") else node,
-                starts_at=_time(start),
-                ends_at=None if cause == "COMPLETING" else _time(end),
-            )
-        )
-    return found
+    """Each job of a list; UNREADABLE for one whose fields are not all there."""
+    return [_status(fields) for fields in _records(printed)]
+
+
+def _records(printed: str) -> list[list[str]]:
+    if _RECORD in printed:
+        records = printed.split(_RECORD)[1:]  # before the first: a note, "CLUSTER: cal1"
+        return [record.rstrip("\n").split(_FIELD) for record in records]
+    # What an older version asked for, and kept: a line each, without the array.
+    lines = [line.split(_FIELD) for line in printed.splitlines() if _FIELD in line]
+    for fields in lines:
+        fields[_KNOWN_FIELDS:_KNOWN_FIELDS] = ["", ""] if len(fields) >= _KNOWN_FIELDS else []
+    return lines
+
+
+def _status(fields: list[str]) -> Status:
+    if len(fields) < _KNOWN_FIELDS:
+        return UNREADABLE
+    job_id, raw_state, reason, start, end, node = fields[:_KNOWN_FIELDS]
+    array_id, task, name, command = [*fields[_KNOWN_FIELDS:], "", "", "", ""][:4]
+    state, cause = _state(raw_state), _cause(raw_state, reason)
+    return Status(
+        job_id=job_id,
+        state=state,
+        raw_state=raw_state,
+        reason=_ENDED.get(cause, "has ended")
+        if state is State.ENDED
+        else _reason(raw_state, reason),
+        name=name,
+        command="" if command == "(null)" else command,
+        node="" if node in ("n/a", "N/A", "(null)") else node,
+        starts_at=_time(start),
+        ends_at=None if cause == "COMPLETING" else _time(end),
+        cancel_id=_cancel_id(job_id, array_id, task),
+    )
+
+
+def _cancel_id(job_id: str, array_id: str, task: str) -> str | None:
+    """Return what scancel takes for that very job: of an array, ARRAY_TASK.
+
+    The last task of an array has the array's own number, with which scancel would end all tasks.
+    None: it is not known.
+    """
+    if not array_id:
+        return None
+    if re.fullmatch(r"[0-9]+", task):
+        return f"{array_id}_{task}"
+    waiting = re.match(r"\[?([0-9,:-]+)", task)  # those that have not started: "1-9%2", say
+    return f"{array_id}_[{waiting[1]}]" if waiting else job_id
 
 
 def _parse_accounts(printed: str) -> list[Status]:
@@ -170,8 +200,13 @@ def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:
     return ["srun", *options, "--chdir=/", f"--jobid={job_id}", f"--nodelist={node}", *in_a_shell]
 
 
-def cancel_command(job_id: str) -> list[str]:
-    return ["scancel", job_id]
+def cancel_command(job: Status) -> list[str]:
+    if job.cancel_id is None:
+        raise JlabError(
+            f"Slurm does not say whether job {job.job_id} is one of an array",
+            remedy="try again, or look at `squeue --me` and use `scancel`",
+        )
+    return ["scancel", job.cancel_id]
 
 
 def extend_command(job_id: str) -> str:  # noqa: ARG001

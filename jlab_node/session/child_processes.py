@@ -104,10 +104,12 @@ class Children:
         self._known[popen.pid] = child
         return child
 
-    async def output(self, command: Sequence[str], *, timeout: float) -> tuple[int, str]:
+    async def output(
+        self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
         """Exit code and stdout of a command that says little; raises JlabError."""
         with _scratch_file() as file:
-            child = self.start(command, stdout=file.fileno(), stderr=subprocess.DEVNULL)
+            child = self.start(command, env=env, stdout=file.fileno(), stderr=subprocess.DEVNULL)
             try:
                 code = await within(timeout, asyncio.shield(child.ended))
             except asyncio.TimeoutError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .. import schedulers
 from ..jobs import claims, liveness, scheduler_client
 from ..registry import records
+from ..schedulers.base import is_complete
 from . import scheduler_query
 from .io_thread import IoThread
 
@@ -39,9 +40,8 @@ def in_background(home: Home, record: Record, children: Children) -> Iterator[No
 async def _clean_up(home: Home, record: Record, children: Children) -> None:
     scheduler = schedulers.TABLE[record.scheduler]
     asked_at = time.time()
-    answer = await scheduler_query.ask(children, scheduler.list_jobs_command(record.user))
-    jobs = scheduler.parse_job_list(answer)
-    if jobs is not None:
+    jobs = await scheduler_query.list_jobs(children, scheduler, record.user)
+    if jobs is not None and is_complete(jobs):
         snapshot = scheduler_client.snapshot_of(scheduler, record.cluster, jobs, asked_at=asked_at)
         prune = functools.partial(_prune, home, record, jobs, snapshot)
         await IoThread().run(prune, timeout=_TIMEOUT)

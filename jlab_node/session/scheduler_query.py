@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from .. import schedulers
 from ..errors import FAILED, JlabError
-from ..schedulers.base import CommandResult
+from ..schedulers.base import CommandResult, is_complete
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..schedulers.base import Scheduler, Status
     from .child_processes import Children
 
 _TIMEOUT = 60.0  # seconds for the scheduler to answer
@@ -16,6 +21,17 @@ _TIMEOUT = 60.0  # seconds for the scheduler to answer
 async def ask(children: Children, command: list[str]) -> CommandResult:
     """Return the scheduler's answer. No answer, or no such command here, is a failure as well."""
     try:
-        return CommandResult(*await children.output(command, timeout=_TIMEOUT))
+        env = schedulers.without_options(os.environ)
+        return CommandResult(*await children.output(command, env=env, timeout=_TIMEOUT))
     except JlabError:
         return CommandResult(FAILED, "")
+
+
+async def list_jobs(children: Children, scheduler: Scheduler, user: str) -> Sequence[Status] | None:
+    """Return the user's queued and running jobs; None: the scheduler does not answer."""
+    found = None
+    for command in scheduler.list_jobs_commands(user):
+        found = scheduler.parse_job_list(await ask(children, command)) or found
+        if found is not None and is_complete(found):
+            break
+    return found

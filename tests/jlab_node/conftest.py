@@ -182,12 +182,14 @@ class Job:
     node: str = "n1"
     name: str = "jlab"
     command: str = "(null)"
+    cancel_id: str = ""  # of a task of an array: ARRAY_TASK
 
     def __str__(self) -> str:
         now = int(time.time())
         times = ["N/A" if each is None else str(now + each) for each in (self.start, self.end)]
-        own = (self.job_id, self.word, self.reason, *times, self.node, self.name, self.command)
-        return "\x1f".join(own)
+        array = self.cancel_id.partition("_")[::2] if self.cancel_id else (self.job_id, "N/A")
+        own = (self.job_id, self.word, self.reason, *times, self.node, *array)
+        return "\x01" + "\x1f".join((*own, self.name, self.command))
 
 
 @pytest.fixture

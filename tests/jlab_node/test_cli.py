@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jlab_node.commands import stop
+from jlab_node.errors import JlabError
 from jlab_node.jobs import submission
 from jlab_node.registry import home as homes
 from jlab_node.registry import logs
@@ -230,14 +232,33 @@ def slurm(commands: Commands) -> Commands:
     return commands
 
 
-def test_stop_a_job_in_the_queue(login: Login, slurm: Commands, record: Record) -> None:
+@pytest.mark.parametrize("as_json", [False, True])
+def test_stop_a_job_in_the_queue(
+    login: Login, slurm: Commands, record: Record, tmp_path: Path, *, as_json: bool
+) -> None:
+    ended = tmp_path / "ended"
+    slurm.put("scancel", f">'{ended}'")
+    slurm.put("squeue", f"echo '{RUNS}'; if [ ! -e '{ended}' ]; then echo '{QUEUED}'; fi")
     login.publish(record)
-    done = login.run("stop", "13")
+    done = login.run("stop", "13", *(["--json"] if as_json else []))
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Slurm job 13 is cancelled\n"
-    assert slurm.asked[-1] == "scancel 13"
-    assert answer(login.run("stop", "13", "--json")) == {"stopped": "13"}
+    if as_json:
+        assert answer(done) == {"stopped": "13"}
+    else:
+        assert done.stdout == "Slurm job 13 is cancelled\n"
+    assert "scancel 13" in slurm.asked
     assert login.records == ["slurm-12-gpu"]
+
+
+def test_stop_of_a_job_that_stays_is_no_success(
+    login: Login, slurm: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although scancel says that all is well, as it does of a number that it cannot cancel."""
+    monkeypatch.setattr(stop, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(homes, "open_state_dir", lambda: login.home)
+    with pytest.raises(JlabError, match="^job 13 was told to stop, but has not ended yet$"):
+        stop.stop("13", as_json=False)
+    assert "scancel 13" in slurm.asked
 
 
 def test_stop_a_session(login: Login, slurm: Commands, record: Record, tmp_path: Path) -> None:

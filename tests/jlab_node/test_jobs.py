@@ -19,7 +19,7 @@ from jlab_node.registry import home
 from jlab_node.registry.records import StoredRecord
 from jlab_node.schedulers import TABLE
 from jlab_node.schedulers.base import CommandResult, State, Status
-from tests.jlab_node.conftest import FAILS
+from tests.jlab_node.conftest import FAILS, Job
 from tests.jlab_node.conftest import JOB_12 as RECORD
 
 if TYPE_CHECKING:
@@ -451,7 +451,7 @@ def test_living_asks_once_for_all(commands: Commands) -> None:
     before = len(commands.asked)
     records = [replace(RECORD, job_id=str(number)) for number in range(11, 17)]
     found = scheduler_client.alive(published(*records), "u1")
-    assert [each.record.job_id for each in found] == ["12", "14"]
+    assert [each.record.job_id for each in found] == ["12"], "that of 14 is over: it waits again"
     assert [line.split()[0] for line in commands.asked[before:]] == ["squeue"]
     assert "--user=u1" in commands.asked[-1]
 
@@ -484,11 +484,32 @@ def test_living_on_a_plain_server(session: subprocess.Popen[bytes]) -> None:
     assert scheduler_client.alive(mine, home.user()) == mine[:1]
 
 
-def test_cancel(commands: Commands) -> None:
-    commands.slurm()
-    commands.put("scancel", "exit 0")
+@pytest.mark.parametrize(
+    ("job", "scancel"),
+    [
+        (Job(word="RUNNING"), "scancel 12"),
+        (Job(word="RUNNING", cancel_id="12_3"), "scancel 12_3"),
+        (Job(word="RUNNING", cancel_id="10_1"), "scancel 10_1"),
+    ],
+)
+def test_cancel_ends_that_job_alone(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, job: Job, scancel: str
+) -> None:
+    monkeypatch.setenv("SCANCEL_NAME", "zzz")
+    commands.slurm(job)
+    commands.put("scancel", 'test -z "$SCANCEL_NAME"')
     scheduler_client.cancel(RECORD)
-    assert commands.asked[-1] == "scancel 12"
+    assert commands.asked[-1] == scancel
+
+
+def test_cancel_of_a_job_that_slurm_does_not_tell_about_is_refused(commands: Commands) -> None:
+    commands.slurm()
+    commands.put("squeue", "exit 1")
+    commands.put("sacct", "exit 1")
+    commands.put("scancel", "exit 0")
+    with pytest.raises(JlabError, match="does not say whether job 12 is one of an array"):
+        scheduler_client.cancel(RECORD)
+    assert "scancel" not in commands.names
 
 
 @pytest.mark.parametrize(
@@ -533,7 +554,7 @@ def test_cancel(commands: Commands) -> None:
 def test_cancel_that_cannot(
     commands: Commands, record: Record, scancel: str | None, text: str
 ) -> None:
-    commands.slurm()
+    commands.slurm(Job(word="RUNNING"))
     for name in ("scancel", "kill"):
         if scancel is not None:
             commands.put(name, scancel)

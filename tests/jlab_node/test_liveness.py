@@ -18,6 +18,7 @@ RECORD = replace(JOB_12, started=NOW - 5000)
 SLURM = JobSnapshot("slurm", "cal1", frozenset({"11"}), NOW)
 OAR = JobSnapshot("oar", "", frozenset({"11"}), NOW)
 LOCAL = JobSnapshot("local", "n1", frozenset({"11"}), NOW)
+PBS = JobSnapshot("pbs", "cal1", frozenset({"11", "12[]"}), NOW)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,16 @@ LOCAL = JobSnapshot("local", "n1", frozenset({"11"}), NOW)
         pytest.param(LOCAL, {"scheduler": "local", "cluster": ""}, False, True, id="nameless"),
         pytest.param(OAR, {"scheduler": "oar"}, False, False, id="this one has no name"),
         pytest.param(LOCAL, {"cluster": "n1"}, None, False, id="in a job"),
+        pytest.param(replace(SLURM, is_complete=False), {}, None, False, id="cut short"),
+        pytest.param(
+            replace(SLURM, is_complete=False), {"job_id": "11"}, True, False, id="listed in half"
+        ),
+        pytest.param(
+            PBS, {"scheduler": "pbs", "job_id": "12[4]"}, None, False, id="of a listed array"
+        ),
+        pytest.param(
+            PBS, {"scheduler": "pbs", "job_id": "13[4]"}, False, True, id="of another array"
+        ),
     ],
 )
 def test_what_it_says(
@@ -49,6 +60,19 @@ def test_what_it_says(
     record = replace(RECORD, **changes)  # type: ignore[arg-type]
     assert snapshot.contains(record) is contains
     assert snapshot.job_has_ended(record) is has_ended
+
+
+@pytest.mark.parametrize(
+    ("queued", "runs"), [({"11"}, False), ({"12"}, True)], ids=["it waits again", "another waits"]
+)
+def test_session_of_a_job_that_is_queued_again_runs_no_more(
+    queued: set[str], *, runs: bool
+) -> None:
+    record = replace(RECORD, job_id="11")
+    snapshot = replace(SLURM, queued=frozenset(queued))
+    assert snapshot.runs(record) is runs
+    assert not snapshot.job_has_ended(record), "its record is the new session's to replace"
+    assert snapshot.runs(replace(record, cluster="cal2")) is None
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,9 @@ def test_only_plain_job_numbers_are_asked_about(
     kept = data.draw(st.just(json.dumps(said)) | mutated_json([json.dumps(said)]))
     (directory / f"{os.uname().nodename}-{scheduler.NAME}").write_text(kept, encoding="utf-8")
     cache = JobListCache(scheduler, user="u1", directory=directory)
-    cache._command = ["true"]  # where what is kept is no use
-    found = cache.fetch(max_age=3600)
+    with pytest.MonkeyPatch.context() as patch:  # where what is kept is no use
+        patch.setattr(scheduler_client, "ask_for_jobs", lambda *_: CommandResult(0, ""))
+        found = cache.fetch(max_age=3600)
     assert all(is_id(f"{scheduler.NAME}-{each.job_id}-lab") for each in found.jobs)
     assert is_shown_safely(sanitize(found.problem))
 

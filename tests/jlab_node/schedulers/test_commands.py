@@ -6,13 +6,11 @@ import shlex
 
 import pytest
 
-from jlab_node.schedulers import TABLE
+from jlab_node.schedulers import TABLE, without_options
+from jlab_node.schedulers.base import State, Status
 
-SLURM = (
-    "env -u SQUEUE_STATES -u SQUEUE_PARTITION -u SQUEUE_ACCOUNT -u SQUEUE_QOS -u SQUEUE_NAMES "
-    "-u SQUEUE_USERS -u SQUEUE_LICENSES SLURM_TIME_FORMAT=%s"
-)
-SQUEUE = "'--format=%A|%T|%r|%S|%e|%N|%j|%o'"
+SLURM = "env SLURM_TIME_FORMAT=%s"
+SQUEUE = "'--format=>%A|%T|%r|%S|%e|%N|%F|%K|%j|%o'"
 BJOBS = (
     "bjobs -json -o 'jobid jobindex stat job_name exec_host pend_reason exit_reason exit_code "
     "start_time estimated_start_time finish_time command'"
@@ -21,7 +19,7 @@ BJOBS = (
 
 def typed(commands: list[list[str]]) -> list[str]:
     """As one would type them; what separates squeue's fields is no character to type."""
-    return [shlex.join(words).replace("\x1f", "|") for words in commands]
+    return [shlex.join(words).replace("\x1f", "|").replace("\x01", ">") for words in commands]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +33,7 @@ def typed(commands: list[list[str]]) -> list[str]:
     ],
 )
 def test_mine(name: str, command: str) -> None:
-    assert typed([TABLE[name].list_jobs_command("u1")]) == [command]
+    assert typed(TABLE[name].list_jobs_commands("u1")) == [command]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +85,9 @@ def test_cluster(name: str, command: str) -> None:
     ],
 )
 def test_cancel(name: str, command: str) -> None:
-    assert typed([TABLE[name].cancel_command("12")]) == [command]
+    assert typed([TABLE[name].cancel_command(Status("12", State.RUNNING, cancel_id="12"))]) == [
+        command
+    ]
 
 
 @pytest.mark.parametrize(
@@ -132,3 +132,23 @@ def test_words(
     assert (each.SUBMIT_COMMAND.format("jlab.sh"), each.INTERACTIVE_COMMAND) == (submit, inside)
     assert each.LOG_ONLY_AT_END is (name in ("pbs", "lsf"))
     assert each.extend_command("12") == ("oarwalltime 12 +1:00" if name == "oar" else "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("SQUEUE_STATES", "SQUEUE_FORMAT2", "SCANCEL_NAME", "SCANCEL_PARTITION", "SCANCEL_USER"),
+        *("SLURM_LABELIO", "SLURM_EXPORT_ENV", "SLURM_STDOUTMODE", "SLURM_EXCLUSIVE", "SLURM_GRES"),
+        *("SLURM_JOB_ID", "SLURM_NTASKS", "SRUN_CONTAINER", "SACCT_FORMAT", "SLURM_MPI_TYPE"),
+        "SCANCEL_OF_THE_FUTURE",
+    ],
+)
+def test_options_of_the_user_and_of_a_job_change_no_command_of_ours(name: str) -> None:
+    assert without_options({name: "1", "PATH": "/bin"}) == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize(
+    "name", ["SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "PBS_DEFAULT", "SGE_ROOT", "LSF_ENVDIR"]
+)
+def test_what_leads_to_the_scheduler_is_kept(name: str) -> None:
+    assert without_options({name: "1"}) == {name: "1"}

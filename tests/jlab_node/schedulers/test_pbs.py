@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jlab_node.jobs import scheduler_client
 from jlab_node.schedulers import pbs
-from jlab_node.schedulers.base import CommandResult, Job, JobRequest, State, Status
+from jlab_node.schedulers.base import CommandResult, Job, JobRequest, State, Status, is_complete
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -349,13 +349,25 @@ def test_no_answer(answer: CommandResult) -> None:
 @pytest.mark.parametrize(
     ("qselect", "qstat", "found"),
     [
-        ("echo 1701.head; echo '12[].head'", 'test "$2" != -F && cat "$TORQUE"', ["1701"]),
+        # What qselect names and qstat does not describe may run all the same.
+        ("echo 1701.head; echo '12[].head'", 'test "$2" != -F && cat "$TORQUE"', ["1701", ""]),
+        (
+            "echo 1701.head; echo 9.head",
+            'test "$2" = -F && echo "{" || cat "$TORQUE"',
+            ["1701", ""],
+        ),
         ("echo 12860476.meta-pbs", 'test "$2 $3" = "-F json" && cat "$RUNNING"', ["12860476"]),
         ("true", "echo nobody asked for all jobs", []),
         ("exit 111", "cat $RUNNING", None),
     ],
 )
-def test_mine(tmp_path: Path, qselect: str, qstat: str, found: list[str] | None) -> None:
+def test_list_is_asked_for_as_text_where_the_json_is_not_whole(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qselect: str,
+    qstat: str,
+    found: list[str] | None,
+) -> None:
     """Two programs, and on Torque a second try."""
     for name, does in (("qselect", qselect), ("qstat", qstat)):
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
@@ -364,11 +376,52 @@ def test_mine(tmp_path: Path, qselect: str, qstat: str, found: list[str] | None)
     for name, printed in (("TORQUE", TORQUE), ("RUNNING", RUNNING)):
         (tmp_path / name).write_text(printed, encoding="utf-8")
         env[name] = str(tmp_path / name)
-    done = subprocess.run(
-        pbs.list_jobs_command("u1"), env=env, capture_output=True, encoding="utf-8", check=False
-    )
-    jobs = pbs.parse_job_list(CommandResult(done.returncode, done.stdout, done.stderr))
+    monkeypatch.setattr("os.environ", env)
+    jobs = scheduler_client.list_jobs(pbs, "u1")
     assert (None if jobs is None else [job.job_id for job in jobs]) == found
+
+
+# What `qstat -f -F json` of some versions prints where a job's variable has odd characters.
+BROKEN = [
+    '{"Jobs":{"12.srv":{"Job_Name":"jlab","job_state":"R","Variable_List":{"N":005}}}}',
+    '{"Jobs":{"12.srv":{"Job_Name":"jlab","job_state":"R","Variable_List":{"N":.5}}}}',
+    '{"Jobs":{"12.srv":{"Job_Name":"jlab","job_state":"R","Variable_List":{"N":"a\\,b"}}}}',
+    '{"Jobs":{"12.srv":{"Job_Name":"jlab","job_state":"R","Variable_List":{"N":"x "y" z"}}}}',
+    '{"Jobs":{"12.srv":{"job_state":"R"},"Jobs":{"13.srv":{"job_state":"R"}}}}',
+    '{"Jobs":{"12.srv":{"job_state":"R"}}}',  # the first of the two
+    "",
+]
+TEXT = "Job Id: 12.srv\n    job_state = R\n\nJob Id: 13.srv\n    job_state = Q\n"
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_list_whose_json_is_broken_is_asked_for_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    (tmp_path / "json").write_text(broken)
+    (tmp_path / "text").write_text(TEXT)
+    for name, does in (
+        ("qselect", "echo 12.srv; echo 13.srv"),
+        ("qstat", f'test "$2" = -F && exec cat {tmp_path}/json; cat {tmp_path}/text'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = scheduler_client.list_jobs(pbs, "u1")
+    assert found is not None
+    assert [(job.job_id, job.state) for job in found] == [
+        ("12", State.RUNNING),
+        ("13", State.QUEUED),
+    ]
+    assert is_complete(found)
+
+
+def test_list_without_a_job_that_ended_meanwhile_is_complete() -> None:
+    printed = "# selected: 12.srv 13.srv\nJob Id: 13.srv\n    job_state = R\n"
+    gone = CommandResult(153, printed, "qstat: Unknown Job Id 12.srv\n")
+    assert [job.job_id for job in pbs.parse_job_list(gone) or []] == ["13"]
+    another = CommandResult(153, printed, "qstat: Unknown Job Id 112.srv\n")
+    assert not is_complete(pbs.parse_job_list(another))
 
 
 def test_cluster() -> None:

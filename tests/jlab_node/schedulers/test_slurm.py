@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jlab_node.errors import JlabError
 from jlab_node.schedulers import slurm
-from jlab_node.schedulers.base import CommandResult, Job, JobRequest, State, Status
+from jlab_node.schedulers.base import CommandResult, Job, JobRequest, State, Status, is_complete
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 # One of these jobs was submitted with --job-name='a|b\x1fc"d'e\nf...'.
 MINE = (
-    "22\x1fPENDING\x1fBeginTime\x1f1795471862\x1f1795475462\x1f\x1fwrap\x1f(null)\n"
-    "21\x1fPENDING\x1fJobHeldUser\x1fN/A\x1fN/A\x1f\x1fa|b\x1fc\"d'e\n"
+    "\x0122\x1fPENDING\x1fBeginTime\x1f1795471862\x1f1795475462\x1f\x1f22\x1fN/A\x1fwrap\x1f(null)\n"
+    "\x0121\x1fPENDING\x1fJobHeldUser\x1fN/A\x1fN/A\x1f\x1f21\x1fN/A\x1fa|b\x1fc\"d'e\n"
     "f\x1b[31m;\t\x1f\x1f g\x1f(null)\n"
-    "20\x1fPENDING\x1fJobHeldUser\x1fN/A\x1fN/A\x1f\x1fwrap\x1f(null)\n"
-    "19\x1fRUNNING\x1fNone\x1f1795468262\x1f1795468322\x1fn2\x1fwrap\x1f(null)\n"
-    "27\x1fRUNNING\x1fNone\x1f1795468262\x1f1795471862\x1fn2\x1fwrap\x1f(null)\n"
+    "\x0120\x1fPENDING\x1fJobHeldUser\x1fN/A\x1fN/A\x1f\x1f20\x1fN/A\x1fwrap\x1f(null)\n"
+    "\x0119\x1fRUNNING\x1fNone\x1f1795468262\x1f1795468322\x1fn2\x1f19\x1fN/A\x1fwrap\x1f(null)\n"
+    "\x0127\x1fRUNNING\x1fNone\x1f1795468262\x1f1795471862\x1fn2\x1f27\x1fN/A\x1fwrap\x1f(null)\n"
 )
 BATCH = {
     "SLURM_JOB_ID": "16",
@@ -59,11 +60,12 @@ def test_detect(
 
 
 def test_mine() -> None:
-    """The hostile name may cost its own job, and never another's fields."""
+    """A hostile name costs no job, and no other's fields: it is the last."""
     found = slurm.parse_job_list(CommandResult(0, MINE))
     assert found is not None
     states = {status.job_id: status for status in found}
-    assert set(states) - {"21"} == {"22", "20", "19", "27"}
+    assert set(states) == {"22", "21", "20", "19", "27"}
+    assert (states["21"].state, states["21"].reason) == (State.QUEUED, "JobHeldUser")
     assert states["22"].state is State.QUEUED
     assert (states["22"].raw_state, states["22"].reason) == ("PENDING", "BeginTime")
     assert states["22"].starts_at == 1795471862
@@ -113,7 +115,7 @@ def squeue(
         ("DEADLINE", State.ENDED, "reached its deadline"),
         ("PREEMPTED", State.ENDED, "was preempted"),
         ("REVOKED", State.ENDED, "was revoked"),
-        ("SPECIAL_EXIT", State.ENDED, "failed"),
+        ("SPECIAL_EXIT", State.QUEUED, ""),
         ("CONFIGURING", State.QUEUED, ""),
         ("REQUEUED", State.QUEUED, ""),
         ("REQUEUE_HOLD", State.QUEUED, ""),
@@ -241,3 +243,60 @@ def test_directives(everything: JobRequest, least: JobRequest) -> None:
         "#SBATCH --time=1:30:00",
         "#SBATCH --output=/home/u/jlab-logs/jlab-%j.log",
     ]
+
+
+def listed(*jobs: tuple[str, ...]) -> CommandResult:
+    """What squeue prints of these: id, state, the array's id, the task in it, the job's name."""
+    lines = []
+    for job_id, word, array, task, name in jobs:
+        fields = [job_id, word, "None", "1795468262", "1795468322", "n2", array, task, name, "x"]
+        lines.append("\x01" + "\x1f".join(fields) + "\n")
+    return CommandResult(0, "".join(lines))
+
+
+# As squeue 22.05 lists `sbatch --array=1-3`, and one whose last tasks wait.
+ARRAY = listed(
+    ("31", "RUNNING", "30", "1", "work"),
+    ("32", "RUNNING", "30", "2", "work"),
+    ("30", "RUNNING", "30", "3", "work"),
+    ("33", "PENDING", "33", "4-9%2", "work"),
+    ("40", "RUNNING", "40", "N/A", "work"),
+)
+
+
+@pytest.mark.parametrize(
+    ("job_id", "scancel"),
+    [("31", "30_1"), ("30", "30_3"), ("33", "33_[4-9]"), ("40", "40")],
+)
+def test_cancel_of_a_task_of_an_array_is_of_that_task_alone(job_id: str, scancel: str) -> None:
+    """The last one has the array's own number, which would end all of them."""
+    status = slurm.parse_job_status(job_id, ARRAY)
+    assert status is not None
+    assert slurm.cancel_command(status) == ["scancel", scancel]
+
+
+def test_cancel_of_a_job_that_may_be_an_arrays_is_refused() -> None:
+    """Where squeue does not answer, or an older version's answer was kept."""
+    with pytest.raises(JlabError, match="does not say whether job 30 is one of an array"):
+        slurm.cancel_command(Status("30", State.RUNNING))
+    kept = slurm.parse_job_status("20", squeue())
+    assert kept is not None
+    assert kept.cancel_id is None
+
+
+@pytest.mark.parametrize("name", ["jlab\nday 2", "jlab\r\nx", "a\x1fb", "a\n30\x1fRUNNING"])
+def test_list_with_an_odd_name_has_all_jobs(name: str) -> None:
+    found = slurm.parse_job_list(
+        listed(("21", "RUNNING", "21", "N/A", name), ("22", "RUNNING", "22", "N/A", "b"))
+    )
+    assert found is not None
+    assert [job.job_id for job in found] == ["21", "22"]
+    assert is_complete(found)
+
+
+def test_list_with_a_job_that_cannot_be_read_is_not_complete() -> None:
+    found = slurm.parse_job_list(
+        CommandResult(0, listed(("1", "RUNNING", "1", "N/A", "a")).stdout[:9])
+    )
+    assert found is not None
+    assert not is_complete(found)
