@@ -256,7 +256,7 @@ def test_stop_of_a_job_that_stays_is_no_success(
     """Although scancel says that all is well, as it does of a number that it cannot cancel."""
     monkeypatch.setattr(stop, "_TIMEOUT", 0.5)
     monkeypatch.setattr(homes, "open_state_dir", lambda: login.home)
-    with pytest.raises(JlabError, match="^job 13 was told to stop, but has not ended yet$"):
+    with pytest.raises(JlabError, match=r"^job 13 was told to stop, but has not ended yet$"):
         stop.stop("13", as_json=False)
     assert "scancel 13" in slurm.asked
 
