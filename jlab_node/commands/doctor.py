@@ -17,7 +17,7 @@ from .. import schedulers
 from ..connect import routes
 from ..errors import FAILED, JlabError, sanitize
 from ..files import private
-from ..jobs import messages, scheduler_client
+from ..jobs import detection, messages, scheduler_client, session_jobs, snapshots
 from ..registry import home, records
 from ..runtime import runtime_directory
 from ..schedulers.base import State
@@ -68,7 +68,7 @@ def doctor(*, as_json: bool) -> int:
 
 def examine() -> Iterator[Check]:
     """Each link on this side, in the order in which a connection needs them."""
-    directory, user, site = home.state_dir(), home.user(), scheduler_client.site()
+    directory, user, site = home.state_dir(), home.user(), detection.site()
     yield this_program()
     yield jlab_directory(directory)
     yield sshd_program()
@@ -78,12 +78,10 @@ def examine() -> Iterator[Check]:
     yield home_directory(directory.path.parent)
     yield quota()
     published, unreadable = records.read_all(directory.sessions)
-    living = scheduler_client.alive(published, user)
+    living = snapshots.alive(published, user)
     yield session_records(published, living, unreadable)
-    here = [each.record for each in living if scheduler_client.is_on_this_cluster(each.record)]
-    elsewhere = [
-        each.record for each in living if not scheduler_client.is_on_this_cluster(each.record)
-    ]
+    here = [each.record for each in living if session_jobs.is_on_this_cluster(each.record)]
+    elsewhere = [each.record for each in living if not session_jobs.is_on_this_cluster(each.record)]
     yield session(here, elsewhere, site)
     yield node(here[0]) if here else Check("node", SKIPPED, "there is no session to reach")
 
@@ -256,7 +254,7 @@ def session_records(
         return Check(
             "records",
             WARNING,
-            f"{records.printable(broken.path)} is no use: {broken.why}",
+            f"{records.shown_name(broken.path)} is no use: {broken.reason}",
             f"remove it: rm {shlex.quote(str(broken.path))}",
         )
     over = [each.record.id for each in published if each not in living]

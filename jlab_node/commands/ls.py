@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..errors import sanitize
-from ..jobs import messages, scheduler_client
+from ..jobs import detection, messages
 from ..registry import home, records
 from .json_output import print_json, public
 from .status import MAX_AGE, pending_sessions, running_sessions
@@ -32,7 +32,7 @@ def ls(*, as_json: bool) -> None:
     if pending.problem:
         print(f"jlab-node: {sanitize(pending.problem)}", file=sys.stderr)
     elif not published and not jobs:
-        start = messages.how_to_start(scheduler_client.site())
+        start = messages.how_to_start(detection.site())
         print(f"no session is running: start one with `{start}`")
     width = max((len(each.record.name) for each in published), default=0)
     for each in published:
@@ -43,8 +43,8 @@ def ls(*, as_json: bool) -> None:
         print(sanitize(messages.waiting([status], now=time.time())))
     for broken in unreadable:
         print(
-            f"jlab-node: {broken.path.parent / records.printable(broken.path)} is no use: "
-            f"{broken.why}",
+            f"jlab-node: {broken.path.parent / records.shown_name(broken.path)} is no use: "
+            f"{broken.reason}",
             file=sys.stderr,
         )
 

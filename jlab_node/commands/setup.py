@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from ..errors import JlabError
-from ..jobs import messages, scheduler_client, submission
+from ..jobs import detection, messages, submission
 from ..registry import home
 from ..runtime import runtime_directory
 from ..session.jupyter import program
@@ -25,7 +25,7 @@ def setup(
     """
     directory = home.state_dir() if dry_run else home.ensure_state_dir()
     if not dry_run:
-        scheduler_client.site()  # known to ~/.jlab/connect from now on
+        detection.site()  # known to ~/.jlab/connect from now on
     if authorize and not dry_run:
         home.authorize(directory, sys.stdin.readline())
     if with_submit and not dry_run:
@@ -37,7 +37,7 @@ def setup(
     print(f"{directory.path} is {'here' if dry_run else 'ready'} on {found['host']}")
     print(f"  jupyter-lab  {found['jupyter'] or 'not found: activate its environment before run'}")
     print(f"  sshd         {found['sshd'] or 'not found: sessions will have no ssh endpoint'}")
-    site = scheduler_client.site()
+    site = detection.site()
     script = f"jlab-node script {site.scheduler.NAME} > jlab.sh && " if site else ""
     print(f"Next:                       {script}{messages.how_to_start(site)}")
     print("and once on your computer:  pip install jlab-remote && jlab-proxy setup ALIAS")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .. import schedulers
 from ..errors import UNAVAILABLE, sanitize
 from ..identifiers import split_id
-from ..jobs import liveness, messages, scheduler_client
+from ..jobs import detection, liveness, messages, scheduler_client, session_jobs, snapshots
 from ..jobs.pending import PendingSessions
 from ..registry import home, records
 from ..runtime import runtime_directory, session_lookup
@@ -57,18 +57,18 @@ def running_sessions(directory: Home, *, user: str, unchecked: bool = False) -> 
     """
     found, _ = records.read_all(directory.sessions)
     if not unchecked:
-        snapshots = scheduler_client.snapshots(found, user)
-        liveness.prune(found, snapshots)
-        found = scheduler_client.filter_alive(found, snapshots)
+        taken = snapshots.take(found, user)
+        liveness.prune(found, taken)
+        found = snapshots.filter_alive(found, taken)
     return sorted(
         found,
-        key=lambda each: not scheduler_client.is_on_this_cluster(each.record, unchecked=unchecked),
+        key=lambda each: not session_jobs.is_on_this_cluster(each.record, unchecked=unchecked),
     )
 
 
 def pending_sessions(directory: Home, wanted: str | None) -> PendingSessions:
     """Return the jobs that will become a session of the name `wanted`; None: of any."""
-    return PendingSessions(directory, scheduler_client.site(), user=home.user(), wanted=wanted)
+    return PendingSessions(directory, detection.site(), user=home.user(), wanted=wanted)
 
 
 def status(name: str | None, *, after: str | None, as_json: bool) -> int:
@@ -121,9 +121,9 @@ def session_status(
     jobs = pending.jobs()
     if jobs:
         return SessionStatus(QUEUED, messages.waiting(jobs, now=now), job_id=jobs[0].job_id)
-    for session_id in session_lookup.starting(runtime_dir):
-        if wanted in (None, session_id.split("-", 2)[-1]):
-            return SessionStatus(STARTING, messages.starting(session_id, host=socket.gethostname()))
+    starting = session_lookup.starting(runtime_dir, name=wanted)
+    if starting:
+        return SessionStatus(STARTING, messages.starting(starting[0], host=socket.gethostname()))
     if pending.problem:
         return SessionStatus(UNKNOWN, pending.problem)
     if after is not None:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError
-from ..jobs import claims, messages, scheduler_client, submission
+from ..jobs import claims, detection, messages, scheduler_client, session_jobs, submission
 from ..registry import home, records
 from .json_output import print_json
 from .status import MAX_AGE, pending_sessions, running_sessions
@@ -25,7 +25,7 @@ def stop(name: str, *, as_json: bool) -> None:
     """End the session NAME, or the queued job of that number, and print which; raises JlabError."""
     directory = home.open_state_dir()
     published = running_sessions(directory, user=home.user())
-    site = scheduler_client.site()
+    site = detection.site()
     pending = pending_sessions(directory, None)
     pending.refresh(max_age=MAX_AGE)
     if site and name in [job.job_id for job in pending.jobs()]:
@@ -45,8 +45,8 @@ def stop(name: str, *, as_json: bool) -> None:
 def end_session(directory: Home, published: StoredRecord) -> None:
     """End the session's job and wait until it has ended; raises JlabError."""
     record = published.record
-    scheduler_client.cancel(record)
-    _wait_until(lambda: scheduler_client.has_left_queue(record), f"session {record.id}")
+    session_jobs.cancel(record)
+    _wait_until(lambda: session_jobs.has_left_queue(record), f"session {record.id}")
     records.remove(published)
     claims.remove(directory.sessions, record)
     submission.clear_cooldown(directory)

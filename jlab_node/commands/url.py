@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import UNAVAILABLE, JlabError
-from ..jobs import messages, scheduler_client
+from ..jobs import detection, messages
 from ..registry import home, records
 from ..runtime import runtime_directory, session_lookup
 from .json_output import print_json, public
@@ -24,9 +24,7 @@ def url(name: str | None, *, port: int, unchecked: bool, as_json: bool) -> None:
         raise JlabError(
             f"session {starting[0]} is starting", remedy="try again soon", exit_code=UNAVAILABLE
         )
-    start = messages.how_to_start(
-        scheduler_client.remembered_site() if unchecked else scheduler_client.site()
-    )
+    start = messages.how_to_start(detection.remembered_site() if unchecked else detection.site())
     record = records.find_session(published, name, start=start).record
     path = f":{port}{record.base_url}lab?token={record.token}"
     if as_json:  # laptops of 0.1.0 know this name alone; newer ones put the number there

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import UNAVAILABLE, JlabError
-from ..jobs import messages, scheduler_client
+from ..jobs import messages, session_jobs
 from ..registry import home, records
 from ..registry.records import StoredRecord
 from ..runtime import runtime_directory, session_lookup
@@ -56,12 +56,12 @@ class ConnectAttempt:
         """Become the connection; raises JlabError when there is nothing to wait for."""
         while True:
             # Asked in this order, a session that becomes ready in between is not missed.
-            starting = self._starting_here()
+            starting = session_lookup.starting(self._runtime_dir, name=self._request.session)
             pending = self._watch.pending(waited=self._waited())
             found = self._records.records(name=self._request.session)
             tried_before = len(self._tried)
             for batch in candidates.batches(found, tried=self._tried, has_ended=self._is_cleared):
-                self._report_invalid(batch)
+                _report_invalid(self._screen, batch)
                 self._remove_ended(batch.ended)
                 if batch.candidate:
                     outcome = self._connect_to(batch.candidate)
@@ -72,24 +72,9 @@ class ConnectAttempt:
             if len(self._tried) == tried_before:  # else it took time, and removed records
                 self._wait_or_submit(starting, pending)
 
-    def _starting_here(self) -> list[str]:
-        """Return the ids of the wanted sessions that are starting on this machine."""
-        wanted = self._request.session
-        found = session_lookup.starting(self._runtime_dir)
-        return [each for each in found if wanted in (None, each.split("-", 2)[-1])]
-
     def _is_cleared(self, record: Record) -> bool:
         """Return whether a record is removed untried: only once the end of one session is told."""
         return self._an_end_was_told and self._watch.has_ended(record)
-
-    def _report_invalid(self, batch: candidates.Batch) -> None:
-        """Say which records are no use; of many, how many there are once all are read."""
-        for each in batch.invalid[:_MAX_REPORTED]:
-            self._screen.say(f"the record {records.printable(each.path)} is no use: {each.why}")
-        more = len(batch.invalid) - _MAX_REPORTED
-        if more > 0 and not batch.candidate:
-            one = "1 more record is no use"
-            self._screen.say(one if more == 1 else f"{more} more records are no use")
 
     def _remove_ended(self, ended: Sequence[StoredRecord]) -> None:
         """Remove the records of sessions that have ended beside the one whose end was told."""
@@ -121,7 +106,7 @@ class ConnectAttempt:
     def _clear_ended(self, published: StoredRecord, how: str) -> None:
         """Leave nothing behind that others would run into, and say how the session ended."""
         record = published.record
-        status = scheduler_client.job_status_of(record)
+        status = session_jobs.job_status_of(record)
         is_removed = ended_sessions.clear(self._home, published, status)
         self._watch.start_cooldown(record, status)
         removed = "; its record is removed" if is_removed else ""
@@ -164,6 +149,17 @@ class ConnectAttempt:
     def _show(self, text: str) -> None:
         """Show what is done just now, on a terminal only."""
         self._screen.status(text, waited=self._waited(), passing=True)
+
+
+def _report_invalid(screen: Screen, batch: candidates.Batch) -> None:
+    """Say which records are no use; of many, how many there are once all are read."""
+    for invalid in batch.invalid[:_MAX_REPORTED]:
+        name = records.shown_name(invalid.path)
+        screen.say(f"the record {name} is no use: {invalid.reason}")
+    more = len(batch.invalid) - _MAX_REPORTED
+    if more > 0 and not batch.candidate:
+        one = "1 more record is no use"
+        screen.say(one if more == 1 else f"{more} more records are no use")
 
 
 def become_relay(route: OpenRoute, command: list[str]) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..jobs import claims, liveness, submission
-from ..registry import records
+from ..registry import records, tombstones
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,7 @@ def clear(home: Home, published: StoredRecord, status: Status | None) -> bool:
     """
     rest = liveness.what_remains(published.record, status)
     if rest is liveness.Remains.TOMBSTONE:
-        records.mark_ended(published)
+        tombstones.mark_ended(published)
     elif rest is liveness.Remains.NOTHING:
         records.remove(published)
     if rest is not liveness.Remains.RECORD:

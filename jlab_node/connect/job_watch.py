@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import UNAVAILABLE, JlabError
-from ..jobs import liveness, messages, scheduler_client, submission
+from ..jobs import detection, liveness, messages, scheduler_client, snapshots, submission
 from ..jobs.pending import PendingSessions
 from ..registry import records
 
@@ -31,7 +31,7 @@ class JobWatch:
         self._home = home
         self._request = request
         self._user = user
-        self._site = scheduler_client.site()
+        self._site = detection.site()
         self._pending = PendingSessions(home, self._site, user=user, wanted=request.session)
         self._waited_for: Status | None = None  # the last one
         self._submitted_at: float | None = None  # by the monotonic clock
@@ -132,5 +132,5 @@ def _other_names(home: Home, wanted: str | None, user: str) -> list[str]:
     if wanted is None:
         return []
     published, _ = records.read_all(home.sessions)
-    living = scheduler_client.alive(published, user)
+    living = snapshots.alive(published, user)
     return sorted({each.record.name for each in living} - {wanted})

@@ -8,12 +8,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..registry import records
-from ..registry.records import StoredRecord
 from ..schedulers import local
 from ..schedulers.base import UNREADABLE, State
-from . import liveness, matching, messages, scheduler_client, submission
+from . import matching, messages, scheduler_client, snapshots, submission
 from .job_list_cache import JobList, JobListCache
+from .job_records import JobRecords
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -47,16 +46,20 @@ def pending(
 
 
 class PendingSessions:
-    """The scheduler's list of my jobs beside the records, for whoever looks again and again."""
+    """The scheduler's list of my jobs beside the records, for whoever looks again and again.
+
+    Only `refresh` asks the scheduler or changes anything; the rest tells of the list that is here.
+    """
 
     def __init__(self, home: Home, site: Site | None, *, user: str, wanted: str | None) -> None:
         self._home = home
         self._site = site  # None: a plain server
         self._user = user
-        self._records = records.RecordCache(home.sessions)
         self._wanted = wanted  # None: a session of any name
+        self._records: JobRecords | None = None
         self._cache: JobListCache | None = None
         if site:
+            self._records = JobRecords(home.sessions, site)
             self._cache = JobListCache(site.scheduler, user=user, directory=home.path / "queue")
         self._list = JobList()
         self._expected: list[Status] = []  # those of the list that may become a session
@@ -68,7 +71,7 @@ class PendingSessions:
 
         Also remove the tombstones of jobs that a new list has not.
         """
-        if self._site is None or self._cache is None:
+        if self._site is None or self._cache is None or self._records is None:
             return
         self._began_at = min(self._began_at, time.time())  # the clock may have been set back
         before = self._cache.latest
@@ -77,78 +80,46 @@ class PendingSessions:
             return
         self._list = found
         self._snapshot = _snapshot(self._site, found)
-        self._expected = [
-            job for job in self._list.jobs if self._will_start_session(job, self._wanted)
-        ]
-        if self._list.is_complete and not self._list.problem:
-            records.prune_tombstones(
-                self._home.sessions,
-                self._site.scheduler.NAME,
-                {job.job_id for job in self._list.jobs},
-                cluster=self._site.cluster,
-            )
+        self._expected = [job for job in found.jobs if self._will_start_session(job, self._wanted)]
+        if found.is_complete and not found.problem:
+            self._records.prune_tombstones(found.jobs)
 
     def jobs(self) -> list[Status]:
         """Return the jobs worth waiting for, the one that is nearest to being a session first.
 
         By the list that is here, and the records as they are now.
         """
-        recorded = self._ids_with_record(self._expected)
-        ended_early = {
-            job.job_id
-            for job in self._expected
-            if job.job_id not in recorded and self._session_ended_early(job)
-        }
+        recorded, ended_early = self._with_session(self._expected)
         return pending(
             self._expected, recorded=recorded, ended_early=ended_early, is_fresh=self.is_fresh
         )
 
-    def _will_start_session(self, status: Status, wanted: str | None) -> bool:
+    def _with_session(self, jobs: Sequence[Status]) -> tuple[set[str], set[str]]:
+        """Return the ids of those that have a record, and of those whose session has ended."""
+        if self._records is None:
+            return set(), set()
+        recorded = self._records.ids_with_record(jobs)
+        others = [job for job in jobs if job.job_id not in recorded]
+        return recorded, {job.job_id for job in others if self._records.session_ended_early(job)}
+
+    def _will_start_session(self, job: Status, wanted: str | None) -> bool:
         return matching.will_start_session(
-            status,
-            _script(status),
+            job,
+            _script(job),
             wanted,
             now=time.time(),
-            submitted_for_this=status.job_id == submission.last_job(self._home),
+            submitted_for_this=job.job_id == submission.last_job(self._home),
         )
 
     def has_or_had_session(self, job: Status) -> bool:
         """Return whether there is a record of that job, or the tombstone of one."""
-        return job.job_id in self._ids_with_record([job]) or self._session_ended_early(job)
-
-    def _session_ended_early(self, job: Status) -> bool:
-        """Return whether the job runs on after its session; a queued one will have another."""
-        return (
-            self._site is not None
-            and job.state is State.RUNNING
-            and records.has_tombstone(
-                self._home.sessions,
-                self._site.scheduler.NAME,
-                job.job_id,
-                cluster=self._site.cluster,
-                since=job.starts_at,
-            )
-        )
+        return any(self._with_session([job]))
 
     def drop(self, job_id: str) -> None:
         """Take a job out of the list: it has ended since the scheduler was asked."""
         jobs = tuple(job for job in self._list.jobs if job.job_id != job_id)
         self._list = replace(self._list, jobs=jobs)
         self._expected = [job for job in self._expected if job.job_id != job_id]
-
-    def _ids_with_record(self, jobs: Sequence[Status]) -> set[str]:
-        """Return the ids of those of these jobs that have a record; no other record is opened."""
-        site, by_id = self._site, {job.job_id: job for job in jobs}
-        if site is None:
-            return set()
-        return {
-            each.record.job_id
-            for each in self._records.records(jobs=by_id)
-            if isinstance(each, StoredRecord)
-            and site.has(each.record)
-            and by_id[each.record.job_id].state is not State.QUEUED  # it waits again
-            and not liveness.was_restarted(each.record, by_id[each.record.job_id])
-        }
 
     def job_has_ended(self, record: Record) -> bool:
         """Return whether the list that is here shows that a record's job has ended."""
@@ -157,7 +128,7 @@ class PendingSessions:
 
     @functools.cached_property
     def _local_snapshot(self) -> JobSnapshot | None:
-        return scheduler_client.local_snapshot(self._user)
+        return snapshots.local_snapshot(self._user)
 
     @property
     def is_fresh(self) -> bool:
@@ -173,9 +144,8 @@ class PendingSessions:
 
     def no_session(self, *, names: Sequence[str]) -> messages.NoSession:
         """Return what there is instead of the wanted session; `names`: the sessions that run."""
-        recorded = self._ids_with_record(self._list.jobs)
+        recorded, ended_early = self._with_session(self._list.jobs)
         others = [job for job in self._list.jobs if job.job_id not in recorded]
-        ended_early = [job for job in others if self._session_ended_early(job)]
         return messages.NoSession(
             self._site,
             host=socket.gethostname(),
@@ -185,9 +155,9 @@ class PendingSessions:
             other_pending=[
                 job
                 for job in others
-                if self._will_start_session(job, None) and job not in ended_early
+                if self._will_start_session(job, None) and job.job_id not in ended_early
             ],
-            ended_early=ended_early,
+            ended_early=[job for job in others if job.job_id in ended_early],
         )
 
 
@@ -196,7 +166,7 @@ def _snapshot(site: Site, found: JobList) -> JobSnapshot | None:
     if found.problem:
         return None
     jobs = found.jobs if found.is_complete else (*found.jobs, UNREADABLE)
-    return scheduler_client.snapshot_of(site.scheduler, site.cluster, jobs, asked_at=found.asked_at)
+    return snapshots.snapshot_of(site.scheduler, site.cluster, jobs, asked_at=found.asked_at)
 
 
 def _script(status: Status) -> str:

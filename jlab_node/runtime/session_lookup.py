@@ -19,7 +19,10 @@ DIRECT = "direct"  # the socket on which its JupyterLab listens
 
 
 def session_of(pid: int, runtime_dir: Path) -> Path | None:
-    """The directory of the session that `pid` belongs to; else of the newest on this node."""
+    """Return the directory of the session that `pid` belongs to, else of the newest on this node.
+
+    None: no session of the user has a directory in `runtime_dir`.
+    """
     if not private.is_private(runtime_dir):
         return None  # another user's trap; `run` says so
     with contextlib.suppress(OSError):
@@ -30,26 +33,32 @@ def session_of(pid: int, runtime_dir: Path) -> Path | None:
 
 
 def session_of_ancestor(pid: int, runtime_dir: Path) -> Path | None:
-    """The session that started the process `pid`, or the nearest process above it that has one."""
+    """Return the directory of the session that started `pid`, or the nearest process above it.
+
+    None: no session did. Raises OSError where `runtime_dir` cannot be read.
+    """
     sessions = leftovers.directories(runtime_dir)
-    here = os.uname().nodename
-    marks = {leftovers.owner(path): path for path in sessions}
+    host = os.uname().nodename
+    by_mark = {leftovers.owner(path): path for path in sessions}
     with contextlib.suppress(psutil.Error, OSError):
         process = psutil.Process(pid)
         for each in (process, *process.parents()):
-            mark = here, process_id.identity(each.pid)
-            if mark in marks:
-                return marks[mark]
+            mark = host, process_id.identity(each.pid)
+            if mark in by_mark:
+                return by_mark[mark]
     return None
 
 
-def starting(runtime_dir: Path) -> list[str]:
-    """The ids of this node's sessions that are not ready yet, in order."""
+def starting(runtime_dir: Path, *, name: str | None = None) -> list[str]:
+    """Return the ids of this node's sessions that are not ready yet, in order.
+
+    `name`: only of sessions that are called so. Raises OSError where `runtime_dir` cannot be read.
+    """
     if not private.is_private(runtime_dir):
         return []  # another user's trap; `run` says so
     alive = (path for path in leftovers.directories(runtime_dir) if not leftovers.is_stale(path))
-    found = (_text(path / STARTING) for path in alive)
-    return sorted(text for text in found if is_id(text))
+    ids = sorted(text for text in (_text(path / STARTING) for path in alive) if is_id(text))
+    return [each for each in ids if name in (None, each.split("-", 2)[-1])]
 
 
 def _text(path: Path) -> str:

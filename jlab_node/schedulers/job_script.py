@@ -107,23 +107,19 @@ def compose(
     A scheduler opens the log before the script runs, so the script would be too late.
     """
     logs = _absolute(log_dir)
-    job = job_name(name)
     request = JobRequest(
-        name=job,
+        name=job_name(name),
         cpus=cpus,
         gpus=gpus,
         memory=memory(mem) if mem is not None else None,
         walltime=walltime(span),
         account=account,
         partition=partition,
-        log=str(PurePosixPath(logs) / job),
+        log=str(PurePosixPath(logs) / job_name(name)),
     )
-    text = render(
-        scheduler,
-        request,
-        environment=_absolute(environment) if "/" in environment else environment,
-        notebook_dir=_absolute(notebook_dir) if notebook_dir else "",
-    )
+    where = _absolute(environment) if "/" in environment else environment
+    notebooks = _absolute(notebook_dir) if notebook_dir else ""
+    text = render(scheduler, request, environment=where, notebook_dir=notebooks)
     _make(logs)
     return text
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import process_id, schedulers
 from ..errors import JlabError
-from ..jobs import messages, scheduler_client
+from ..jobs import detection, messages, session_jobs
 from ..registry import home
 from ..registry.record import NO_PORT, Record, RecordError, render
 from ..runtime import runtime_directory
@@ -75,7 +75,7 @@ class SessionIdentity:
 
         Raises JlabError where these cannot be published.
         """
-        job_started, ends_at = scheduler_client.times(self.job)
+        job_started, ends_at = session_jobs.times(self.job)
         job = replace(self.job, job_started=job_started, ends_at=ends_at)
         return _checked(replace(self, job=job))
 
@@ -122,7 +122,7 @@ def job_here(env: Mapping[str, str], *, outside: bool) -> Job:
 
     `outside`: a session is wanted even where there is none.
     """
-    job = scheduler_client.detect(env)
+    job = detection.detect(env)
     if job.scheduler == schedulers.local.NAME and not outside:
         _require_job(env)
     return job
@@ -130,7 +130,7 @@ def job_here(env: Mapping[str, str], *, outside: bool) -> Job:
 
 def _require_job(env: Mapping[str, str]) -> None:
     """Refuse a cluster's own machines, where sites kill such processes; raises JlabError."""
-    site = scheduler_client.site()
+    site = detection.site()
     if site is None:
         return
     scheduler = site.scheduler

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Container
     from typing import Callable
 
-    from ..registry.records import OwnRecord
+    from ..registry.own_record import OwnRecord
     from ..runtime.session_directory import SessionDirectory
     from ..runtime.socket_relay import ConnectTarget, RelayEnd
     from .exposed_targets import Target

@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import schedulers
-from ..jobs import claims, liveness, scheduler_client
-from ..registry import records
+from ..jobs import claims, liveness, snapshots
+from ..registry import records, tombstones
 from ..schedulers.base import is_complete
 from . import scheduler_query
 from .io_thread import IoThread
@@ -42,7 +42,7 @@ async def _clean_up(home: Home, record: Record, children: Children) -> None:
     asked_at = time.time()
     jobs = await scheduler_query.list_jobs(children, scheduler, record.user)
     if jobs is not None and is_complete(jobs):
-        snapshot = scheduler_client.snapshot_of(scheduler, record.cluster, jobs, asked_at=asked_at)
+        snapshot = snapshots.snapshot_of(scheduler, record.cluster, jobs, asked_at=asked_at)
         prune = functools.partial(_prune, home, record, jobs, snapshot)
         await IoThread().run(prune, timeout=_TIMEOUT)
 
@@ -53,4 +53,4 @@ def _prune(home: Home, record: Record, jobs: Sequence[Status], snapshot: JobSnap
     liveness.prune(published, [snapshot])
     claims.prune(home.sessions, [snapshot])
     listed = {job.job_id for job in jobs}
-    records.prune_tombstones(home.sessions, record.scheduler, listed, cluster=record.cluster)
+    tombstones.prune(home.sessions, record.scheduler, listed, cluster=record.cluster)

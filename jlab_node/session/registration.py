@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import schedulers
 from ..jobs import claims, submission
-from ..registry.records import OwnRecord
+from ..registry.own_record import OwnRecord
 from .io_thread import IoThread
 from .job_log import log
 

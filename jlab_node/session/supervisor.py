@@ -13,7 +13,7 @@ from .. import schedulers
 from ..errors import JlabError
 from ..files import private
 from ..identifiers import NEWEST
-from ..registry import home, logs, records
+from ..registry import home, logs, tombstones
 from ..runtime.session_directory import SessionDirectory
 from . import identity, job_log, port_exposure, record_cleanup, registration, walltime
 from .child_processes import Children
@@ -118,7 +118,7 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
     home_dir = home.ensure_state_dir()
     with registration.claimed(home_dir, who) as claim:
         who = replace(who, id_suffix=claim.record.id_suffix)
-        records.remove_tombstones(home_dir.sessions, job.scheduler, job.job_id, cluster=job.cluster)
+        tombstones.remove(home_dir.sessions, job.scheduler, job.job_id, cluster=job.cluster)
         logs.remember(home_dir, who.name, who.log)
         _warn_if_home_writable(home_dir)
         log(f'session "{who.name}" on {job.node} ({job.scheduler} job {job.job_id})')

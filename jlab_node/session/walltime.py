@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
     from typing import Callable
 
+    from ..registry.own_record import OwnRecord
     from ..registry.record import Record
-    from ..registry.records import OwnRecord
     from ..schedulers.base import CommandResult
     from .child_processes import Children
     from .io_thread import IoThread

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from loopback import MEASURED, NOBODY, wait_until
 
-from jlab_node.jobs import scheduler_client
+from jlab_node.jobs import detection
 from jlab_node.registry import home as homes
 from jlab_node.registry import records
 from jlab_node.registry.home import Home
@@ -78,9 +78,9 @@ def elsewhere(
 ) -> Iterator[None]:
     """Which cluster this machine belongs to is found out anew in each test, and kept nowhere."""
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-    scheduler_client.site.cache_clear()
+    detection.site.cache_clear()
     yield
-    scheduler_client.site.cache_clear()
+    detection.site.cache_clear()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from jlab_node.errors import JlabError
-from jlab_node.jobs import liveness, scheduler_client
+from jlab_node.jobs import detection, liveness, scheduler_client, session_jobs, snapshots
 from jlab_node.jobs.site import Site
 from jlab_node.registry import home
 from jlab_node.registry.records import StoredRecord
@@ -102,26 +102,26 @@ def test_said(answer: CommandResult, text: str) -> None:
 
 def test_site_of_a_plain_server(commands: Commands) -> None:
     commands.put("ps", "exit 0")
-    assert scheduler_client.site() is None
+    assert detection.site() is None
     assert commands.asked == []
 
 
 def test_site_of_one_scheduler_is_believed_without_a_question(commands: Commands) -> None:
     commands.put("oarstat", FAILS)
-    assert scheduler_client.site() == Site(TABLE["oar"], "")
+    assert detection.site() == Site(TABLE["oar"], "")
     assert commands.asked == []
 
 
 def test_site_knows_the_clusters_name_and_asks_once(commands: Commands) -> None:
     commands.slurm()
-    assert [scheduler_client.site(), scheduler_client.site()] == [Site(TABLE["slurm"], "cal1")] * 2
+    assert [detection.site(), detection.site()] == [Site(TABLE["slurm"], "cal1")] * 2
     assert commands.asked == ["scontrol show config"]
 
 
 def test_site_without_a_name(commands: Commands) -> None:
     commands.put("squeue", "exit 0")
     commands.put("scontrol", FAILS)
-    assert scheduler_client.site() == Site(TABLE["slurm"], "")
+    assert detection.site() == Site(TABLE["slurm"], "")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_site_with_the_programs_of_several(
 ) -> None:
     for program, does in answers.items():
         commands.put(program, "exit 0" if does else FAILS)
-    site = scheduler_client.site()
+    site = detection.site()
     assert site is not None
     assert site.scheduler is TABLE[name]
     assert commands.names == ["squeue", "oarstat"][:asked]
@@ -147,7 +147,7 @@ def test_site_takes_the_first_that_really_answers(commands: Commands) -> None:
     """Another scheduler's oarstat in disguise prints no JSON."""
     commands.prints("oarstat", "Job id  Name  User")
     commands.prints("bjobs", '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}')
-    site = scheduler_client.site()
+    site = detection.site()
     assert site is not None
     assert site.scheduler.NAME == "lsf"
 
@@ -175,7 +175,7 @@ def remember(scheduler: str, cluster: str, *, age: float) -> Path:
 def test_site_is_found_out_once_a_day(commands: Commands, age: float, cluster: str) -> None:
     commands.slurm()
     path = remember("slurm", "old", age=age)
-    assert scheduler_client.site() == Site(TABLE["slurm"], cluster)
+    assert detection.site() == Site(TABLE["slurm"], cluster)
     assert commands.asked == ([] if cluster == "old" else ["scontrol show config"])
     assert path.read_text() == f"slurm:{cluster} slurm:\n"
     assert (path.stat().st_mtime > time.time() - 1000) is (age != 86000)
@@ -189,7 +189,7 @@ def test_site_is_not_forgotten_while_the_scheduler_is_away(
     commands.put("scontrol", scontrol)
     path = remember("slurm", "cal1", age=90000)
     before = path.stat()
-    assert scheduler_client.site() == Site(TABLE["slurm"], "cal1")
+    assert detection.site() == Site(TABLE["slurm"], "cal1")
     assert commands.names == ["scontrol"]
     assert path.read_text() == "slurm:cal1 slurm:\n"
     assert path.stat().st_mtime == before.st_mtime, "it is asked again next time"
@@ -200,11 +200,11 @@ def test_site_that_has_become_another(commands: Commands) -> None:
     commands.put("squeue", "exit 0")
     commands.put("scontrol", FAILS)
     path = remember("oar", "", age=10)
-    assert scheduler_client.site() == Site(TABLE["slurm"], "")
+    assert detection.site() == Site(TABLE["slurm"], "")
     assert path.read_text() == "oar:\n"
-    scheduler_client.site.cache_clear()
+    detection.site.cache_clear()
     commands.slurm()
-    assert scheduler_client.site() == Site(TABLE["slurm"], "cal1")
+    assert detection.site() == Site(TABLE["slurm"], "cal1")
     assert path.read_text() == "slurm:cal1 slurm:\n"
 
 
@@ -212,7 +212,7 @@ def test_site_with_the_programs_of_several_takes_the_remembered_one(commands: Co
     commands.slurm()
     commands.put("oarstat", "exit 0")
     remember("oar", "", age=100)
-    assert scheduler_client.site() == Site(TABLE["oar"], "")
+    assert detection.site() == Site(TABLE["oar"], "")
     assert commands.asked == []
 
 
@@ -234,14 +234,14 @@ def test_site_of_several_of_which_none_answers(
         remember(remembered, "cal1", age=90000)
     else:
         home.state_dir().path.mkdir()
-    site = scheduler_client.site()
+    site = detection.site()
     assert site is not None
     assert (site.scheduler.NAME, site.cluster) == (name, "cal1" if name == remembered else "")
     assert commands.names == ["oarstat", "bjobs"]
-    scheduler_client.site.cache_clear()
+    detection.site.cache_clear()
     commands.prints("bjobs", '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}')
     commands.prints("lsid", "My cluster name is big")
-    assert scheduler_client.site() == Site(TABLE["lsf"], "big")
+    assert detection.site() == Site(TABLE["lsf"], "big")
 
 
 @pytest.mark.parametrize(
@@ -277,19 +277,19 @@ HERE = socket.gethostname().partition(".")[0]
     ],
 )
 def test_is_here(node: str, *, here: bool) -> None:
-    assert scheduler_client.is_here(node) is here
+    assert detection.is_here(node) is here
 
 
 def test_times_asks_for_what_the_environment_does_not_tell(commands: Commands) -> None:
     commands.slurm(squeue("12"))
     env = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE}
-    found = scheduler_client.detect(env)
+    found = detection.detect(env)
     assert (found.scheduler, found.job_id, found.node) == ("slurm", "12", HERE)
     assert commands.asked == []
-    assert scheduler_client.times(found) == (1800000000, 1800007200)
+    assert session_jobs.times(found) == (1800000000, 1800007200)
     assert commands.names == ["squeue"]
     ends = {"SLURM_JOB_START_TIME": "1799999999", "SLURM_JOB_END_TIME": "1800000001"}
-    assert scheduler_client.times(scheduler_client.detect({**env, **ends})) == (
+    assert session_jobs.times(detection.detect({**env, **ends})) == (
         1799999999,
         1800000001,
     )
@@ -297,25 +297,25 @@ def test_times_asks_for_what_the_environment_does_not_tell(commands: Commands) -
 
 
 def test_times_where_the_scheduler_does_not_answer(commands: Commands) -> None:
-    found = scheduler_client.detect({"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE})
-    assert (found.job_id, *scheduler_client.times(found)) == ("12", None, None)
+    found = detection.detect({"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE})
+    assert (found.job_id, *session_jobs.times(found)) == ("12", None, None)
 
 
 def test_detect_outside_of_a_job(commands: Commands) -> None:
     """Also where the variables are inherited from one that runs elsewhere."""
     for env in ({}, {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": "192.0.2.1"}):
-        found = scheduler_client.detect(env)
+        found = detection.detect(env)
         assert (found.scheduler, found.job_id) == ("local", str(os.getpid()))
-        assert scheduler_client.times(found) == (None, None)
+        assert session_jobs.times(found) == (None, None)
     assert commands.asked == []
 
 
 def test_detect_reads_the_list_of_nodes(commands: Commands, tmp_path: Path) -> None:
     (tmp_path / "nodes").write_text(f"192.0.2.1\n{HERE}\n{HERE}\n")
     commands.oar("7", state="Running", startTime=1800000000, walltime=3600)
-    found = scheduler_client.detect({"OAR_JOB_ID": "7", "OAR_NODEFILE": str(tmp_path / "nodes")})
+    found = detection.detect({"OAR_JOB_ID": "7", "OAR_NODEFILE": str(tmp_path / "nodes")})
     assert (found.scheduler, found.node) == ("oar", HERE)
-    assert scheduler_client.times(found) == (1800000000, 1800003600)
+    assert session_jobs.times(found) == (1800000000, 1800003600)
 
 
 def test_look_asks_on_only_where_it_knows_too_little(commands: Commands) -> None:
@@ -340,7 +340,7 @@ def test_look_asks_on_only_where_it_knows_too_little(commands: Commands) -> None
 
 def test_of_a_job_that_runs(commands: Commands) -> None:
     commands.slurm(squeue("12"))
-    status = scheduler_client.job_status_of(RECORD)
+    status = session_jobs.job_status_of(RECORD)
     assert status is not None
     assert status.state is State.RUNNING
 
@@ -356,8 +356,8 @@ def test_of_a_job_that_runs(commands: Commands) -> None:
 )
 def test_of_a_job_elsewhere_nobody_can_tell(commands: Commands, record: Record) -> None:
     commands.slurm(squeue("12", "COMPLETED"))
-    assert scheduler_client.job_status_of(record) is None
-    assert not scheduler_client.is_on_this_cluster(record)
+    assert session_jobs.job_status_of(record) is None
+    assert not session_jobs.is_on_this_cluster(record)
     assert "squeue" not in commands.names, "another's job of that number is none of its business"
 
 
@@ -374,7 +374,7 @@ def test_of_a_job_of_the_same_number(
     commands: Commands, nodes: list[str], state: State | None
 ) -> None:
     commands.oar("12", state="Running", assigned_network_address=nodes)
-    status = scheduler_client.job_status_of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
+    status = session_jobs.job_status_of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
     assert (status.state if status else None) is state
 
 
@@ -403,7 +403,7 @@ def test_of_a_job_that_is_another_clusters(
 ) -> None:
     """OAR numbers jobs from 1 on each, and has no name for itself."""
     commands.oar("12", **job)
-    status = scheduler_client.job_status_of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
+    status = session_jobs.job_status_of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
     assert (status is not None) is known
 
 
@@ -437,20 +437,20 @@ def test_of_a_local_session(session: subprocess.Popen[bytes]) -> None:
     record = replace(
         RECORD, scheduler="local", node=socket.gethostname(), job_id=str(session.pid), cluster=""
     )
-    status = scheduler_client.job_status_of(record)
+    status = session_jobs.job_status_of(record)
     assert status is not None
     assert status.state is State.RUNNING
     session.kill()
     session.wait()
-    assert liveness.has_ended(scheduler_client.job_status_of(record))
+    assert liveness.has_ended(session_jobs.job_status_of(record))
 
 
 def test_living_asks_once_for_all(commands: Commands) -> None:
     commands.slurm(squeue("12"), squeue("14", "PENDING"), squeue("15", "COMPLETING"))
-    scheduler_client.site()
+    detection.site()
     before = len(commands.asked)
     records = [replace(RECORD, job_id=str(number)) for number in range(11, 17)]
-    found = scheduler_client.alive(published(*records), "u1")
+    found = snapshots.alive(published(*records), "u1")
     assert [each.record.job_id for each in found] == ["12"], "that of 14 is over: it waits again"
     assert [line.split()[0] for line in commands.asked[before:]] == ["squeue"]
     assert "--user=u1" in commands.asked[-1]
@@ -460,7 +460,7 @@ def test_living_where_the_scheduler_does_not_answer(commands: Commands) -> None:
     commands.slurm()
     commands.put("squeue", FAILS)
     mine = published(RECORD)
-    assert scheduler_client.alive(mine, "u1") == mine
+    assert snapshots.alive(mine, "u1") == mine
 
 
 def test_living_elsewhere(commands: Commands) -> None:
@@ -472,7 +472,7 @@ def test_living_elsewhere(commands: Commands) -> None:
         replace(RECORD, scheduler="flux"),
         replace(RECORD, scheduler="local", node="n1.invalid"),
     )
-    assert scheduler_client.alive(mine, "u1") == mine
+    assert snapshots.alive(mine, "u1") == mine
     assert "squeue" not in commands.names
 
 
@@ -481,7 +481,7 @@ def test_living_on_a_plain_server(session: subprocess.Popen[bytes]) -> None:
     alive = replace(here, job_id=str(session.pid))
     dead = replace(here, job_id=str(os.getpid()), name="dead")  # no `jlab-node run`
     mine = published(alive, dead)
-    assert scheduler_client.alive(mine, home.user()) == mine[:1]
+    assert snapshots.alive(mine, home.user()) == mine[:1]
 
 
 @pytest.mark.parametrize(
@@ -498,7 +498,7 @@ def test_cancel_ends_that_job_alone(
     monkeypatch.setenv("SCANCEL_NAME", "zzz")
     commands.slurm(job)
     commands.put("scancel", 'test -z "$SCANCEL_NAME"')
-    scheduler_client.cancel(RECORD)
+    session_jobs.cancel(RECORD)
     assert commands.asked[-1] == scancel
 
 
@@ -508,7 +508,7 @@ def test_cancel_of_a_job_that_slurm_does_not_tell_about_is_refused(commands: Com
     commands.put("sacct", "exit 1")
     commands.put("scancel", "exit 0")
     with pytest.raises(JlabError, match="does not say whether job 12 is one of an array"):
-        scheduler_client.cancel(RECORD)
+        session_jobs.cancel(RECORD)
     assert "scancel" not in commands.names
 
 
@@ -559,7 +559,7 @@ def test_cancel_that_cannot(
         if scancel is not None:
             commands.put(name, scancel)
     with pytest.raises(JlabError) as caught:
-        scheduler_client.cancel(record)
+        session_jobs.cancel(record)
     assert str(caught.value) == text
     elsewhere = "cannot be cancelled" not in text
     assert not (elsewhere and {"scancel", "kill"} & set(commands.names)), "it ends no other job"

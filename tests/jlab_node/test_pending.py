@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jlab_node.jobs import messages, scheduler_client, submission
+from jlab_node.jobs import detection, messages, submission
 from jlab_node.jobs.pending import PendingSessions, pending
 from jlab_node.registry import home as homes
-from jlab_node.registry import records
+from jlab_node.registry import records, tombstones
 from jlab_node.schedulers.base import State, Status
 from tests.jlab_node.conftest import Job
 
@@ -28,7 +28,7 @@ USER = homes.user()
 
 
 def pending_sessions(home: Home, wanted: str | None = None) -> PendingSessions:
-    return PendingSessions(home, scheduler_client.site(), user=USER, wanted=wanted)
+    return PendingSessions(home, detection.site(), user=USER, wanted=wanted)
 
 
 def pending_jobs(sessions: PendingSessions, *, max_age: float) -> list[Status]:
@@ -50,7 +50,7 @@ def test_pending_jobs(home: Home, commands: Commands, record: Record) -> None:
         Job("18", "RUNNING", start=-6000),
     )
     records.publish(home.sessions, record)
-    records.mark_ended(records.publish(home.sessions, replace(record, job_id="13")))
+    tombstones.mark_ended(records.publish(home.sessions, replace(record, job_id="13")))
     (home.sessions / "slurm-14-lab").write_text("no record")
     os.mkfifo(home.sessions / "slurm-19-lab")  # whoever opened that would wait for ever
     sessions = pending_sessions(home)
@@ -95,30 +95,30 @@ def test_a_job_that_was_pending_has_or_had_a_session(
     sessions = pending_sessions(home)
     found = pending_jobs(sessions, max_age=0)
     records.publish(home.sessions, replace(record, job_id="12"))
-    records.mark_ended(records.publish(home.sessions, replace(record, job_id="13")))
+    tombstones.mark_ended(records.publish(home.sessions, replace(record, job_id="13")))
     assert [each.job_id for each in found if sessions.has_or_had_session(each)] == ["12", "13"]
 
 
 def test_no_answer_leaves_the_graves(home: Home, commands: Commands, record: Record) -> None:
     commands.slurm()
     commands.put("squeue", "echo down >&2; exit 1")
-    records.mark_ended(records.publish(home.sessions, record))
+    tombstones.mark_ended(records.publish(home.sessions, record))
     sessions = pending_sessions(home)
     assert (pending_jobs(sessions, max_age=0), sessions.problem) == (
         [],
         "Slurm does not answer (down)",
     )
-    assert records.has_tombstone(home.sessions, "slurm", "12")
+    assert tombstones.exists(home.sessions, "slurm", "12")
     commands.slurm()
     assert (pending_jobs(sessions, max_age=0), sessions.problem) == ([], "")
-    assert not records.has_tombstone(home.sessions, "slurm", "12")
+    assert not tombstones.exists(home.sessions, "slurm", "12")
 
 
 def test_a_dead_session_hides_its_job_whenever_that_was_started(
     home: Home, commands: Commands, record: Record
 ) -> None:
     commands.slurm(Job("12", "RUNNING"))
-    records.mark_ended(records.publish(home.sessions, record))
+    tombstones.mark_ended(records.publish(home.sessions, record))
     assert pending_jobs(pending_sessions(home), max_age=0) == []
 
 
@@ -146,7 +146,7 @@ def test_a_dead_session_hides_its_job(
     home: Home, commands: Commands, record: Record, age: int, *, hidden: bool
 ) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200))
-    records.mark_ended(records.publish(home.sessions, record, mtime=time.time() - age))
+    tombstones.mark_ended(records.publish(home.sessions, record, mtime=time.time() - age))
     assert (pending_jobs(pending_sessions(home), max_age=0) == []) is hidden
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jlab_node.registry.own_record import OwnRecord
 from jlab_node.registry.record import parse
-from jlab_node.registry.records import OwnRecord
 from jlab_node.session import walltime
 from jlab_node.session.child_processes import Children
 from jlab_node.session.io_thread import IoThread

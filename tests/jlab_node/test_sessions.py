@@ -12,7 +12,8 @@ from loopback import NOBODY
 from jlab_node.errors import JlabError
 from jlab_node.jobs import liveness
 from jlab_node.jobs.liveness import JobSnapshot
-from jlab_node.registry import records
+from jlab_node.registry import records, tombstones
+from jlab_node.registry.own_record import OwnRecord
 from jlab_node.registry.record import Record, render
 
 LAB = Record(name="lab", node="n1", port=8888, token="ab" * 32, job_id="11")
@@ -68,7 +69,7 @@ def test_published_as_of_an_earlier_time_does_not_become_the_newest(tmp_path: Pa
 
 def test_a_publication_is_amended_in_place(tmp_path: Path) -> None:
     """What two parts of a session change stands side by side, and makes it no newer."""
-    publication = records.OwnRecord(tmp_path, LAB)
+    publication = OwnRecord(tmp_path, LAB)
     published_at = (tmp_path / LAB.id).stat().st_mtime
     records.publish(tmp_path, GPU)
     publication.update(ends_at=1_700_009_999)
@@ -81,7 +82,7 @@ def test_a_publication_is_amended_in_place(tmp_path: Path) -> None:
 
 
 def test_a_publication_that_cannot_be_amended_stays_as_it_was(tmp_path: Path) -> None:
-    publication = records.OwnRecord(tmp_path, LAB)
+    publication = OwnRecord(tmp_path, LAB)
     with pytest.raises(JlabError, match="its exposed is not valid"):
         publication.update(exposed="$(reboot)")
     publication.update(ends_at=1_700_009_999)
@@ -89,7 +90,7 @@ def test_a_publication_that_cannot_be_amended_stays_as_it_was(tmp_path: Path) ->
 
 
 def test_a_publication_does_not_come_back_after_its_end(tmp_path: Path) -> None:
-    publication = records.OwnRecord(tmp_path, LAB)
+    publication = OwnRecord(tmp_path, LAB)
     publication.remove(job_lives_on=False)
     publication.update(exposed="dask")
     assert list(tmp_path.iterdir()) == []
@@ -97,17 +98,17 @@ def test_a_publication_does_not_come_back_after_its_end(tmp_path: Path) -> None:
 
 def test_a_publication_that_ends_before_its_job(tmp_path: Path) -> None:
     """Nobody reads it any more, and nobody waits for that job."""
-    publication = records.OwnRecord(tmp_path, GPU)
+    publication = OwnRecord(tmp_path, GPU)
     publication.remove(job_lives_on=True)
     assert records.read_all(tmp_path) == ([], [])
-    assert records.has_tombstone(tmp_path, "slurm", GPU.job_id)
+    assert tombstones.exists(tmp_path, "slurm", GPU.job_id)
     publication.remove(job_lives_on=True)
-    records.remove_tombstones(tmp_path, "slurm", GPU.job_id)
+    tombstones.remove(tmp_path, "slurm", GPU.job_id)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_publication_that_cannot_be_buried_is_gone_all_the_same(tmp_path: Path) -> None:
-    publication = records.OwnRecord(tmp_path, GPU)
+    publication = OwnRecord(tmp_path, GPU)
     grave = tmp_path / f".dead-{GPU.id}"
     grave.mkdir()  # a file cannot be renamed to that
     publication.remove(job_lives_on=True)
@@ -116,7 +117,7 @@ def test_a_publication_that_cannot_be_buried_is_gone_all_the_same(tmp_path: Path
 
 def test_a_publication_leaves_what_took_its_place(tmp_path: Path) -> None:
     """A session of the same name in the same job."""
-    publication = records.OwnRecord(tmp_path, LAB)
+    publication = OwnRecord(tmp_path, LAB)
     another = replace(LAB, token="ef" * 32)
     records.publish(tmp_path, another)
     publication.update(exposed="dask")
@@ -127,7 +128,7 @@ def test_a_publication_leaves_what_took_its_place(tmp_path: Path) -> None:
 def test_a_publication_leaves_another_sessions_record_whatever_its_file_is_called(
     tmp_path: Path,
 ) -> None:
-    publication = records.OwnRecord(tmp_path, LAB)
+    publication = OwnRecord(tmp_path, LAB)
     text = render(replace(GPU, token="ef" * 32))
     (tmp_path / LAB.id).write_text(text)
     publication.update(exposed="dask")
@@ -137,7 +138,7 @@ def test_a_publication_leaves_another_sessions_record_whatever_its_file_is_calle
 
 
 def test_a_publication_that_somebody_removed_is_there_again_when_amended(tmp_path: Path) -> None:
-    publication = records.OwnRecord(tmp_path, LAB)
+    publication = OwnRecord(tmp_path, LAB)
     (tmp_path / LAB.id).unlink()
     publication.update(exposed="dask")
     assert names(tmp_path) == ["lab"]
@@ -246,32 +247,32 @@ def test_withdraw_where_nothing_can_be_removed(bound_by_modes: Path) -> None:
 
 def test_buried_is_no_record_any_more_but_is_known_of(tmp_path: Path) -> None:
     dead, alive = records.publish(tmp_path, GPU), records.publish(tmp_path, LAB)
-    assert not records.has_tombstone(tmp_path, "slurm", "12")
-    records.mark_ended(dead)
+    assert not tombstones.exists(tmp_path, "slurm", "12")
+    tombstones.mark_ended(dead)
     assert records.read_all(tmp_path) == ([alive], [])
-    assert records.has_tombstone(tmp_path, "slurm", "12")
-    assert not records.has_tombstone(tmp_path, "local", "11"), "one of another job"
-    records.mark_ended(dead)  # two connections at the same time
-    assert records.has_tombstone(tmp_path, "slurm", "12")
-    records.remove_tombstones(tmp_path, "slurm", "12")
-    assert not records.has_tombstone(tmp_path, "slurm", "12")
+    assert tombstones.exists(tmp_path, "slurm", "12")
+    assert not tombstones.exists(tmp_path, "local", "11"), "one of another job"
+    tombstones.mark_ended(dead)  # two connections at the same time
+    assert tombstones.exists(tmp_path, "slurm", "12")
+    tombstones.remove(tmp_path, "slurm", "12")
+    assert not tombstones.exists(tmp_path, "slurm", "12")
     assert [path.name for path in tmp_path.iterdir()] == [LAB.id]
-    records.remove_tombstones(tmp_path, "slurm", "12")
+    tombstones.remove(tmp_path, "slurm", "12")
 
 
 def test_bury_leaves_what_is_no_longer_that_session(tmp_path: Path) -> None:
     """It took a while to find out that it is dead; meanwhile it was started again in its job."""
     dead = records.publish(tmp_path, GPU)
     again = records.publish(tmp_path, replace(GPU, token="ef" * 32))
-    records.mark_ended(dead)
+    tombstones.mark_ended(dead)
     assert records.read_all(tmp_path) == ([again], [])
-    assert not records.has_tombstone(tmp_path, "slurm", "12")
+    assert not tombstones.exists(tmp_path, "slurm", "12")
 
 
 def test_what_is_withdrawn_is_not_buried(tmp_path: Path) -> None:
     dead = records.publish(tmp_path, GPU)
     records.remove(dead)
-    records.mark_ended(dead)
+    tombstones.mark_ended(dead)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -290,16 +291,16 @@ def test_job_ids_are_no_patterns(
     tmp_path: Path, scheduler: str, job_id: str, *, buried: bool
 ) -> None:
     record = replace(GPU, scheduler="pbs", job_id="12[3].srv")
-    records.mark_ended(records.publish(tmp_path, record))
-    assert records.has_tombstone(tmp_path, scheduler, job_id) is buried
-    records.remove_tombstones(tmp_path, scheduler, job_id)
-    assert records.has_tombstone(tmp_path, "pbs", "12[3].srv") is not buried
+    tombstones.mark_ended(records.publish(tmp_path, record))
+    assert tombstones.exists(tmp_path, scheduler, job_id) is buried
+    tombstones.remove(tmp_path, scheduler, job_id)
+    assert tombstones.exists(tmp_path, "pbs", "12[3].srv") is not buried
 
 
 def test_all_of_a_jobs_sessions_are_exhumed_together(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        records.mark_ended(records.publish(tmp_path, replace(GPU, name=name)))
-    records.remove_tombstones(tmp_path, "slurm", "12")
+        tombstones.mark_ended(records.publish(tmp_path, replace(GPU, name=name)))
+    tombstones.remove(tmp_path, "slurm", "12")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -316,15 +317,15 @@ def test_all_of_a_jobs_sessions_are_exhumed_together(tmp_path: Path) -> None:
 def test_buried_since_the_job_was_started(
     tmp_path: Path, since: int | None, *, buried: bool
 ) -> None:
-    records.mark_ended(publish(tmp_path, GPU, at=1000))
-    assert records.has_tombstone(tmp_path, "slurm", "12", since=since) is buried
+    tombstones.mark_ended(publish(tmp_path, GPU, at=1000))
+    assert tombstones.exists(tmp_path, "slurm", "12", since=since) is buried
 
 
 def test_buried_is_told_by_the_schedulers_clock_where_that_is_known(tmp_path: Path) -> None:
     """A node may die, and its job begin anew, within a minute."""
-    records.mark_ended(publish(tmp_path, replace(GPU, job_started=1000), at=5000))
+    tombstones.mark_ended(publish(tmp_path, replace(GPU, job_started=1000), at=5000))
     for since, buried in ((1000, True), (1005, True), (1020, False)):
-        assert records.has_tombstone(tmp_path, "slurm", "12", since=since) is buried
+        assert tombstones.exists(tmp_path, "slurm", "12", since=since) is buried
 
 
 @pytest.mark.parametrize(
@@ -338,19 +339,19 @@ def test_buried_is_told_by_the_schedulers_clock_where_that_is_known(tmp_path: Pa
 )
 def test_buried_of_a_cluster(tmp_path: Path, of: str, cluster: str, *, buried: bool) -> None:
     """A home may be seen from two, and the numbers of their jobs are the same."""
-    records.mark_ended(records.publish(tmp_path, replace(GPU, cluster=of)))
-    assert records.has_tombstone(tmp_path, "slurm", "12", cluster=cluster) is buried
-    records.prune_tombstones(tmp_path, "slurm", set(), cluster=cluster)
+    tombstones.mark_ended(records.publish(tmp_path, replace(GPU, cluster=of)))
+    assert tombstones.exists(tmp_path, "slurm", "12", cluster=cluster) is buried
+    tombstones.prune(tmp_path, "slurm", set(), cluster=cluster)
     assert (list(tmp_path.iterdir()) == []) is buried
 
 
 def test_those_are_exhumed_that_are_not_listed(tmp_path: Path) -> None:
     for job_id in ("12", "13", "12[3].srv", "123"):
-        records.mark_ended(records.publish(tmp_path, replace(GPU, job_id=job_id)))
+        tombstones.mark_ended(records.publish(tmp_path, replace(GPU, job_id=job_id)))
     other = replace(GPU, scheduler="pbs")
-    records.mark_ended(records.publish(tmp_path, other))
+    tombstones.mark_ended(records.publish(tmp_path, other))
     alive = records.publish(tmp_path, replace(GPU, job_id="14"))
-    records.prune_tombstones(tmp_path, "slurm", {"12"})
+    tombstones.prune(tmp_path, "slurm", {"12"})
     assert {path.name for path in tmp_path.iterdir()} == {
         ".dead-slurm-12-gpu",
         ".dead-pbs-12-gpu",
@@ -364,8 +365,8 @@ def test_what_is_no_grave(tmp_path: Path) -> None:
     for name, text in texts.items():
         (tmp_path / f".dead-slurm-{name}").write_bytes(text)
     (tmp_path / ".dead-slurm-12-d").mkdir()
-    assert not records.has_tombstone(tmp_path, "slurm", "12")
-    records.prune_tombstones(tmp_path, "slurm", set())
+    assert not tombstones.exists(tmp_path, "slurm", "12")
+    tombstones.prune(tmp_path, "slurm", set())
     assert len(list(tmp_path.iterdir())) == 6
 
 
@@ -373,12 +374,12 @@ def test_burying_where_nothing_can_be_changed(bound_by_modes: Path) -> None:
     dead = records.publish(bound_by_modes, GPU)
     bound_by_modes.chmod(0o500)
     try:
-        records.mark_ended(dead)
-        records.remove_tombstones(bound_by_modes, "slurm", "12")
+        tombstones.mark_ended(dead)
+        tombstones.remove(bound_by_modes, "slurm", "12")
     finally:
         bound_by_modes.chmod(0o700)
     assert names(bound_by_modes) == ["gpu"]
-    assert not records.has_tombstone(bound_by_modes / "gone", "slurm", "12")
+    assert not tombstones.exists(bound_by_modes / "gone", "slurm", "12")
 
 
 @pytest.mark.parametrize(
@@ -414,7 +415,7 @@ def test_file_without_a_usable_record_is_reported(tmp_path: Path, content: bytes
 def test_directory_among_the_records_is_reported(tmp_path: Path) -> None:
     (tmp_path / LAB.id).mkdir()
     _, unreadable = records.read_all(tmp_path)
-    assert [each.why for each in unreadable] == ["it cannot be read: Is a directory"]
+    assert [each.reason for each in unreadable] == ["it cannot be read: Is a directory"]
 
 
 @pytest.mark.root("only root can give a file to another user")
@@ -428,7 +429,7 @@ def test_file_of_another_user_is_reported(tmp_path: Path) -> None:
 def test_file_that_may_not_be_read_is_reported(bound_by_modes: Path) -> None:
     records.publish(bound_by_modes, LAB).path.chmod(0)
     _, unreadable = records.read_all(bound_by_modes)
-    assert [each.why for each in unreadable] == ["it cannot be read: Permission denied"]
+    assert [each.reason for each in unreadable] == ["it cannot be read: Permission denied"]
 
 
 def test_file_that_vanished_since_it_was_listed_is_not_mentioned(tmp_path: Path) -> None:
@@ -457,7 +458,7 @@ def test_dot_files_are_not_records(tmp_path: Path) -> None:
     ids=ascii,
 )
 def test_printable(name: str, shown: str) -> None:
-    assert records.printable(Path("/x", name)) == shown
+    assert records.shown_name(Path("/x", name)) == shown
 
 
 def test_a_shelf_opens_no_more_than_is_asked_for(tmp_path: Path) -> None:

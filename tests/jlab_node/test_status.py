@@ -13,7 +13,7 @@ import pytest
 
 from jlab_node.commands import status
 from jlab_node.commands.status import SessionStatus
-from jlab_node.jobs import scheduler_client
+from jlab_node.jobs import detection
 from jlab_node.jobs.pending import PendingSessions
 from jlab_node.registry import home as homes
 from jlab_node.registry import records
@@ -29,7 +29,7 @@ USER = homes.user()
 
 
 def pending(home: Home, wanted: str | None = None) -> PendingSessions:
-    return PendingSessions(home, scheduler_client.site(), user=USER, wanted=wanted)
+    return PendingSessions(home, detection.site(), user=USER, wanted=wanted)
 
 
 def look(

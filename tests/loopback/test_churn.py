@@ -20,7 +20,7 @@ CHURN = """
 import os, random, sys, time
 from dataclasses import replace
 from pathlib import Path
-from jlab_node.registry import record
+from jlab_node.registry import record, tombstones
 from jlab_node.registry import records as sessions
 directory = Path(sys.argv[1])
 live = record.parse(next(directory.glob("[a-z]*")).read_text())
@@ -39,9 +39,9 @@ while True:
     elif what == 1:
         sessions.remove(sessions.StoredRecord(path, other))
     elif what == 2:
-        sessions.mark_ended(sessions.publish(directory, other))
+        tombstones.mark_ended(sessions.publish(directory, other))
     elif what == 3:
-        sessions.remove_tombstones(directory, other.scheduler, other.job_id)
+        tombstones.remove(directory, other.scheduler, other.job_id)
     elif what == 4:
         text = record.render(other)
         path.write_text(text[: random.randrange(len(text))])

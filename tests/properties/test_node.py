@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jlab_node import cli
 from jlab_node.connect import routes
 from jlab_node.errors import JlabError, sanitize
-from jlab_node.jobs import scheduler_client
+from jlab_node.jobs import detection
 from jlab_node.registry import home
 from jlab_node.runtime import control_protocol
 
@@ -56,10 +56,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PATH", str(made / "bin"))
         patch.setenv("JLAB_TMPDIR", str(made / "tmp"))
         patch.chdir(made)
-        scheduler_client.site.cache_clear()
+        detection.site.cache_clear()
         home.ensure_state_dir()
         yield made
-    scheduler_client.site.cache_clear()
+    detection.site.cache_clear()
 
 
 class Ran:
