@@ -88,7 +88,7 @@ def _port_arguments(port: int, files: paths.Paths) -> list[str]:
 
     if port_check.is_free(port):
         return [f"--port={port}"]
-    session = open_state.ask(files, port).get("id")
+    session = open_state.query(files, port).get("id")
     if isinstance(session, str) and session and _WORD_CHARACTERS.issuperset(session):
         return [f"--taken={port}", f"--opened={session}"]
     return [f"--taken={port}"]

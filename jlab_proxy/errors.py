@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 # Control characters, halves of surrogate pairs, and what turns the direction of writing.
-_OBEYED = (
+_UNSAFE_CHARACTERS = (
     r"[^\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]"
     r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
@@ -52,4 +52,4 @@ def printable(text: str) -> str:
     """Without what a terminal would obey: some of it comes from the other side."""
     import re  # here: not on the way of every ssh
 
-    return re.sub(_OBEYED, "?", text)
+    return re.sub(_UNSAFE_CHARACTERS, "?", text)

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from .paths import Paths
 
 _PREFIX = "open-"
-_LONGEST = 100  # bytes of a socket's path
+_MAX_PATH = 100  # bytes of a socket's path
 _TIMEOUT = 2.0  # seconds for a process of this computer to answer
-_MOST = 65536  # bytes of an answer
+_MAX_ANSWER = 65536  # bytes
 
 
-def ask(paths: Paths, port: int) -> dict[str, Any]:
-    """What the `open` that has the port says of itself; {}: none has it.
+def query(paths: Paths, port: int) -> dict[str, Any]:
+    """Return what the `open` that has the port says of itself; {} if none has it.
 
     `pid`; `host`, as one types it after ssh; once it was there: `id` of the session, `text` about
     it, and `address` that logs in.
     """
-    return _ask(_place(paths, port))
+    return _query(_socket_path(paths, port))
 
 
-def all_of(paths: Paths) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each `open` of this config file: its port, and what it says."""
+def query_all(paths: Paths) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the port of each `open` of this config file, and what it says of itself."""
     try:
         names = os.listdir(paths.directory)  # noqa: PTH208
     except OSError:
@@ -39,60 +39,60 @@ def all_of(paths: Paths) -> Iterator[tuple[int, dict[str, Any]]]:
     for name in sorted(names):
         port = name[len(_PREFIX) :]
         if name.startswith(_PREFIX) and port.isascii() and port.isdigit():
-            found = _ask(f"{paths.directory}/{name}")
-            if found:
-                yield int(port), found
+            state = _query(f"{paths.directory}/{name}")
+            if state:
+                yield int(port), state
 
 
-def _place(paths: Paths, port: int) -> str:
+def _socket_path(paths: Paths, port: int) -> str:
     return f"{paths.directory}/{_PREFIX}{port}"
 
 
-def _ask(place: str) -> dict[str, Any]:
+def _query(path: str) -> dict[str, Any]:
     import _socket
     import json
 
     if not hasattr(_socket, "AF_UNIX"):
         return {}
-    asking = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    said, pid = b"", None
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    answer, pid = b"", None
     try:
-        asking.settimeout(_TIMEOUT)
-        asking.connect(place)
+        connection.settimeout(_TIMEOUT)
+        connection.connect(path)
         if hasattr(_socket, "SO_PEERCRED"):  # else it says so itself
-            found = asking.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-            pid = int.from_bytes(found[:4], sys.byteorder)
-        while len(said) < _MOST and (piece := asking.recv(_MOST)):
-            said += piece
-        found = json.loads(said)
+            credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+            pid = int.from_bytes(credentials[:4], sys.byteorder)
+        while len(answer) < _MAX_ANSWER and (piece := connection.recv(_MAX_ANSWER)):
+            answer += piece
+        state = json.loads(answer)
     except (OSError, ValueError):
         return {}
     finally:
-        asking.close()
-    if not isinstance(found, dict) or pid == 0:  # of another container: nothing here is its
+        connection.close()
+    if not isinstance(state, dict) or pid == 0:  # of another container: nothing here is its
         return {}
-    return found if pid is None else {**found, "pid": pid}
+    return state if pid is None else {**state, "pid": pid}
 
 
-class Announcement:
-    """Answers those who ask; a context manager. It is the holder of the port who announces."""
+class StateServer:
+    """Tells those who ask what `describe` returns; a context manager of whoever has the port."""
 
-    def __init__(self, paths: Paths, port: int, say: Callable[[], dict[str, Any]]) -> None:
-        self._place = _place(paths, port)
-        self._say = say
+    def __init__(self, paths: Paths, port: int, describe: Callable[[], dict[str, Any]]) -> None:
+        self._socket_path = _socket_path(paths, port)
+        self._describe = describe
         self._listener: Any = None
 
-    def __enter__(self) -> Announcement:
+    def __enter__(self) -> StateServer:
         import socket
         import threading
 
-        if len(os.fsencode(self._place)) > _LONGEST:
+        if len(os.fsencode(self._socket_path)) > _MAX_PATH:
             return self
         listener = socket.socket(socket.AF_UNIX)
         try:
             self._unlink()  # of one that was killed: who has the port is us
-            listener.bind(self._place)
-            os.chmod(self._place, 0o600)  # noqa: PTH101
+            listener.bind(self._socket_path)
+            os.chmod(self._socket_path, 0o600)  # noqa: PTH101
             listener.listen()
         except OSError:  # without it others say only that the port is taken
             listener.close()
@@ -108,7 +108,7 @@ class Announcement:
 
     def _unlink(self) -> None:
         try:  # noqa: SIM105 (contextlib would cost as much as all of this)
-            os.unlink(self._place)  # noqa: PTH108
+            os.unlink(self._socket_path)  # noqa: PTH108
         except OSError:
             pass
 
@@ -117,12 +117,12 @@ class Announcement:
 
         while True:
             try:
-                asking, _ = self._listener.accept()
+                connection, _ = self._listener.accept()
             except OSError:  # it is closed
                 return
-            with asking:
+            with connection:
                 try:
-                    asking.settimeout(_TIMEOUT)
-                    asking.sendall(json.dumps(self._say()).encode())
+                    connection.settimeout(_TIMEOUT)
+                    connection.sendall(json.dumps(self._describe()).encode())
                 except OSError:
                     continue

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from .. import VERSION
-from ..ui.terminal import take_any_text
+from ..ui.terminal import tolerate_encoding_errors
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -28,7 +28,7 @@ def _complete(
 
 def main() -> NoReturn:
     """Run the command; raises JlabError."""
-    take_any_text()
+    tolerate_encoding_errors()
     code: object = 0
     try:
         code = cli(prog_name="jlab-proxy", standalone_mode=False)
@@ -98,7 +98,7 @@ def setup(
         alias,
         session=session,
         config=config,
-        answers=command.Answers(port=port, mux=mux, submit=submit, dry_run=dry_run, yes=yes),
+        options=command.SetupOptions(port=port, mux=mux, submit=submit, dry_run=dry_run, yes=yes),
         remove=remove,
     )
 

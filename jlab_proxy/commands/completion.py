@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 
     from ..paths import Paths
 
-_MOST = 50  # names of sessions that are remembered for a cluster
+_MAX_SESSIONS = 50  # names of sessions that are remembered for a cluster
 
 
 def aliases(paths: Paths) -> list[str]:
-    """In the order of the alphabet."""
-    found = document.hosts(text_file.read(paths.config))
-    return sorted({target.parse_host(host).alias for host in found})
+    """Return the aliases that are set up, sorted; raises JlabError."""
+    hosts = document.hosts(text_file.read(paths.config))
+    return sorted({target.parse_host(host).alias for host in hosts})
 
 
-def wanted(paths: Paths, named: Sequence[str]) -> list[str]:
+def chosen(paths: Paths, named: Sequence[str]) -> list[str]:
     """Return the aliases that are `named`, each once; () stands for all. Raises JlabError."""
-    found = [target.parse(each).alias for each in named] or aliases(paths)
-    if not found:
+    chosen = [target.parse(each).alias for each in named] or aliases(paths)
+    if not chosen:
         raise JlabError(
             "no cluster is set up on this computer", remedy="type jlab-proxy setup ALIAS"
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(chosen))
 
 
-def remember(paths: Paths, alias: str, sessions: Iterable[str]) -> None:
-    """These are the sessions there now."""
+def remember_sessions(paths: Paths, alias: str, sessions: Iterable[str]) -> None:
+    """Keep the names of the sessions that run there now, for completion."""
     known = seen(paths)
-    known[alias] = sorted(set(sessions))[:_MOST]
+    known[alias] = sorted(set(sessions))[:_MAX_SESSIONS]
     with contextlib.suppress(JlabError):  # it is a convenience
         text_file.write(_file(paths), json.dumps(known) + "\n")
 
@@ -51,20 +51,23 @@ def _file(paths: Paths) -> str:
 
 
 def seen(paths: Paths) -> dict[str, list[str]]:
-    """The names of the sessions last seen, by alias."""
+    """Return the names of the sessions last seen, by alias; {} if none are known."""
     with contextlib.suppress(JlabError, ValueError, RecursionError):
-        found = json.loads(text_file.read(_file(paths)) or "{}")
-        if isinstance(found, dict):
+        kept = json.loads(text_file.read(_file(paths)) or "{}")
+        if isinstance(kept, dict):
             return {
-                str(alias): [str(each) for each in names[:_MOST]]
-                for alias, names in found.items()
+                str(alias): [str(each) for each in names[:_MAX_SESSIONS]]
+                for alias, names in kept.items()
                 if isinstance(names, list)
             }
     return {}
 
 
 def complete(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
-    """ALIAS and ALIAS+SESSION for the shell's completion; asks no cluster, which would be slow."""
+    """Return what the shell may complete: ALIAS, and ALIAS+SESSION where a session is meant.
+
+    It asks no cluster, which would be slow.
+    """
     from click.shell_completion import CompletionItem
 
     paths = locating.locate(context.params.get("config"))
@@ -73,7 +76,7 @@ def complete(context: Context, parameter: Parameter, incomplete: str) -> list[Co
     except JlabError:  # half a block: other commands say so
         return []
     hosts = {host[len(target.PREFIX) :] for host in document.hosts(text_file.read(paths.config))}
-    there = seen(paths)
-    with_sessions = {f"{alias}+{name}" for alias in known for name in there.get(alias, ())}
-    wanted = {*known, *(hosts | with_sessions if "SESSION" in (parameter.metavar or "") else ())}
-    return [CompletionItem(each) for each in sorted(wanted) if each.startswith(incomplete)]
+    sessions = seen(paths)
+    with_sessions = {f"{alias}+{name}" for alias in known for name in sessions.get(alias, ())}
+    words = {*known, *(hosts | with_sessions if "SESSION" in (parameter.metavar or "") else ())}
+    return [CompletionItem(word) for word in sorted(words) if word.startswith(incomplete)]

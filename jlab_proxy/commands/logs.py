@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .. import paths, target
 from ..cluster import client
-from ..ui.signals import leaving
-from ..ui.terminal import copy
+from ..ui.signals import exit_on_signals
+from ..ui.terminal import print_stream
 
 
 def logs(where: str, *, follow: bool, lines: int, config: str | None) -> int:
@@ -17,5 +17,5 @@ def logs(where: str, *, follow: bool, lines: int, config: str | None) -> int:
     wanted = target.parse(where)
     options = [f"--lines={lines}", *(["--follow"] if follow else [])]
     cluster = client.resolve(paths.locate(config), wanted.alias)
-    with leaving():
-        return cluster.stream(copy, "logs", *options, *wanted.sessions)
+    with exit_on_signals():
+        return cluster.stream(print_stream, "logs", *options, *wanted.sessions)

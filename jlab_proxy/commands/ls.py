@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..paths import Paths
 
 _TIMEOUT = 30.0  # seconds for a cluster to answer
-_HEAD = ("CLUSTER", "SESSION", "NODE", "JOB", "LEFT")
+_COLUMNS = ("CLUSTER", "SESSION", "NODE", "JOB", "LEFT")
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,23 @@ def ls(aliases: Sequence[str], *, as_json: bool, config: str | None) -> int:
     `config`: the ssh config file; None: ssh's own. Raises JlabError.
     """
     files = paths.locate(config)
-    found = ask_all(files, completion.wanted(files, aliases))
-    for cluster in found:
+    results = ask_all(files, completion.chosen(files, aliases))
+    for cluster in results:
         if cluster.problem:
             say(f"{cluster.alias}: {cluster.problem}")
         else:
-            completion.remember(files, cluster.alias, (each.name for each in cluster.sessions))
+            completion.remember_sessions(
+                files, cluster.alias, (each.name for each in cluster.sessions)
+            )
     if as_json:
-        print(json.dumps(for_programs(found)))
+        print(json.dumps(for_programs(results)))
     else:
-        print("\n".join(table(found)))
-    return int(any(cluster.problem for cluster in found))
+        print("\n".join(table(results)))
+    return int(any(cluster.problem for cluster in results))
 
 
 def ask_all(paths: Paths, aliases: Sequence[str]) -> list[Cluster]:
-    """Each in turn has the terminal for itself, if it is the only one; several ask nothing."""
+    """Return what each cluster has. One alone may ask for a password; several ask nothing."""
     if len(aliases) == 1:
         return [_ask(paths, aliases[0], batch=False)]
     with ThreadPoolExecutor(max_workers=16) as pool:
@@ -72,30 +74,30 @@ def _ask(paths: Paths, alias: str, *, batch: bool) -> Cluster:
 
 
 def table(clusters: Sequence[Cluster]) -> list[str]:
-    """Lines for a person: the sessions in columns, then what waits and what is wrong."""
+    """Return lines for a person: the sessions in columns, then the jobs that wait."""
     now = time.time()
     rows = [
         (
             cluster.alias,
-            each.name,
-            each.node,
-            "-" if each.scheduler == "local" else f"{each.scheduler} {each.job_id}",
-            each.left(now) or "-",
+            session.name,
+            session.node,
+            "-" if session.scheduler == "local" else f"{session.scheduler} {session.job_id}",
+            session.left(now) or "-",
         )
         for cluster in clusters
-        for each in cluster.sessions
+        for session in cluster.sessions
     ]
-    widths = [max(map(len, column)) for column in zip(_HEAD, *rows)]
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows)]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)) for row in rows]
-    head = "  ".join(f"{cell:{width}}" for cell, width in zip(_HEAD, widths))
-    found = [head, *lines] if rows else []
+    head = "  ".join(f"{cell:{width}}" for cell, width in zip(_COLUMNS, widths))
+    printed = [head, *lines] if rows else []
     for cluster in clusters:
-        found += [f"{cluster.alias}: {each.text}" for each in cluster.jobs]
+        printed += [f"{cluster.alias}: {each.text}" for each in cluster.jobs]
         if not (cluster.sessions or cluster.jobs or cluster.problem):
-            found.append(f"{cluster.alias}: no session, and no job that will be one")
-    return [line.rstrip() for line in found]
+            printed.append(f"{cluster.alias}: no session, and no job that will be one")
+    return [line.rstrip() for line in printed]
 
 
 def for_programs(clusters: Sequence[Cluster]) -> dict[str, Any]:
-    """The same for programs."""
+    """Return the same for programs: what `--json` prints."""
     return {"format": 1, "clusters": [asdict(each) for each in clusters]}

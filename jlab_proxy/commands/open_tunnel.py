@@ -16,12 +16,12 @@ from ..cluster import client
 from ..errors import UNAVAILABLE, PortTakenError
 from ..forwarding import local_ports, ways
 from ..forwarding.own_way import OwnWay
-from ..open_state import Announcement
-from ..ui.signals import leaving
+from ..open_state import StateServer
+from ..ui.signals import exit_on_signals
 from ..ui.terminal import Screen
 from . import announcement
-from .announcement import Greeting
-from .session_state import Asking
+from .announcement import AddressDisplay
+from .session_state import StatusQuery
 from .tunnel_ssh import TunnelSsh
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ class OpenOptions:
 
 
 class AlreadyOpenError(Exception):
-    """Another `open` holds the port: what it says of itself."""
+    """Another `open` holds the port; `state` is what it says of itself."""
 
-    def __init__(self, said: dict[str, Any]) -> None:
+    def __init__(self, state: dict[str, Any]) -> None:
         super().__init__()
-        self.said = said
+        self.state = state
 
 
 class Tunnel:
@@ -61,21 +61,24 @@ class Tunnel:
         self._options = options
         self._screen = screen
         self._forward = options.forward
-        self._asking = Asking(cluster, options.target, screen)
-        self._greeting = Greeting(screen, with_browser=options.browser)
-        self._ssh = TunnelSsh(cluster, options.target, screen, self._asking, self._greeting)
+        self._query = StatusQuery(cluster, options.target, screen)
+        self._display = AddressDisplay(screen, with_browser=options.browser)
+        self._ssh = TunnelSsh(cluster, options.target, screen, self._query, self._display)
 
     def run(self) -> int:
-        """Hold the way until the job ends; the exit code. Raises JlabError, KeyboardInterrupt."""
-        with leaving(), self._greeting, contextlib.ExitStack() as stack:
+        """Hold the way until the job ends; return the exit code.
+
+        Raises JlabError, AlreadyOpenError, KeyboardInterrupt.
+        """
+        with exit_on_signals(), self._display, contextlib.ExitStack() as stack:
             try:
                 way = self._take_port(stack)
-                self._begin()
+                self._submit_if_needed()
                 while True:
                     self._ssh.run(way, self._forward)
                     if not way.is_ours:  # before anybody else has it
                         way = self._take_port(stack)
-                    standing = self._asking.until_answered(self._ssh.session)
+                    standing = self._query.wait_for_status(self._ssh.session)
                     if not standing.is_alive:
                         self._screen.say(standing.text)
                         return 0 if self._ssh.session else UNAVAILABLE
@@ -87,7 +90,10 @@ class Tunnel:
                 self._screen.clear()
 
     def _take_port(self, stack: contextlib.ExitStack) -> Way:
-        """Take the wished port; the next that is free where somebody has it. Raises JlabError."""
+        """Return the way by the wished port, or by the next that is free if somebody has that.
+
+        Raises JlabError, AlreadyOpenError.
+        """
         paths, target = self._cluster.paths, self._options.target
         while True:
             try:
@@ -102,23 +108,23 @@ class Tunnel:
                 break
         if isinstance(way, OwnWay):
             stack.enter_context(way)
-            stack.enter_context(Announcement(paths, way.port, self._announced))
+            stack.enter_context(StateServer(paths, way.port, self._describe))
         return way
 
     def _refuse_second_open(self) -> None:
         """Raise AlreadyOpenError if an `open` which has begun a moment before us has the port."""
         for _ in range(3 if self._ssh.session is None else 0):
-            other = announcement.first(
+            other = announcement.other_open(
                 self._cluster.paths, self._options.target, self._forward.port
             )
             if other:
                 raise AlreadyOpenError(other)
             time.sleep(_RIVAL_INTERVAL)
 
-    def _announced(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, Any]:
         """Return what other commands are told of this `open`."""
         session = self._ssh.session
-        return announcement.announced(
+        return announcement.describe_open(
             self._options.target,
             session.describe(time.time()) if session else "",
             session.id if session else "",
@@ -126,17 +132,17 @@ class Tunnel:
             self._forward.exposed,
         )
 
-    def _begin(self) -> None:
+    def _submit_if_needed(self) -> None:
         """Submit a job if there is none, as the user wishes. ssh may ask for a password."""
         self._screen.status(f"asking {self._cluster.alias} ...")
-        standing = self._asking.standing(None)
+        standing = self._query.standing(None)
         self._ssh.check.expect(standing)
         if standing.is_alive:
             return
         sessions = self._options.target.sessions
         command = f"{self._options.submit or ''}\n"
-        said = self._cluster.call("submit", *sessions, stdin=command)
-        self._screen.say(str(said.get("text")))
+        answer = self._cluster.call("submit", *sessions, stdin=command)
+        self._screen.say(str(answer.get("text")))
 
     def _give_up_if_hopeless(self, standing: Standing) -> None:
         """Raise JlabError where the session is there, or will be, and ssh fails for good."""
@@ -166,11 +172,11 @@ def run(
     for name in exposed:
         target.check_session(name)
     forward, screen = local_ports.forward_for(files, wanted, exposed), Screen()
-    other = announcement.first(files, wanted, forward.port)
+    other = announcement.other_open(files, wanted, forward.port)
     if not other:
         options = OpenOptions(wanted, forward, submit=submit, browser=with_browser)
         try:
             return Tunnel(client.resolve(files, wanted.alias), options, screen).run()
         except AlreadyOpenError as already:
-            other = already.said
-    return announcement.join(screen, other, exposed, with_browser=with_browser)
+            other = already.state
+    return announcement.show_other_open(screen, other, exposed, with_browser=with_browser)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-_FIRST_PAUSE, LONGEST_PAUSE = 2.0, 15.0  # seconds between two attempts
-_USEFUL_AGE = 60.0  # seconds after which an attempt that fails was good for something
+_FIRST_PAUSE, MAX_PAUSE = 2.0, 15.0  # seconds between two attempts
+_USEFUL_TIME = 60.0  # seconds after which an attempt that fails was good for something
 _MAX_FAILURES = 5  # in a row, while cluster and session are there
 # What ssh says when another attempt changes nothing.
-_FINAL = ("Host key verification failed", "Permission denied", "forwarding", "Bad configuration")
+_FINAL_WORDS = (
+    "Host key verification failed",
+    "Permission denied",
+    "forwarding",
+    "Bad configuration",
+)
 
 
 class Backoff:
@@ -33,7 +38,7 @@ class Failures:
     def __init__(self) -> None:
         self.count = 0
         self.last_words = ""  # of ssh, or why it was ended
-        self._pauses = Backoff(_FIRST_PAUSE, LONGEST_PAUSE)
+        self._pauses = Backoff(_FIRST_PAUSE, MAX_PAUSE)
 
     def clear(self) -> None:
         """Forget them: ssh did lead there."""
@@ -42,14 +47,14 @@ class Failures:
 
     def add(self, *, lasted: float) -> None:
         """Count one more. One that lasted so many seconds may have waited for the session."""
-        if lasted > _USEFUL_AGE:
+        if lasted > _USEFUL_TIME:
             self.clear()
         self.count += 1
 
     def are_final(self, *, is_new: bool) -> bool:
         """Return whether to give up; `is_new`: no session has been reached yet."""
         too_many = is_new and self.count >= _MAX_FAILURES
-        return too_many or any(words in self.last_words for words in _FINAL)
+        return too_many or any(words in self.last_words for words in _FINAL_WORDS)
 
     def pause(self) -> float:
         """Return the seconds to wait before the next attempt."""

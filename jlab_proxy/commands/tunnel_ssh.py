@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ..forwarding.ways import Connection, Way
     from ..target import Target
     from ..ui.terminal import Screen
-    from .announcement import Greeting
-    from .session_state import Asking
+    from .announcement import AddressDisplay
+    from .session_state import StatusQuery
 
 LOOK_INTERVAL = 0.25  # seconds between two looks at ssh
-_ARRIVAL_INTERVAL = 0.05  # seconds, the same until it has arrived
+_CONNECT_INTERVAL = 0.05  # seconds, the same until it has arrived
 _ANSWER_INTERVAL = 2.0  # seconds between two questions to a JupyterLab that does not answer yet
 SUSPEND_THRESHOLD = 20.0  # seconds that a look takes if the laptop has slept in it
 REFRESH_INTERVAL = 600.0  # seconds between two questions when the job ends: that can be moved
@@ -40,12 +40,12 @@ class TunnelSsh:
         cluster: ClusterClient,
         target: Target,
         screen: Screen,
-        asking: Asking,
-        greeting: Greeting,
+        query: StatusQuery,
+        display: AddressDisplay,
     ) -> None:
         self._screen = screen
-        self._asking = asking
-        self._greeting = greeting
+        self._query = query
+        self._display = display
         self.check = SessionCheck(cluster, target)
         self.failures = Failures()
         self.session: Session | None = None  # the one that was reached last
@@ -64,16 +64,16 @@ class TunnelSsh:
     def _reach(self, way: Way, forward: LocalForward, connection: Connection) -> bool:
         """Wait until JupyterLab answers; return False if this ssh does not get there."""
         began = time.monotonic()
-        told = "connecting ..."
+        shown = "connecting ..."
         while not connection.has_ended:
             way.is_whole()  # or raises: nobody would be served
             waiting = self._read_notices(connection.lines())
-            if waiting and waiting != told and not self._screen.in_place:
+            if waiting and waiting != shown and not self._screen.in_place:
                 self._screen.say(waiting)
-            told = waiting or told
+            shown = waiting or shown
             waited = int(time.monotonic() - began)
-            self._screen.status(f"[{waited // 60}:{waited % 60:02}] {told}")
-            pause = _ARRIVAL_INTERVAL
+            self._screen.status(f"[{waited // 60}:{waited % 60:02}] {shown}")
+            pause = _CONNECT_INTERVAL
             # Before that, what is there may be anybody's, and the token is not for them.
             if way.is_in(connection):
                 try:
@@ -84,7 +84,7 @@ class TunnelSsh:
                 except WrongDirectoryError:
                     raise
                 except JlabError as error:
-                    told, pause = f"{error}; asking again", _ANSWER_INTERVAL
+                    shown, pause = f"{error}; asking again", _ANSWER_INTERVAL
                 else:
                     return True
             time.sleep(pause)
@@ -110,13 +110,13 @@ class TunnelSsh:
         self.session, self.address = session, address = self.check.verify(way, forward)
         way.let_through()
         if before[0] is not None and before[0].id == session.id and before[1] == address:
-            if self._asking.is_away:
+            if self._query.is_away:
                 self._screen.say("connected again")
         else:
             self._screen.say(session.describe(time.time()))
-            announcement.tell_exposed(self._screen, forward.exposed, session.exposed)
-            self._greeting.show(address)
-        self._asking.is_away = False
+            announcement.show_exposed(self._screen, forward.exposed, session.exposed)
+            self._display.show(address)
+        self._query.is_away = False
 
     def _watch(self, way: Way, connection: Connection) -> None:
         """Wait until ssh ends, or the laptop has slept and nobody answers any more."""
@@ -132,7 +132,7 @@ class TunnelSsh:
             then, slept = time.time(), time.time() - then > SUSPEND_THRESHOLD
             if slept and way.login_status(self.address) is None:
                 return
-            self._greeting.forget_page()
+            self._display.remove_old_page()
             if time.monotonic() - refreshed > REFRESH_INTERVAL:
                 refreshed = time.monotonic()
                 self._refresh()
@@ -140,6 +140,6 @@ class TunnelSsh:
     def _refresh(self) -> None:
         """Ask when the job of the session ends, if the cluster can be asked."""
         with contextlib.suppress(JlabError):
-            standing = self._asking.standing(self.session, batch=True, timeout=TIMEOUT)
+            standing = self._query.standing(self.session, batch=True, timeout=TIMEOUT)
             if self.session and standing.session and standing.session.id == self.session.id:
                 self.session = standing.session

@@ -23,10 +23,10 @@ def url(where: str, *, config: str | None) -> None:
 
     `config`: the ssh config file; None: ssh's own. Raises JlabError.
     """
-    found, still_to_do = find(paths.locate(config), target.parse(where))
-    if still_to_do:
-        say(still_to_do)
-    print(found)
+    address, first_to_do = find(paths.locate(config), target.parse(where))
+    if first_to_do:
+        say(first_to_do)
+    print(address)
 
 
 def find(paths: Paths, target: Target) -> tuple[str, str]:
@@ -35,7 +35,7 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
     Raises JlabError where the port is somebody else's: the token is not for him.
     """
     forward = _forward(paths, target)
-    known = open_state.ask(paths, forward.port).get("address")
+    known = open_state.query(paths, forward.port).get("address")
     held = port_owners.listeners_on(forward.port)
     if known and held.processes and not held.by_others:
         return str(known), ""

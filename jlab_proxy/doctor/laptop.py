@@ -222,7 +222,7 @@ def local_port(paths: Paths, target: Target) -> Check:
     held = port_owners.listeners_on(port)
     if held.by_nobody:
         return Check("local port", OK, f"{port} is free")
-    by_open = open_state.ask(paths, port)
+    by_open = open_state.query(paths, port)
     if by_open.get("host") == target.host and not held.by_others:
         found = f"{port} leads to a session: by jlab-proxy open, process {by_open.get('pid')}"
         return Check("local port", OK, printable(found))

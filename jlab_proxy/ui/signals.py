@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def leaving() -> Iterator[None]:
-    """A closed terminal and a SIGTERM raise SystemExit here: 128 + the signal's number."""
+def exit_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise SystemExit within the context: 128 + the signal's number."""
 
     def leave(number: int, _: object) -> NoReturn:
         sys.exit(128 + number)

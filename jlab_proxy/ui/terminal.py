@@ -13,37 +13,37 @@ from ..errors import printable
 if TYPE_CHECKING:
     from typing import IO
 
-_CLEAR = "\r\x1b[K"
+_CLEAR_LINE = "\r\x1b[K"
 _COLOURS = re.compile(r"(\x1b\[[0-9;]{0,16}m)")
-_LONGEST = 1 << 16  # bytes of a line that are read at once: it may have no end
-_CONTROLS = r"[^\t\x20-\x7e\u00a1-\U0010ffff]"
+_MAX_LINE = 1 << 16  # bytes of a line that are read at once: it may have no end
+_UNSAFE_CHARACTERS = r"[^\t\x20-\x7e\u00a1-\U0010ffff]"
 
 
-def take_any_text() -> None:
-    """What is no text in the user's locale is no error: read as it is, and shown as "?"."""
+def tolerate_encoding_errors() -> None:
+    """Read text that is not in the user's encoding as it is, and print it as "?"."""
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=errors)
 
 
-def copy(stream: IO[bytes]) -> None:
+def print_stream(stream: IO[bytes]) -> None:
     """Print a stream as it comes; a terminal gets no more of its escape sequences than colours."""
     with contextlib.suppress(BrokenPipeError):
-        _copy(stream)
+        _print_lines(stream)
 
 
-def _copy(stream: IO[bytes]) -> None:
-    while line := stream.readline(_LONGEST):
+def _print_lines(stream: IO[bytes]) -> None:
+    while line := stream.readline(_MAX_LINE):
         text = line
         if sys.stdout.isatty():
             words = _COLOURS.split(line.decode("utf-8", errors="replace").rstrip("\r\n"))
             text = (
                 "".join(
-                    each if _COLOURS.fullmatch(each) else re.sub(_CONTROLS, "?", each)
+                    each if _COLOURS.fullmatch(each) else re.sub(_UNSAFE_CHARACTERS, "?", each)
                     for each in words
                 ).encode()
                 + b"\x1b[m"
-                + (b"" if len(line) == _LONGEST else b"\n")
+                + (b"" if len(line) == _MAX_LINE else b"\n")
             )
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
@@ -57,12 +57,12 @@ class Screen:
         self._status = ""
 
     def say(self, text: str) -> None:
-        """One sentence, which stays."""
+        """Print one sentence, which stays."""
         self.clear()
         print(f"jlab-proxy: {printable(text)}", file=sys.stderr, flush=True)
 
     def status(self, text: str) -> None:
-        """How it stands, until that changes."""
+        """Show how it stands, until that changes."""
         if not self.in_place:
             return
         import shutil  # here: most commands show no status line
@@ -72,13 +72,13 @@ class Screen:
         if len(line) >= width:  # a wrapped line could not be taken back
             line = line[: max(width - 2, 0)] + "…"
         if line != self._status:
-            sys.stderr.write(_CLEAR + line)
+            sys.stderr.write(_CLEAR_LINE + line)
             sys.stderr.flush()
             self._status = line
 
     def clear(self) -> None:
         """Take the status line back: something else comes, or nothing."""
         if self._status:
-            sys.stderr.write(_CLEAR)
+            sys.stderr.write(_CLEAR_LINE)
             sys.stderr.flush()
             self._status = ""

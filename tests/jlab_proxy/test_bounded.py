@@ -26,7 +26,7 @@ SHOW = """\
 import re, subprocess, sys
 from jlab_proxy.ui import terminal as screen
 process = subprocess.Popen(["head", "-c", "300000000", "/dev/zero"], stdout=subprocess.PIPE)
-screen.copy(process.stdout)
+screen.print_stream(process.stdout)
 most = re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())
 sys.exit(int(most[1]) > 100_000)
 """

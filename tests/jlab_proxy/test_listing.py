@@ -74,10 +74,10 @@ def paths_of(directory: Path) -> Paths:
 def test_sessions_that_were_seen(tmp_path: Path) -> None:
     paths = paths_of(tmp_path)
     assert completion.seen(paths) == {}
-    completion.remember(paths, "cal1", ["lab", "gpu", "lab"])
-    completion.remember(paths, "gricad", [])
+    completion.remember_sessions(paths, "cal1", ["lab", "gpu", "lab"])
+    completion.remember_sessions(paths, "gricad", [])
     assert completion.seen(paths) == {"cal1": ["gpu", "lab"], "gricad": []}
-    completion.remember(paths, "cal1", ["lab"])
+    completion.remember_sessions(paths, "cal1", ["lab"])
     assert completion.seen(paths)["cal1"] == ["lab"]
 
 
@@ -86,13 +86,13 @@ def test_what_was_seen_is_no_use(tmp_path: Path, text: str) -> None:
     paths = paths_of(tmp_path)
     (tmp_path / "jlab" / "seen").write_text(text)
     assert completion.seen(paths) == {}
-    completion.remember(paths, "cal1", ["lab"])
+    completion.remember_sessions(paths, "cal1", ["lab"])
     assert completion.seen(paths) == {"cal1": ["lab"]}
 
 
 def test_nothing_can_be_remembered(tmp_path: Path) -> None:
     """It is a convenience: `ls` goes on."""
-    completion.remember(Paths(str(tmp_path / "config"), is_default=False), "cal1", ["lab"])
+    completion.remember_sessions(Paths(str(tmp_path / "config"), is_default=False), "cal1", ["lab"])
     assert list(tmp_path.iterdir()) == []
 
 

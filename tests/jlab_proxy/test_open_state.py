@@ -23,10 +23,12 @@ def test_the_process_that_answers_is_named_not_the_one_that_is_said(tmp_path: Pa
     """In a container its number is another one; and `close` ends the process with the number."""
     (tmp_path / "jlab").mkdir(mode=0o700)
     paths = Paths(str(tmp_path / "config"), is_default=False)
-    with open_state.Announcement(paths, 8888, lambda: {"pid": 1, "host": "jlab+demo"}):
-        assert open_state.ask(paths, 8888) == {"pid": os.getpid(), "host": "jlab+demo"}
-        assert list(open_state.all_of(paths)) == [(8888, {"pid": os.getpid(), "host": "jlab+demo"})]
-    assert open_state.ask(paths, 8888) == {}
+    with open_state.StateServer(paths, 8888, lambda: {"pid": 1, "host": "jlab+demo"}):
+        assert open_state.query(paths, 8888) == {"pid": os.getpid(), "host": "jlab+demo"}
+        assert list(open_state.query_all(paths)) == [
+            (8888, {"pid": os.getpid(), "host": "jlab+demo"})
+        ]
+    assert open_state.query(paths, 8888) == {}
 
 
 def test_another_open_is_joined_only_where_its_port_is_ours(tmp_path: Path) -> None:
@@ -37,8 +39,8 @@ def test_another_open_is_joined_only_where_its_port_is_ours(tmp_path: Path) -> N
         target.parse("demo"),
         free_port(),
     )
-    said = announcement.announced(demo, "runs", "local-1-lab", "http://127.0.0.1/", {})
-    with open_state.Announcement(paths, port, lambda: said):
-        assert announcement.first(paths, demo, port) == {}
+    said = announcement.describe_open(demo, "runs", "local-1-lab", "http://127.0.0.1/", {})
+    with open_state.StateServer(paths, port, lambda: said):
+        assert announcement.other_open(paths, demo, port) == {}
         with socket.create_server(("127.0.0.1", port)):
-            assert announcement.first(paths, demo, port) == {**said, "port": port}
+            assert announcement.other_open(paths, demo, port) == {**said, "port": port}

@@ -67,14 +67,14 @@ def test_elsewhere_there_is_no_status_line(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_file_gets_a_log_as_it_is(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     log = b"\x1b[2J\xff\r\nlast"
-    screen.copy(io.BytesIO(log))
+    screen.print_stream(io.BytesIO(log))
     assert capsysbinary.readouterr().out == log
 
 
 def test_a_page_for_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where sandboxed browsers can see it, and nobody else."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    with browser.page("http://localhost:1/lab?token=x") as path:
+    with browser.redirect_page("http://localhost:1/lab?token=x") as path:
         assert path.parent == tmp_path
         assert path.stat().st_mode & 0o777 == 0o600
         assert 'content="0; url=http://localhost:1/lab?token=x"' in path.read_text()
@@ -88,14 +88,14 @@ def test_a_page_that_was_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """
     monkeypatch.setenv("HOME", str(tmp_path))
     old, new, users = (tmp_path / f"jlab-open-{name}.html" for name in ("old", "new", "users"))
-    with browser.page("http://localhost:1/lab?token=y") as page:
+    with browser.redirect_page("http://localhost:1/lab?token=y") as page:
         text = page.read_text()
     for each in (old, new):
         each.write_text(text)
     users.write_text("the user's own")
     for each in (old, users):
         os.utime(each, (1, 1))
-    with browser.page("http://localhost:1/lab?token=x"):
+    with browser.redirect_page("http://localhost:1/lab?token=x"):
         assert not old.exists()
     assert sorted(tmp_path.iterdir()) == [new, users]
 
@@ -119,4 +119,4 @@ def test_no_text_browser_takes_the_terminal(
         monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    assert browser.is_here() is here
+    assert browser.has_screen() is here

@@ -34,20 +34,20 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_the_program_itself(program: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["bin/jlab-proxy", "setup", "demo"])
     monkeypatch.chdir(program.parents[1])
-    assert setup.ourselves() == [str(program)]
+    assert setup.own_command() == [str(program)]
 
 
 def test_the_one_beside_its_python(
     program: Path, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
-    assert setup.ourselves() == [str(program)]
+    assert setup.own_command() == [str(program)]
 
 
 def test_the_one_on_the_path(program: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(program.parent))
-    assert setup.ourselves() == [str(program)]
+    assert setup.own_command() == [str(program)]
 
 
 def test_none(module: str) -> None:
-    assert setup.ourselves() == [module, "-m", "jlab_proxy"]
+    assert setup.own_command() == [module, "-m", "jlab_proxy"]

@@ -89,9 +89,9 @@ def test_no_shared_connections() -> None:
 
 
 def test_the_words_that_start_us_again() -> None:
-    ourselves = setup.ourselves("nt")
-    assert ourselves == [sys.executable, "-m", "jlab_proxy"]
-    assert launcher.words(BLOCK.paths, ourselves, platform="nt") == ourselves
+    own_command = setup.own_command("nt")
+    assert own_command == [sys.executable, "-m", "jlab_proxy"]
+    assert launcher.words(BLOCK.paths, own_command, platform="nt") == own_command
 
 
 def test_ssh_is_a_child(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_an_ssh_that_has_the_port_is_a_way_and_then_it_is_ours(
         process = made.start()
         url = made.wait_for_url()
         assert not psutil.Process(process.pid).children(), "it needs no ssh of its own"
-        assert open_state.ask(Paths(str(site.config), is_default=False), made.port) == {}
+        assert open_state.query(Paths(str(site.config), is_default=False), made.port) == {}
         assert shell.stdin
         shell.stdin.close()
     wait_until(made.answers, "it has the port now")

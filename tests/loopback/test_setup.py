@@ -79,7 +79,7 @@ def test_again_changes_nothing(ready: Loopback) -> None:
     before = state(ready.laptop), state(ready.home / ".jlab")
     done = setup(ready, "demo")
     assert done.returncode == 0
-    assert f"{ready.config} is as it should be" in done.stdout
+    assert f"{ready.config} needs no change" in done.stdout
     assert (state(ready.laptop), state(ready.home / ".jlab")) == before
 
 

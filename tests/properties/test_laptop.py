@@ -177,6 +177,6 @@ def test_what_is_remembered_may_be_anything(
     paths = Paths(str(directory / "config"), is_default=True)
     Path(paths.directory, "seen").write_bytes(content)
     completion.seen(paths)
-    completion.remember(paths, "demo", ["lab", "gpu"])
+    completion.remember_sessions(paths, "demo", ["lab", "gpu"])
     assert completion.seen(paths)["demo"] == ["gpu", "lab"]
     assert [path.name for path in directory.rglob("*")] == ["jlab", "seen"]
