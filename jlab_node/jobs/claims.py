@@ -22,7 +22,7 @@ import psutil
 
 from .. import process_id
 from ..errors import JlabError
-from ..files import private
+from ..files import private, writing
 from ..registry.clock_tolerance import RESTART
 from ..registry.record import Record, parse, render
 from ..runtime import handshake
@@ -53,7 +53,7 @@ class Claim:
         """Let others know where they can ask whether the session lives."""
         with contextlib.suppress(OSError, JlabError):
             if _is_of(self.path, self.record.token):
-                private.write_atomically(self.path, render(record))
+                writing.write_atomically(self.path, render(record))
 
     def release(self) -> None:
         """Another session may have the id."""
@@ -100,7 +100,7 @@ def _take(directory: Path, draft: Record, nodes: Container[str]) -> Claim | None
                 raise _already_runs(rival.node, draft)
             ended.add(rival.token)
         claim = Claim(_path(directory, number + 1, draft.id), draft)
-        if private.create_exclusively(claim.path, render(draft)):
+        if writing.create_exclusively(claim.path, render(draft)):
             others = [_path(directory, each, draft.id) for each in _numbers(directory, draft.id)]
             others.remove(claim.path)
             if all(_is_stale(each, ended) for each in others):
@@ -118,7 +118,7 @@ def _is_stale(path: Path, ended: Container[str]) -> bool:
     if found is not None:
         return found.token in ended
     try:
-        return private.age(path) > _WRITE_TIMEOUT
+        return writing.age(path) > _WRITE_TIMEOUT
     except FileNotFoundError:
         return True
 
@@ -182,7 +182,7 @@ def _is_alive(rival: Record, draft: Record, path: Path) -> bool:
         )
     elif not rival.process:
         lives = False
-    elif private.age(path) > _STARTING_PERIOD and not _is_of(path.parent / rival.id, rival.token):
+    elif writing.age(path) > _STARTING_PERIOD and not _is_of(path.parent / rival.id, rival.token):
         lives = False  # it never came so far as to be published
     if lives is None:
         began = draft.job_started or session_jobs.times(draft)[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from ..files import private
+from ..files import private, writing
 from ..identifiers import is_job_id
 from ..schedulers.base import CommandResult, State
 from . import scheduler_client
@@ -64,7 +64,7 @@ class JobListCache:
         answer = scheduler_client.ask_for_jobs(self.scheduler, self._user)
         # A full home costs the others a question of their own, no more.
         with contextlib.suppress(OSError):
-            private.write_atomically(self._path, json.dumps(asdict(answer)), modified=asked_at)
+            writing.write_atomically(self._path, json.dumps(asdict(answer)), modified=asked_at)
         return answer, asked_at
 
     def _cached(self, max_age: float) -> tuple[CommandResult, float] | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from ..errors import UNAVAILABLE, JlabError
-from ..files import private
+from ..files import private, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def set_command(home: Home, wanted: str | None, command: str) -> None:
     check(command)
     try:
         if command:
-            private.write_atomically(path, command + "\n")
+            writing.write_atomically(path, command + "\n")
         else:
             path.unlink(missing_ok=True)
         _state_file(home).unlink(missing_ok=True)
@@ -162,7 +162,7 @@ def _run(home: Home, text: str, scheduler: Scheduler) -> str:
         raise JlabError(f"`{text}` failed: {said[-1] if said else done.returncode}")
     job = re.search(scheduler.SUBMIT_OUTPUT_RE, done.stdout)
     with contextlib.suppress(OSError):
-        private.write_atomically(_state_file(home), job[1] if job else "")
+        writing.write_atomically(_state_file(home), job[1] if job else "")
     return (
         f"submitted {scheduler.DISPLAY_NAME} job {job[1]} by `{text}`"
         if job

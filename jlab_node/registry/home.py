@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from ..errors import JlabError
-from ..files import private
+from ..files import private, writing
 
 _PUBLIC_KEY = re.compile(
     r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}( [\w@.+-]{1,128})?",
@@ -88,7 +88,7 @@ def ensure_state_dir() -> Home:
     try:
         private.ensure_private_directory(home.path, may_be_link=True)
         private.ensure_private_directory(home.sessions)
-        private.prune_unfinished(home.path)
+        writing.prune_unfinished(home.path)
         _write_if_changed(home.path / "connect", connect_script())
         _write_if_changed(
             home.path / "jlab-node", _WRAPPER.format(python=shlex.quote(sys.executable))
@@ -97,9 +97,9 @@ def ensure_state_dir() -> Home:
             _make_host_key(home)
         private.make_private(home.host_key)
         if not home.public_host_key.exists():
-            private.write_atomically(home.public_host_key, _public_half(home.host_key))
+            writing.write_atomically(home.public_host_key, _public_half(home.host_key))
         if not home.authorized_keys.exists():
-            private.write_atomically(home.authorized_keys, "")
+            writing.write_atomically(home.authorized_keys, "")
     except OSError as error:
         raise JlabError(f"cannot write {error.filename or home.path}: {error.strerror}") from error
     return home
@@ -127,7 +127,7 @@ def _add_line(path: Path, line: str) -> None:
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     if line not in text.splitlines():
         before = text if text.endswith("\n") or not text else f"{text}\n"
-        private.write_atomically(path, f"{before}{line}\n")
+        writing.write_atomically(path, f"{before}{line}\n")
 
 
 def remember_site(home: Home, scheduler: str, cluster: str) -> None:
@@ -140,7 +140,7 @@ def remember_site(home: Home, scheduler: str, cluster: str) -> None:
     known = dict.fromkeys([f"{scheduler}:{cluster}", f"{scheduler}:"])
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        private.write_atomically(path, " ".join(known) + "\n")
+        writing.write_atomically(path, " ".join(known) + "\n")
 
 
 def remembered_site(home: Home) -> tuple[str, str, float] | None:
@@ -167,12 +167,12 @@ def _write_if_changed(path: Path, text: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.read_text(encoding="utf-8", errors="replace") == text:
             return
-    private.write_atomically(path, text)
+    writing.write_atomically(path, text)
 
 
 def _make_host_key(home: Home) -> None:
-    with tempfile.TemporaryDirectory(prefix=private.TEMP_PREFIX, dir=home.path) as directory:
-        made = Path(directory, private.TEMP_KEY_FILES[0])
+    with tempfile.TemporaryDirectory(prefix=writing.TEMP_PREFIX, dir=home.path) as directory:
+        made = Path(directory, writing.TEMP_KEY_FILES[0])
         _keygen("-q", "-t", "ed25519", "-N", "", "-C", "jlab", "-f", str(made))
         private.make_private(made)
         try:

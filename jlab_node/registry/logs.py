@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ..errors import UNAVAILABLE, JlabError, PlainText
-from ..files import private
+from ..files import writing
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -27,7 +27,7 @@ def remember(home: Home, name: str, log: str) -> None:
     with contextlib.suppress(OSError):  # a full disk: the log itself says so
         note.parent.mkdir(mode=0o700, exist_ok=True)
         if log:
-            private.write_atomically(note, log + "\n")
+            writing.write_atomically(note, log + "\n")
         else:
             note.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import UNAVAILABLE, JlabError
-from ..files import private
+from ..files import private, writing
 from ..identifiers import is_id, split_id
 from .record import Record, RecordError, parse, render
 
@@ -46,7 +46,7 @@ def publish(directory: Path, record: Record, *, mtime: float | None = None) -> S
     """
     path = directory / record.id
     try:
-        private.write_atomically(path, render(record), modified=mtime)
+        writing.write_atomically(path, render(record), modified=mtime)
     except OSError as error:
         raise JlabError(f"cannot publish the session in {path}: {error.strerror}") from error
     return StoredRecord(path, record)

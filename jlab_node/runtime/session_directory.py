@@ -19,7 +19,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError
-from ..files import private
+from ..files import writing
 from ..identifiers import NEWEST
 from . import leftovers, runtime_directory, session_lookup, socket_links
 from . import socket_relay as relay
@@ -65,7 +65,7 @@ class SessionDirectory:
                 with runtime_directory.locked(self.runtime_dir):
                     self._prune()
                     self.restore()
-                private.write_atomically(self.paths.starting, self._id)
+                writing.write_atomically(self.paths.starting, self._id)
                 stack.pop_all()
         except OSError as error:
             where = error.filename or self.runtime_dir
@@ -126,7 +126,7 @@ class SessionDirectory:
     def shorten_logs(self) -> None:
         """Cut sshd.log: whoever reaches the endpoint can make it grow, and so fill the disk."""
         with contextlib.suppress(OSError):
-            private.keep_tail(self.paths.sshd_log, _MAX_LOG_BYTES)
+            writing.keep_tail(self.paths.sshd_log, _MAX_LOG_BYTES)
 
     def mark_ready(self) -> None:
         """Let the session count as `starting` no longer; raises OSError."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError
-from ..files import private
+from ..files import writing
 from ..identifiers import NEWEST
 from . import leftovers
 from .session_lookup import DIRECT
@@ -159,7 +159,7 @@ def _link(link: Path, path: Path) -> None:
     elif os.path.lexists(link):
         raise JlabError(f"{link} is not jlab-node's", remedy="move it to somewhere else")
     # It lies in the session's directory, with which it is removed if we are killed now.
-    temporary = path.with_name(private.TEMP_PREFIX + secrets.token_hex(4))
+    temporary = path.with_name(writing.TEMP_PREFIX + secrets.token_hex(4))
     temporary.symlink_to(target)
     try:
         os.replace(temporary, link)  # noqa: PTH105

@@ -1,4 +1,4 @@
-"""The life of a session: start, publish, watch, withdraw, stop. Readable from top to bottom."""
+"""The life of a session: start, publish, watch, remove, stop. Readable from top to bottom."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import schedulers
-from ..errors import JlabError
 from ..files import private
 from ..identifiers import NEWEST
 from ..registry import home, logs, tombstones
 from ..runtime.session_directory import SessionDirectory
-from . import identity, job_log, port_exposure, record_cleanup, registration, walltime
+from . import (
+    identity,
+    job_log,
+    lost_directory,
+    port_exposure,
+    record_cleanup,
+    registration,
+    walltime,
+)
 from .child_processes import Children
 from .directory_keeper import DirectoryKeeper
 from .io_thread import IoThread
@@ -26,8 +33,8 @@ from .jupyter import program as jupyter
 from .ssh import access
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-    from typing import Any, TypeVar
+    from collections.abc import Coroutine, Mapping, Sequence
+    from typing import Any
 
     from ..jobs.claims import Claim
     from ..registry.home import Home
@@ -35,8 +42,6 @@ if TYPE_CHECKING:
     from .identity import SessionIdentity
     from .jupyter.door import Door
     from .jupyter.launch import RunningJupyter
-
-    _T = TypeVar("_T")
 
 GRACE = 15.0  # seconds that JupyterLab has to end after SIGTERM
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -57,7 +62,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Run one session to its end; the exit code. Raises JlabError."""
+    """Run one session to its end and return the exit code; raises JlabError."""
     try:
         code = asyncio.run(_until_stopped(options))
         log(f'session "{options.name}" is over (exit code {code})')
@@ -67,7 +72,10 @@ def run(options: Options) -> int:
 
 
 async def _until_stopped(options: Options) -> int:
-    """Run a session until it is over or a signal ends it. A second signal ends the waiting."""
+    """Run a session until it is over or a signal ends it, and return the exit code.
+
+    A second signal ends the waiting. Raises JlabError.
+    """
     loop = asyncio.get_running_loop()
     session = asyncio.ensure_future(_session(options, dict(os.environ)))
     received: list[signal.Signals] = []
@@ -88,7 +96,7 @@ async def _until_stopped(options: Options) -> int:
 
 @dataclass(frozen=True)
 class _Session:
-    """What is settled before anything is started."""
+    """What is known of a session before anything is started."""
 
     options: Options
     env: Mapping[str, str]
@@ -110,7 +118,10 @@ class _Workspace:
 
 
 async def _session(options: Options, env: Mapping[str, str]) -> int:
-    """Run the stages of a session, each undone in reverse order; return JupyterLab's exit code."""
+    """Claim the session's id and run it; return JupyterLab's exit code.
+
+    Each stage is undone in reverse order. Raises JlabError.
+    """
     jupyter.check_arguments(options.arguments)
     command = jupyter.find_command(options.jupyter)
     job = identity.job_here(env, outside=options.here)
@@ -127,15 +138,20 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
 
 
 async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack) -> int:
-    """Start, publish and watch the session of that name, of which the job has no other."""
+    """Start, publish and watch the session of that name, of which the job has no other.
+
+    Returns JupyterLab's exit code. Raises JlabError.
+    """
     workspace = await _make_workspace(session, stack)
-    starting = await stack.enter_async_context(_background_task(_launch(session, workspace)))
+    starting = await stack.enter_async_context(
+        lost_directory.background_task(_launch(session, workspace))
+    )
     who = session.identity.with_times()
     ssh = await stack.enter_async_context(_ssh_access(session, workspace))
     in_record = ssh.in_record() if ssh else {}
     claim.update(who.claim_record(**in_record))
-    started = await _started_unless(workspace.lost, starting)
-    stack.enter_context(_suspended_while_lost(workspace.keeper, started))
+    started = await lost_directory.started_unless(workspace.lost, starting)
+    stack.enter_context(lost_directory.suspended_while_lost(workspace.keeper, started))
     record = who.record(
         port=started.port,
         scheme="https" if started.hello.secure else "http",
@@ -159,7 +175,10 @@ async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack
 
 
 async def _make_workspace(session: _Session, stack: contextlib.AsyncExitStack) -> _Workspace:
-    """Make the session's directory, and what JupyterLab needs there and around it."""
+    """Make the session's directory, and what JupyterLab needs there and around it.
+
+    All of it ends with `stack`. Raises JlabError.
+    """
     who, options = session.identity, session.options
     directory = stack.enter_context(SessionDirectory(who.runtime_dir, who.name, who.id))
     keeper = DirectoryKeeper(directory)
@@ -168,7 +187,7 @@ async def _make_workspace(session: _Session, stack: contextlib.AsyncExitStack) -
     its_door = await stack.enter_async_context(
         door.opened(directory, session.home, who.token, config=config, debugger=options.debugger)
     )
-    lost = await stack.enter_async_context(_keeping(keeper))
+    lost = await stack.enter_async_context(lost_directory.kept(keeper))
     output = stack.enter_context(Output())
     children = await stack.enter_async_context(
         Children(grace=GRACE, stdout=output.stdout, stderr=output.stderr)
@@ -177,7 +196,7 @@ async def _make_workspace(session: _Session, stack: contextlib.AsyncExitStack) -
 
 
 def _launch(session: _Session, workspace: _Workspace) -> Coroutine[Any, Any, RunningJupyter]:
-    """Start JupyterLab, and wait until it answers."""
+    """Start JupyterLab, and return it once it answers; raises JlabError."""
     return launch.start(
         session.command,
         workspace.arguments,
@@ -192,7 +211,7 @@ def _launch(session: _Session, workspace: _Workspace) -> Coroutine[Any, Any, Run
 def _ssh_access(
     session: _Session, workspace: _Workspace
 ) -> contextlib.AbstractAsyncContextManager[access.SshAccess | None]:
-    """Let the user's ssh connections into the session, where there is an sshd for them."""
+    """Let the user's ssh connections into the session; yields None if there is no sshd for them."""
     who, options = session.identity, session.options
     served = access.session_sshd(
         options.sshd,
@@ -218,54 +237,6 @@ def _warn_if_home_writable(home_dir: Home) -> None:
             f"{whole} can be written by {others}, who can then act as you, also in your "
             f"sessions: type `chmod go-w {whole}`"
         )
-
-
-@contextlib.asynccontextmanager
-async def _background_task(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Future[_T]]:
-    """Begin the work now; what it returns is awaited when there is nothing else to do."""
-    task = asyncio.ensure_future(work)
-    await asyncio.sleep(0)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-@contextlib.asynccontextmanager
-async def _keeping(keeper: DirectoryKeeper) -> AsyncIterator[asyncio.Event]:
-    """The session outlives clean-ups of its node, from before JupyterLab starts to after its end.
-
-    The event: that its directory has been another user's.
-    """
-    lost = asyncio.Event()
-    keeper.on_lost.append(lost.set)
-    async with _background_task(keeper.keep()):
-        yield lost
-
-
-async def _started_unless(
-    lost: asyncio.Event, starting: asyncio.Future[RunningJupyter]
-) -> RunningJupyter:
-    """Return JupyterLab once it has started; raises JlabError if others came in between."""
-    async with _background_task(lost.wait()) as waiting:
-        either: set[asyncio.Future[Any]] = {starting, waiting}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    if lost.is_set():
-        raise JlabError("another user came in between while JupyterLab was starting: start again")
-    return starting.result()
-
-
-@contextlib.contextmanager
-def _suspended_while_lost(keeper: DirectoryKeeper, started: RunningJupyter) -> Iterator[None]:
-    """While the session's directory is another user's, nothing of JupyterLab's goes there."""
-    keeper.on_lost.append(started.suspend)
-    keeper.on_restored.append(started.resume)
-    try:
-        yield
-    finally:
-        keeper.on_lost.remove(started.suspend)
-        started.resume()
 
 
 def _log_how_to_connect(record: Record) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from jlab_node.commands import doctor
+from jlab_node.commands import machine_checks
 from jlab_node.registry import home
 from jlab_node.registry.record import Record, render
 
@@ -155,34 +155,34 @@ def test_a_session_of_another_cluster(jlab: Home, program: Callable[[str, str], 
 )
 def test_quota(program: Callable[[str, str], Path], quota: str, state: str, says: str) -> None:
     program("quota", quota)
-    check = doctor.quota()
+    check = machine_checks.quota()
     assert check.state == state
     assert says in check.found
 
 
 def test_quota_hangs(program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_QUOTA_TIMEOUT", 0.2)
+    monkeypatch.setattr(machine_checks, "_QUOTA_TIMEOUT", 0.2)
     program("quota", "exec sleep 60")
-    assert doctor.quota().state == "skipped"
+    assert machine_checks.quota().state == "skipped"
 
 
 def test_a_home_that_cannot_be_written(bound_by_modes: Path) -> None:
-    assert doctor.home_directory(bound_by_modes).state == "ok"
+    assert machine_checks.home_directory(bound_by_modes).state == "ok"
     assert list(bound_by_modes.iterdir()) == [], "nothing is left there"
     bound_by_modes.chmod(0o500)
-    check = doctor.home_directory(bound_by_modes)
+    check = machine_checks.home_directory(bound_by_modes)
     assert check.state == "failure"
     assert "Permission denied" in check.found
     assert "ask your site" in check.remedy
 
 
 def test_the_order_of_jlab_s_flaws(jlab: Home) -> None:
-    assert doctor.jlab_directory(jlab).state == "ok"
+    assert machine_checks.jlab_directory(jlab).state == "ok"
     jlab.sessions.chmod(0o755)
-    check = doctor.jlab_directory(jlab)
+    check = machine_checks.jlab_directory(jlab)
     assert (check.state, check.remedy) == ("warning", f"`chmod go-rwx {jlab.sessions}`")
     jlab.host_key.unlink()
-    check = doctor.jlab_directory(jlab)
+    check = machine_checks.jlab_directory(jlab)
     assert (check.state, check.found) == ("failure", f"{jlab.host_key} is missing")
 
 
@@ -190,5 +190,5 @@ def test_what_is_another_users(jlab: Home) -> None:
     if os.geteuid():
         pytest.skip("only root can give a file away")
     os.chown(jlab.authorized_keys, 65534, -1)
-    check = doctor.jlab_directory(jlab)
+    check = machine_checks.jlab_directory(jlab)
     assert (check.state, check.found) == ("failure", f"{jlab.authorized_keys} is another user's")

@@ -17,14 +17,14 @@ from filelock import Timeout
 from loopback import NOBODY, wait_until
 
 from jlab_node.errors import JlabError
-from jlab_node.files import private
+from jlab_node.files import private, writing
 from tests import acl
 
 # Replaces the file argv[1] when no file may become longer than 4 kB: a full disk, for us.
 REPLACE_ON_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from jlab_node.files import private as files
+from jlab_node.files import writing as files
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
 try:
@@ -130,7 +130,7 @@ def test_the_end_of_a_log_is_kept_for_whoever_appends_to_it(tmp_path: Path) -> N
     with path.open("ab", buffering=0) as log:
         for number in range(100):
             log.write(b"line %02d\n" % number)
-            private.keep_tail(path, 160)
+            writing.keep_tail(path, 160)
             assert path.stat().st_size <= 160
         log.write(b"the last\n")
     lines = path.read_text().splitlines()
@@ -138,7 +138,7 @@ def test_the_end_of_a_log_is_kept_for_whoever_appends_to_it(tmp_path: Path) -> N
     assert set(map(len, lines)) == {7, 8}, "whole ones"
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(OSError, match="Too many levels"):
-        private.keep_tail(tmp_path / "link", 0)
+        writing.keep_tail(tmp_path / "link", 0)
 
 
 def test_what_may_be_another_users_is_refused(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_what_is_missing_or_of_another_user_is_not_ours(tmp_path: Path) -> None:
 def test_replace_makes_a_private_file(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        path = private.write_atomically(tmp_path / "file", "tête\n")
+        path = writing.write_atomically(tmp_path / "file", "tête\n")
     finally:
         os.umask(before)
     assert path.read_bytes() == "tête\n".encode()
@@ -264,7 +264,7 @@ def test_replace_writes_any_bytes_beside_the_file_and_as_of_any_time(
 ) -> None:
     """Beside it, since nothing can be moved to another file system in one step."""
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    path = private.write_atomically(tmp_path / "file", "\udcff\n", modified=1_700_000_000.25)
+    path = writing.write_atomically(tmp_path / "file", "\udcff\n", modified=1_700_000_000.25)
     assert path.read_bytes() == b"\xff\n"
     assert path.stat().st_mtime == 1_700_000_000.25
 
@@ -281,17 +281,17 @@ def test_replace_shows_what_is_being_written_to_nobody(tmp_path: Path) -> None:
     looker = threading.Thread(target=look)
     looker.start()
     for _ in range(100):
-        private.write_atomically(tmp_path / "file", "text")
+        writing.write_atomically(tmp_path / "file", "text")
     is_over.set()
     looker.join()
-    assert all(name.startswith(private.TEMP_PREFIX) for name in seen - {"file"})
+    assert all(name.startswith(writing.TEMP_PREFIX) for name in seen - {"file"})
 
 
 def test_replace_leaves_readers_of_the_old_file_what_they_have(tmp_path: Path) -> None:
-    path = private.write_atomically(tmp_path / "file", "old")
+    path = writing.write_atomically(tmp_path / "file", "old")
     path.chmod(0o644)
     with path.open(encoding="utf-8") as reader:
-        private.write_atomically(path, "new")
+        writing.write_atomically(path, "new")
         assert reader.read() == "old"
     assert path.read_text() == "new"
     assert mode(path) == 0o600
@@ -302,13 +302,13 @@ def test_replace_does_not_write_through_a_link(tmp_path: Path) -> None:
     other.write_text("not mine")
     path = tmp_path / "file"
     path.symlink_to(other)
-    private.write_atomically(path, "new")
+    writing.write_atomically(path, "new")
     assert not path.is_symlink()
     assert other.read_text() == "not mine"
 
 
 def test_full_disk_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    path = private.write_atomically(tmp_path / "file", "old")
+    path = writing.write_atomically(tmp_path / "file", "old")
     done = subprocess.run(
         [sys.executable, "-c", REPLACE_ON_A_FULL_DISK, str(path)],
         capture_output=True,
@@ -356,21 +356,21 @@ def test_replace_what_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -
     path = tmp_path / "directory"
     path.mkdir()
     with pytest.raises(OSError, match="Is a directory"):
-        private.write_atomically(path, "new")
+        writing.write_atomically(path, "new")
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_a_killed_process_was_writing_is_swept_when_it_is_old(tmp_path: Path) -> None:
-    kept = private.write_atomically(tmp_path / "kept", "text")
+    kept = writing.write_atomically(tmp_path / "kept", "text")
     (tmp_path / "inner").mkdir()
     for path in (tmp_path / ".new-aaaaaaa1", tmp_path / "inner" / ".new-aaaaaaa2"):
         path.write_text("half")
         os.utime(path, (1, 1))  # a file may be made with a time of long ago
     (tmp_path / ".new-aaaaaaa3").mkdir()
     (tmp_path / ".new-aaaaaaa3" / "key").write_text("half")
-    private.prune_unfinished(tmp_path)
+    writing.prune_unfinished(tmp_path)
     assert len(list(tmp_path.rglob(".new-*"))) == 3
-    private.prune_unfinished(tmp_path, now=time.time() + 3700)
+    writing.prune_unfinished(tmp_path, now=time.time() + 3700)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "inner", kept]
     assert list((tmp_path / "inner").iterdir()) == []
 
@@ -391,7 +391,7 @@ def test_sweep_leaves_what_is_the_users_own(tmp_path: Path) -> None:
     links = [home / "work", home / ".new-aaaaaaa3"]
     for link in links:
         link.symlink_to(project)
-    private.prune_unfinished(home, now=time.time() + 3700)
+    writing.prune_unfinished(home, now=time.time() + 3700)
     assert [path.read_text() for path in theirs] == ["mine"] * len(theirs)
     assert all(link.is_symlink() for link in links)
 
@@ -403,7 +403,7 @@ def test_nothing_younger_is_swept(tmp_path: Path) -> None:
     last = max(path.stat().st_ctime for path in old)
     for path in young:
         wait_until(lambda path=path: _is_younger(path, than=last + 0.01), "the clock has moved")
-    private.prune_unfinished(tmp_path, now=last + 3600.001)
+    writing.prune_unfinished(tmp_path, now=last + 3600.001)
     assert sorted(tmp_path.iterdir()) == young
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jlab_node.errors import JlabError
-from jlab_node.files import private
+from jlab_node.files import writing
 from jlab_node.registry import home
 from jlab_node.registry.home import Home
 from jlab_node.session.ssh import sshd
@@ -103,7 +103,7 @@ def test_set_env_leaves_out_what_cannot_be_written(value: str) -> None:
 def test_set_env_can_be_written_whatever_bytes_the_environment_has(tmp_path: Path) -> None:
     # What os.environ holds for a value in latin-1.
     text = sshd.set_env({"A": b"caf\xe9".decode("utf-8", "surrogateescape"), "B": "1"})
-    assert b'"B=1"' in private.write_atomically(tmp_path / "sshd_config", text).read_bytes()
+    assert b'"B=1"' in writing.write_atomically(tmp_path / "sshd_config", text).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from loopback import finished, name_of, wait_until
 
-from jlab_node.files import private
+from jlab_node.files import writing
 from tests.loopback.light import all_end, family, light, mortal, ours, without_monitors, words
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def the_next_one_lives(site: Loopback) -> None:
     process.terminate()
     assert process.wait(timeout=30) == 143
     assert [path.name for path in site.tmp.iterdir()] == ["lock"]
-    private.prune_unfinished(site.home / ".jlab", now=time.time() + _LATER)
-    assert list((site.home / ".jlab").rglob(f"{private.TEMP_PREFIX}*")) == []
+    writing.prune_unfinished(site.home / ".jlab", now=time.time() + _LATER)
+    assert list((site.home / ".jlab").rglob(f"{writing.TEMP_PREFIX}*")) == []
 
 
 @pytest.mark.timeout(900)

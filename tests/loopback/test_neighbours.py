@@ -213,13 +213,13 @@ SESSIONS = r"""
 import os, shutil, sys
 from pathlib import Path
 from jlab_node.errors import JlabError
-from jlab_node.files import private
+from jlab_node.files import writing
 from jlab_node.runtime.session_directory import SessionDirectory
 base, rounds, refused, made = Path(sys.argv[1]), int(sys.argv[2]), 0, 0
 for _ in range(rounds):
     try:
         with SessionDirectory(base, "lab", "local-1-lab") as place:
-            private.write_atomically(place.paths.sshd_log, "secret")
+            writing.write_atomically(place.paths.sshd_log, "secret")
             for each in (base, *base.rglob("*")):
                 found = each.lstat()
                 assert found.st_uid == os.getuid() and not base.is_symlink(), each

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import JlabError
-from ...files import private
+from ...files import writing
 from ...runtime import socket_relay
 from ..io_thread import IoThread
 from ..time_limit import within
@@ -152,9 +152,9 @@ async def opened(
 def _written(home: Home, text: str) -> Path:
     """A private file with that text, in a directory of its own; raises JlabError."""
     try:
-        directory = Path(tempfile.mkdtemp(prefix=private.TEMP_PREFIX, dir=home.path))
+        directory = Path(tempfile.mkdtemp(prefix=writing.TEMP_PREFIX, dir=home.path))
         try:
-            return private.write_atomically(directory / private.TEMP_CONFIG_FILE, text)
+            return writing.write_atomically(directory / writing.TEMP_CONFIG_FILE, text)
         except OSError:
             directory.rmdir()
             raise
