@@ -47,7 +47,10 @@ def main(arguments: Sequence[str], *, platform: str = os.name) -> NoReturn:
 
 
 def _parse(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """HOST and the options that `setup` writes; argparse would cost a tenth of the start-up."""
+    """Return HOST and the options that `setup` writes; raises JlabError.
+
+    argparse would cost a tenth of the start-up.
+    """
     hosts: list[str] = []
     options: dict[str, str] = {}
     words = iter(arguments)
@@ -83,7 +86,7 @@ def _cluster_arguments(
 
 
 def _port_arguments(port: int, files: paths.Paths) -> list[str]:
-    """Whether it will lead to the session, or who has it."""
+    """Return what the cluster is to say of the port: that it is free, or who has it."""
     from . import open_state, port_check
 
     if port_check.is_free(port):
@@ -107,5 +110,5 @@ def _columns() -> int:
 
 
 def is_port(text: str) -> bool:
-    """Whether `text` is a port number."""
+    """Return whether `text` is a port number."""
     return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535

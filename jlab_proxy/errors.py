@@ -49,7 +49,7 @@ def say(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Without what a terminal would obey: some of it comes from the other side."""
+    """Return the text with "?" for what a terminal would obey: it may come from the other side."""
     import re  # here: not on the way of every ssh
 
     return re.sub(_UNSAFE_CHARACTERS, "?", text)

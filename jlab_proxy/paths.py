@@ -9,7 +9,7 @@ import os
 import sys
 
 # What ssh adds to the directory: /login-%C, and 17 bytes more while it makes the socket.
-_ADDED = len("/login-") + 40 + 17
+_ADDED_BY_SSH = len("/login-") + 40 + 17
 
 
 class Paths:
@@ -23,23 +23,23 @@ class Paths:
         self.known_hosts = f"{self.directory}/known_hosts"
 
     def control_path(self, platform: str = sys.platform) -> str | None:
-        """ControlPath of shared login connections; None where ssh could not make the socket."""
+        """Return the ControlPath of shared connections; None if ssh could not make the socket."""
         longest = 107 if platform == "linux" else 103  # of a socket's path: macOS, BSD
-        too_long = len(os.fsencode(self.directory)) + _ADDED > longest
+        too_long = len(os.fsencode(self.directory)) + _ADDED_BY_SSH > longest
         if too_long or '"' in self.directory or not os.access(f"{self.directory}/", os.W_OK):
             return None
         return '"' + self.directory.replace("%", "%%") + '/login-%C"'
 
 
 def locate(config: str | None) -> Paths:
-    """Paths for `config`, or for the file that ssh reads by itself."""
+    """Return the paths for `config`; None stands for the file that ssh reads by itself."""
     default = f"{_home()}/.ssh/config"
     chosen = os.path.abspath(config) if config else default  # noqa: PTH100
     return Paths(chosen, is_default=chosen == default)
 
 
 def _home() -> str:
-    """The home that ssh means by "~": the one in the user database, whatever $HOME says."""
+    """Return the home that ssh means by "~": that of the user database, whatever $HOME says."""
     try:
         import pwd
 

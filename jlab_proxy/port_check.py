@@ -17,12 +17,12 @@ _COVERING = {
 
 
 def is_free(port: int) -> bool:
-    """Whether ssh could listen on the port right now, and nobody does at either localhost."""
+    """Return whether ssh could listen on the port now, and nobody does at either localhost."""
     return not taken(port)
 
 
 def taken(port: int) -> list[tuple[str, ...]]:
-    """For each localhost at which somebody listens: the addresses of which he has one."""
+    """Return the addresses of which somebody has one, for each localhost that is taken."""
     return [covering for host, covering in _COVERING.items() if _is_taken(host, port)]
 
 

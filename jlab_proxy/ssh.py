@@ -37,7 +37,7 @@ _BATCH = ("-oBatchMode=yes", "-oConnectTimeout=10")
 def command(
     paths: Paths, alias: str, remote: str, *, share: bool, batch: bool = False
 ) -> list[str]:
-    """ssh to `alias`, there to run `remote`; `share` keeps the connection for the next ones."""
+    """Return the ssh that runs `remote` on `alias`; `share` keeps the connection for later ones."""
     words = ["ssh", *_BYTES_ONLY, *(_BATCH if batch else ())]
     if not paths.is_default:
         words += ["-F", paths.config]
@@ -53,7 +53,7 @@ def command(
 
 
 def remote_command(file: str, arguments: Sequence[str], *, alias: str) -> str:
-    """Run `~/.jlab/FILE` on the cluster, whatever the login shell there is.
+    """Return the command that runs `~/.jlab/FILE` on the cluster, whatever the login shell is.
 
     bash, dash, zsh, ksh, tcsh and fish read single quotes alike as long as nothing in them is a
     newline, "!", a backslash or a single quote. `arguments` are plain words; the number of a job
@@ -71,7 +71,7 @@ def remote_command(file: str, arguments: Sequence[str], *, alias: str) -> str:
 
 
 def _refusals(alias: str) -> tuple[tuple[str, str], ...]:
-    """What the cluster says if ~/.jlab is not there, or is not the user's: problem and remedy."""
+    """Return problem and remedy where ~/.jlab is not there, and where it is not the user's."""
     return (
         (
             f"jlab-node is not set up on {alias}",
@@ -88,19 +88,20 @@ def refusal(said: str, *, alias: str) -> tuple[str, str] | None:
 
 
 def tell_master(word: str, paths: Paths, host: str, control_path: str = "") -> list[str]:
-    """ssh that says `word` to the shared connection to `host` (at `control_path`; "": its own)."""
+    """Return the ssh that tells the shared connection to `host` this word.
+
+    `control_path`: where that connection has its socket; "": where ssh itself puts it.
+    """
     config = [] if paths.is_default else ["-F", paths.config]
     where = [f"-oControlPath={control_path}"] if control_path else []
     return ["ssh", *config, f"-O{word}", *where, "--", host]
 
 
 def remove_hung_masters(paths: Paths) -> bool:
-    """Remove the sockets of shared connections that are stuck; whether there were any.
+    """Remove the sockets of shared connections that hang; return whether there were any.
 
-    The next ssh would wait for them for ever. `socket` would cost a fifth of the start-up of
-    `ssh jlab+x`, `_socket` nothing.
-
-    Where nobody listens any more ssh itself begins anew.
+    The next ssh would wait for them for ever. Where nobody listens any more, ssh begins anew by
+    itself.
     """
     try:
         names = os.listdir(paths.directory)  # noqa: PTH208
@@ -117,8 +118,8 @@ def remove_hung_masters(paths: Paths) -> bool:
 
 
 def _is_hung(path: str) -> bool:
-    """Whether somebody listens there who does not begin to speak."""
-    import _socket
+    """Return whether somebody listens there who does not begin to speak."""
+    import _socket  # `socket` would cost a fifth of the start-up of `ssh jlab+x`
 
     probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:

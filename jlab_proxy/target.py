@@ -40,7 +40,7 @@ class Target:
 
 
 def parse_host(host: str) -> Target:
-    """Target of a host name as ssh passes it; raises JlabError."""
+    """Return the target of a host name as ssh passes it; raises JlabError."""
     if not host.startswith(PREFIX):
         raise JlabError(
             f"{host!r} is not of the form jlab+ALIAS or jlab+ALIAS+SESSION", exit_code=USAGE
@@ -49,7 +49,7 @@ def parse_host(host: str) -> Target:
 
 
 def parse(text: str) -> Target:
-    """Target from `ALIAS` or `ALIAS+SESSION`; raises JlabError.
+    """Return the target that `ALIAS` or `ALIAS+SESSION` means; raises JlabError.
 
     Both end up in a command line on the other side, so what they may consist of is narrow.
     """
@@ -67,7 +67,7 @@ def parse(text: str) -> Target:
 
 
 def check_session(name: str) -> None:
-    """Raises JlabError unless a session, or what one exposes, can be called so."""
+    """Raise JlabError unless a session, or what one exposes, can be called so."""
     if not _is_name(name, _MAX_SESSION):
         raise JlabError(
             f"{name!r} cannot be a session's name",

@@ -74,7 +74,7 @@ class Running:
                 self._process.send_signal(number)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Its exit code; None: it has not ended in time (seconds), or says too much."""
+        """Return its exit code; None if it has not ended in so many seconds, or prints too much."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._out.ended.wait(_POLL_INTERVAL):
             # An old ssh that stays as a master keeps its pipes open.
@@ -135,7 +135,7 @@ class _BoundedReader:
         self.ended.set()
 
     def stop(self) -> None:
-        """Read no more: whoever goes on writing is told so by the system, and ends."""
+        """Read no more: the system tells whoever goes on writing, who ends then."""
         self._is_reading = False
 
     @property

@@ -31,7 +31,7 @@ _UNATTENDED_TIMEOUT = 600.0  # seconds for an answer to nobody: a submission may
 
 @dataclass(frozen=True)
 class ClusterClient:
-    """A cluster's login node, as the user's ssh knows it."""
+    """Runs commands on a cluster's login node, as the user's ssh knows it."""
 
     paths: Paths
     alias: str
@@ -45,7 +45,7 @@ class ClusterClient:
         batch: bool = False,
         timeout: float | None = None,
     ) -> dict[str, Any]:
-        """What `jlab-node VERB --json` answers there; raises JlabError, NoConnectionError.
+        """Return what `jlab-node VERB --json` answers there; raises JlabError, NoConnectionError.
 
         ssh's own messages and prompts go to the terminal; with `batch` there are no prompts, and
         what ssh says becomes part of the error. `timeout` is in seconds; None: as long as it takes
@@ -67,7 +67,7 @@ class ClusterClient:
         return parse(running.stdout, alias=self.alias)
 
     def stream(self, show: Callable[[IO[bytes]], None], verb: str, *arguments: str) -> int:
-        """`jlab-node VERB` there, its stdout shown as it comes; the exit code."""
+        """Run `jlab-node VERB` there, and return its exit code; `show` is given its stdout."""
         remote = ssh.remote_command("jlab-node", [verb, *arguments], alias=self.alias)
         command = self._command(remote)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
@@ -86,7 +86,7 @@ class ClusterClient:
         return ssh.command(self.paths, self.alias, remote, share=self.share, batch=batch)
 
     def stop_master(self) -> bool:
-        """End the shared connection and all that rides on it; whether there was one of ours."""
+        """End our shared connection and all that rides on it; return whether there was one."""
         return self._tell_master("exit")
 
     def detach_master(self) -> None:
@@ -102,13 +102,13 @@ class ClusterClient:
 
 
 def end_masters(paths: Paths, hosts: Iterable[str]) -> bool:
-    """End the shared connections to these hosts, at ssh's own path; whether there were any."""
+    """End the connections that ssh itself shares to these hosts; return whether there were any."""
     ended = [ssh_succeeds(ssh.tell_master("exit", paths, host)) for host in hosts]
     return any(ended)
 
 
 def ssh_succeeds(words: list[str]) -> bool:
-    """Whether a command to a running ssh, which asks nobody anything, is obeyed."""
+    """Run a command for an ssh that runs already; return whether it was obeyed."""
     try:
         done = subprocess.run(
             words,
@@ -123,7 +123,7 @@ def ssh_succeeds(words: list[str]) -> bool:
 
 
 def resolve(paths: Paths, alias: str) -> ClusterClient:
-    """The login node behind `alias`; raises JlabError if ssh cannot know where that is."""
+    """Return the login node behind `alias`; raises JlabError if ssh cannot know where that is."""
     words = ["ssh", "-G", *([] if paths.is_default else ["-F", paths.config]), "--", alias]
     try:
         done = subprocess.run(
@@ -146,7 +146,10 @@ def resolve(paths: Paths, alias: str) -> ClusterClient:
 
 
 def may_share(settings: Mapping[str, str], *, platform: str = os.name) -> bool:
-    """Whether we may keep the connection: ssh on Windows cannot, and the alias may do so itself."""
+    """Return whether we may share the connection.
+
+    ssh on Windows cannot, and the user's alias may do so itself.
+    """
     return platform != "nt" and settings.get("controlpath", "none") == "none"
 
 
@@ -159,7 +162,10 @@ def _resolves(name: str) -> bool:
 
 
 def parse(output: str, *, alias: str) -> dict[str, Any]:
-    """The answer in what came over ssh: one line of JSON, among what a .bashrc may have said."""
+    """Return the answer in what came over ssh; raises JlabError.
+
+    It is one line of JSON, among whatever a .bashrc may have said.
+    """
     for line in output.splitlines():
         if not line.startswith('{"format": '):
             continue
@@ -177,7 +183,7 @@ def parse(output: str, *, alias: str) -> dict[str, Any]:
 
 
 def _failure(code: int, alias: str, stderr: str) -> JlabError:
-    """`said`: what ssh or jlab-node said, where it did not go to the terminal."""
+    """Return the error of an ssh that failed; `stderr`: what did not go to the terminal."""
     lines = [printable(line) for line in stderr.splitlines() if line.strip()]
     if code == _SSH_FAILED:
         last_words = lines[-1] if lines else ""

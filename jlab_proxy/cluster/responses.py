@@ -36,14 +36,14 @@ class Session:
     socket_dir: str | None = None  # on the node; None: an older cluster does not say
 
     def left(self, now: float) -> str:
-        """How long it still has; "" where that is not known."""
+        """Return how long it still has; "" if that is not known."""
         if self.ends_at is None:
             return ""
         minutes = max(int(self.ends_at - now) // 60, 0)
         return f"{minutes // 60} h {minutes % 60} min"
 
     def describe(self, now: float) -> str:
-        """It, in one line."""
+        """Return where it runs and how long it has, in one line."""
         where = "" if self.scheduler == "local" else f", {self.scheduler} job {self.job_id}"
         left = self.left(now)
         return f"session {self.name} on {self.node}{where}{f', {left} left' if left else ''}"
@@ -73,7 +73,7 @@ class Standing:
 
 
 def parse_session(raw: Any) -> Session:
-    """A session; raises JlabError."""
+    """Return the session; raises JlabError if a value does not fit."""
     values = raw if isinstance(raw, dict) else {}
     exposed, place = values.get("exposed"), values.get("socket_dir")
     exposed = exposed if isinstance(exposed, list) else []  # an older cluster knows nothing of it
@@ -90,7 +90,7 @@ def parse_session(raw: Any) -> Session:
 
 
 def parse_sessions(answer: Mapping[str, Any]) -> tuple[list[Session], list[Queued]]:
-    """The answer to `ls`; raises JlabError."""
+    """Return the sessions and the jobs in an answer to `ls`; raises JlabError."""
     sessions, jobs = answer.get("sessions"), answer.get("jobs", [])
     if not isinstance(sessions, list) or not isinstance(jobs, list):
         raise messages.invalid_answer()
@@ -103,7 +103,7 @@ def parse_sessions(answer: Mapping[str, Any]) -> tuple[list[Session], list[Queue
 
 
 def parse_standing(answer: Mapping[str, Any]) -> Standing:
-    """The answer to `status`; raises JlabError."""
+    """Return what an answer to `status` says; raises JlabError."""
     state, session, job_id = (answer.get(key) for key in ("state", "session", "job_id"))
     return Standing(
         state if state in _STATES else "unknown",
@@ -114,7 +114,7 @@ def parse_standing(answer: Mapping[str, Any]) -> Standing:
 
 
 def parse_url(answer: Mapping[str, Any], port: int) -> str:
-    """The answer to `url`: an address of this computer, and nothing else; raises JlabError.
+    """Return the address in an answer to `url`, which is one of this computer; raises JlabError.
 
     By number, whatever the cluster calls it: `localhost` leads a browser to ::1 as well.
     """

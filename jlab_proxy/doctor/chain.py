@@ -35,7 +35,7 @@ class Chain:
         self.checks: list[Check] = []
 
     def walk(self) -> Iterator[Check]:
-        """Every link, as it is found."""
+        """Yield every link, as it is found."""
         for check in self._links():
             self.checks.append(check)
             yield check
@@ -61,7 +61,7 @@ class Chain:
             yield from session.look(paths, target)
 
     def _login_node(self) -> Iterator[Check]:
-        """The links that one connection to the login node finds out."""
+        """Yield the links that one connection to the login node finds out."""
         result = None
         if self._first_broken("config"):
             yield skipped("login node", "config")
@@ -107,13 +107,13 @@ class Chain:
         return skipped(name, first) if first else look()
 
     def _first_broken(self, *names: str) -> str:
-        """The first of these links that has failed or was not looked at; "" if none."""
+        """Return the first of these links that has failed or was not looked at; "" if none."""
         good = {each.check for each in self.checks if each.state not in (FAILURE, SKIPPED)}
         return next((name for name in names if name not in good), "")
 
 
 def report(paths: Paths, target: Target, *, as_json: bool) -> int:
-    """Print every link as it is found, or all of them as JSON; the exit code."""
+    """Print every link as it is found, or all of them as JSON; return the exit code."""
     chain = Chain(paths, target)
     waiting = sys.stdout.isatty() and not as_json
     hint = "         ..."
@@ -131,7 +131,7 @@ def report(paths: Paths, target: Target, *, as_json: bool) -> int:
 
 
 def run(alias: str, *, as_json: bool, config: str | None) -> int:
-    """Print how each link of the chain to the cluster is; the exit code.
+    """Print how each link of the chain to the cluster is; return the exit code.
 
     `config`: the ssh config file; None: ssh's own. Raises JlabError.
     """

@@ -29,7 +29,7 @@ class Check:
 
 
 def skipped(name: str, because: str) -> Check:
-    """A link that hangs on another."""
+    """Return a link that is not looked at, since another comes first."""
     return Check(name, SKIPPED, f"not looked at: {because} comes first")
 
 
@@ -39,14 +39,14 @@ def broken(name: str, error: JlabError, *, remedy: str = "") -> Check:
 
 
 def render(check: Check) -> str:
-    """As a person reads it: the line, and under it the remedy."""
+    """Return what a person reads: the line, and under it the remedy."""
     state = click.style(f"{check.state:8}", fg=_COLOURS[check.state])
     line = f"{state} {check.check:16} {check.found}"
     return line if not check.remedy else f"{line}\n{'':25} -> {check.remedy}"
 
 
 def parse(answer: dict[str, Any], *, alias: str) -> list[Check]:
-    """The checks in the answer of `jlab-node doctor --json`; raises JlabError."""
+    """Return the checks in an answer of `jlab-node doctor --json`; raises JlabError."""
     given = answer.get("checks")
     if not isinstance(given, list) or not 1 <= len(given) <= _MOST:
         raise _strange()

@@ -32,7 +32,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def ssh_version() -> Check:
-    """Which ssh there is on this computer."""
+    """Check which ssh there is on this computer."""
     install = "install OpenSSH's client, or a newer one"
     try:
         done = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False)
@@ -42,7 +42,7 @@ def ssh_version() -> Check:
 
 
 def parse_version(said: str) -> Check:
-    """What `ssh -V` said."""
+    """Return the check of what `ssh -V` said."""
     found = re.match(r"OpenSSH_(?:for_Windows_)?(\d+)\.(\d+)", said)
     name = printable(said.partition(",")[0]) or "ssh -V says nothing"
     if found is None:
@@ -53,7 +53,7 @@ def parse_version(said: str) -> Check:
 
 
 def config(paths: Paths, target: Target) -> Check:
-    """Whether ssh takes the config file."""
+    """Check whether ssh takes the config file."""
     try:
         settings(_config_option(paths), target.alias)
     except JlabError as error:
@@ -67,7 +67,7 @@ def _config_option(paths: Paths) -> list[str]:
 
 
 def permissions(paths: Paths) -> Check:
-    """Whether the config file and the directories are ours alone to write."""
+    """Check whether the config file and the directories are ours alone to write."""
     for path in (Path(paths.config).parent, Path(paths.config), Path(paths.directory)):
         try:
             found = path.stat()
@@ -94,12 +94,12 @@ def permissions(paths: Paths) -> Check:
 
 
 def _uid(found: os.stat_result) -> int:
-    """Ours; where there are none (Windows), whatever the file has."""
+    """Return our number; on Windows, which has none, whatever the file has."""
     return os.getuid() if hasattr(os, "getuid") else found.st_uid
 
 
 def key(paths: Paths, target: Target) -> Check:
-    """Our key: there, closed, and without a passphrase."""
+    """Check that our key is there, closed, and without a passphrase."""
     path, setup = Path(paths.key), f"jlab-proxy setup {target.alias}   makes one"
     try:
         found = path.stat()
@@ -122,7 +122,7 @@ def key(paths: Paths, target: Target) -> Check:
 
 
 def block(paths: Paths, target: Target) -> Check:
-    """Whether there is one, with a program behind its ProxyCommand."""
+    """Check whether there is one, with a program behind its ProxyCommand."""
     setup = f"jlab-proxy setup {target.alias}"
     try:
         text = document.block_of(text_file.read(paths.config), target.host)
@@ -143,7 +143,7 @@ def block(paths: Paths, target: Target) -> Check:
 
 
 def _paths(command: str) -> list[str]:
-    """The first word, and those of the others that are paths of this computer."""
+    """Return the first word, and those of the others that are paths of this computer."""
     try:
         program, *others = [word.replace("%%", "%") for word in shlex.split(command)]
     except ValueError:
@@ -153,7 +153,7 @@ def _paths(command: str) -> list[str]:
 
 
 def order(paths: Paths, target: Target) -> Check:
-    """Whether only blocks of ours stand above it, those of single sessions among them."""
+    """Check whether only blocks of ours stand above it, those of single sessions among them."""
     if document.is_at_top(text_file.read(paths.config), target.host):
         return Check("block order", OK, f"it is at the top of {paths.config}")
     return Check(
@@ -165,7 +165,7 @@ def order(paths: Paths, target: Target) -> Check:
 
 
 def in_force(paths: Paths, target: Target) -> Check:
-    """Whether ssh makes of the whole file what it makes of the block alone."""
+    """Check whether ssh makes of the whole file what it makes of the block alone."""
     text = document.block_of(text_file.read(paths.config), target.host)
     keys = {line.split()[0].lower() for line in text.splitlines() if line.startswith(" ")}
     with tempfile.TemporaryDirectory() as directory:
@@ -194,7 +194,7 @@ def in_force(paths: Paths, target: Target) -> Check:
 
 
 def settings(options: list[str], host: str) -> dict[str, str]:
-    """What `ssh -G` says, of each option the first value; raises JlabError."""
+    """Return what `ssh -G` says, of each option the first value; raises JlabError."""
     done = subprocess.run(
         ["ssh", *options, "-G", "--", host],
         stdin=subprocess.DEVNULL,
@@ -214,7 +214,7 @@ def settings(options: list[str], host: str) -> dict[str, str]:
 
 
 def local_port(paths: Paths, target: Target) -> Check:
-    """Whether ssh could listen on it; if not, who does."""
+    """Check whether ssh could listen on it; if not, who does."""
     port = document.ports(text_file.read(paths.config)).get(target.host)
     if port is None:
         remedy = f"jlab-proxy setup {target.alias}"

@@ -60,7 +60,7 @@ def run(words: Sequence[str], *, timeout: float) -> CommandResult:
 
 
 def running_process(words: Sequence[str]) -> Running:
-    """A process that ends with this, and its children with it; who only looks submits no job."""
+    """Start a process that ends with the context, as do its children. It submits no job."""
     return Running(words, group=True, env={**os.environ, ssh.OPEN: "1"})
 
 
@@ -72,7 +72,7 @@ def _batch(cluster: ClusterClient, remote: str, *options: str) -> list[str]:
 
 
 def login_node(cluster: ClusterClient) -> tuple[Check, CommandResult | None]:
-    """Whether the login node lets us in without asking anything, and what its shell prints."""
+    """Check whether the login node lets us in unasked; return what its shell printed, too."""
     shared = run(_batch(cluster, "", "-Ocheck"), timeout=_LOGIN_TIMEOUT).code == 0
     # What comes before the mark is the login shell's.
     result = run(_batch(cluster, f"exec sh -c 'echo {_MARK} $SHELL'"), timeout=_LOGIN_TIMEOUT)
@@ -85,7 +85,7 @@ def login_node(cluster: ClusterClient) -> tuple[Check, CommandResult | None]:
 
 
 def why_unreachable(result: CommandResult, cluster: ClusterClient) -> Check:
-    """Why the login node did not let us in."""
+    """Return the check that says why the login node did not let us in."""
     alias = cluster.alias
     denied = re.search(r"Permission denied \(([a-z0-9@.,-]+)\)", result.stderr)
     if denied and {"password", "keyboard-interactive"} & set(denied[1].split(",")):
@@ -108,7 +108,7 @@ def why_unreachable(result: CommandResult, cluster: ClusterClient) -> Check:
 
 
 def shell(result: CommandResult, alias: str) -> Check:
-    """Whether the login shell runs a command, and prints nothing of its own before."""
+    """Check whether the login shell runs a command, and prints nothing of its own before."""
     before, mark, after = result.stdout.partition(_MARK)
     name = "login shell"
     if not mark:
@@ -132,7 +132,7 @@ def shell(result: CommandResult, alias: str) -> Check:
 
 
 def cluster_side(cluster: ClusterClient) -> tuple[Check, dict[str, Any]]:
-    """Whether `jlab-node doctor` runs there, and its answer; {} if it does not."""
+    """Check whether `jlab-node doctor` runs there, and its answer; {} if it does not."""
     alias, name = cluster.alias, "cluster side"
     remote = ssh.remote_command("jlab-node", ["doctor", "--json"], alias=alias)
     result = run(_batch(cluster, remote), timeout=_CLUSTER_TIMEOUT)
@@ -161,7 +161,7 @@ def _why_it_fails(result: CommandResult, alias: str) -> tuple[str, str]:
 
 
 def versions(answer: dict[str, Any], alias: str) -> Check:
-    """Whether both sides are the same: they need not be."""
+    """Check whether both sides are the same: they need not be."""
     here, given = version("jlab-remote"), answer.get("version")
     theirs = given if isinstance(given, str) and _VERSION.fullmatch(given) else "unknown"
     if here == theirs:
@@ -171,7 +171,7 @@ def versions(answer: dict[str, Any], alias: str) -> Check:
 
 
 def pinned_key(paths: Paths, target: Target, answer: dict[str, Any]) -> Check:
-    """Whether the key that sessions there have is the one that we expect."""
+    """Check whether the key that sessions there have is the one that we expect."""
     name, real = "pinned key", answer.get("host_key")
     if not keys.is_host_key(real):
         remedy = f"on {target.alias}: jlab-node setup"

@@ -36,7 +36,7 @@ def look(paths: Paths, target: Target) -> Iterator[Check]:
 
 
 def _by_ssh(paths: Paths, target: Target, path: str, there: str) -> Iterator[Check]:
-    """By an ssh that forwards the unix socket `place`, which nobody else can have."""
+    """Look by an ssh that forwards the unix socket `path`, which nobody else can have."""
     words = ["ssh", *([] if paths.is_default else ["-F", paths.config]), "-N", "-oBatchMode=yes"]
     words += ["-oControlMaster=no", "-oControlPath=none"]  # a way of our own, which ends with us
     words += ["-oForwardAgent=no", "-oForwardX11=no"]
@@ -58,7 +58,7 @@ def _by_ssh(paths: Paths, target: Target, path: str, there: str) -> Iterator[Che
 
 
 def way_in(result: CommandResult, target: Target) -> Check:
-    """Why ssh did not get into the session."""
+    """Return the check that says why ssh did not get into the session."""
     setup = f"jlab-proxy setup {target.alias}"
     if "Host key verification failed" in result.stderr:
         found = "what answers for the session has another host key than the pinned one"
@@ -73,7 +73,7 @@ def way_in(result: CommandResult, target: Target) -> Check:
 
 
 def jupyterlab(answer: str) -> Check:
-    """What an HTTP request through the tunnel brought."""
+    """Return the check of what an HTTP request through the tunnel brought."""
     if answer:
         return Check("JupyterLab", OK, f"it answers through the tunnel ({answer})")
     return Check(
@@ -86,7 +86,7 @@ def jupyterlab(answer: str) -> Check:
 
 
 def _wait_for(path: str, process: Running) -> bool:
-    """Wait until ssh listens, which it does when it is in; False: it does not get there."""
+    """Wait until ssh listens, as it does once it is in; return False if it never does."""
     deadline = time.monotonic() + _TUNNEL_TIMEOUT
     while time.monotonic() < deadline and not process.has_ended:
         if Path(path).is_socket():
@@ -96,7 +96,7 @@ def _wait_for(path: str, process: Running) -> bool:
 
 
 def _http(path: str) -> str:
-    """Status and time of a request that needs no token; "" where none came."""
+    """Return status and time of a request that needs no token; "" if no answer came."""
     for scheme in ("http", "https"):
         began = time.monotonic()
         status = ssh_forward.http_status(

@@ -74,7 +74,7 @@ def _written(end: tuple[str, int], family: int) -> str:
 
 
 def is_settling(port: int) -> bool:
-    """Whether only connections that have ended keep the port; False where Linux does not say."""
+    """Return whether only ended connections keep the port; False if the system does not say."""
     here = f":{port:04X}"
     rows = [*_rows(_IPV4), *_rows(_IPV6)]
     return {row[3] for row in rows if row[1].endswith(here)} == {_TIME_WAIT}

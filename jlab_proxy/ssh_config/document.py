@@ -51,12 +51,12 @@ class _Region:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as ssh sees them, ends included: str.splitlines knows ten more separators."""
+    """Return lines as ssh sees them, ends included: str.splitlines knows ten more separators."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
 def _regions(lines: Sequence[str]) -> list[_Region]:
-    """Our blocks in order; raises JlabError when the markers do not pair."""
+    """Return our blocks in order; raises JlabError if the markers do not pair."""
     found: list[_Region] = []
     opened: tuple[str, int] | None = None
     for number, line in enumerate(lines):
@@ -92,7 +92,7 @@ def _unbalanced(number: int) -> JlabError:
 
 
 def merge(text: str, block: Block) -> str:
-    """`text` with the block in it, once: where it stands if that is at the top, else at the top.
+    """Return `text` with the block in it once: in its place if that is at the top, else at the top.
 
     "Host jlab+a+*" would speak for "Host jlab+a+b" as well, so a session's block comes before it.
     """
@@ -117,7 +117,7 @@ def _newline(lines: Sequence[str]) -> str:
 
 
 def _end_of_leading_blocks(regions: Sequence[_Region]) -> int:
-    """Where those end above which there is no other line than ours."""
+    """Return the line at which the blocks end that have no line but ours above them."""
     top = 0
     for each in regions:
         if each.start == top:
@@ -128,7 +128,7 @@ def _end_of_leading_blocks(regions: Sequence[_Region]) -> int:
 def _split_around(
     lines: Sequence[str], regions: Sequence[_Region], host: str
 ) -> tuple[list[str], list[str]]:
-    """The lines without a block of `host`: those that come before a new one, and the others.
+    """Return the lines without a block of `host`: those before a new one, and those after it.
 
     Before it stand the blocks of its sessions, which are brought up if need be.
     """
@@ -145,7 +145,7 @@ def _split_around(
 
 
 def remove(text: str, *hosts: str) -> str:
-    """`text` without the blocks of these hosts."""
+    """Return `text` without the blocks of these hosts; raises JlabError."""
     lines = _lines(text)
     for region in reversed(_regions(lines)):
         if region.host in hosts:
@@ -154,7 +154,7 @@ def remove(text: str, *hosts: str) -> str:
 
 
 def hosts(text: str) -> set[str]:
-    """The hosts that have a block."""
+    """Return the hosts that have a block; raises JlabError."""
     return {region.host for region in _regions(_lines(text))}
 
 
@@ -167,7 +167,7 @@ class Forward:
 
 
 def forwards(text: str) -> dict[str, Forward]:
-    """The forward of each of our blocks, by host."""
+    """Return the forward of each of our blocks, by host; raises JlabError."""
     lines = _lines(text)
     found = {}
     for region in _regions(lines):
@@ -178,7 +178,7 @@ def forwards(text: str) -> dict[str, Forward]:
 
 
 def block_of(text: str, host: str) -> str:
-    """The lines of the block of `host`, "" where there is none; raises JlabError."""
+    """Return the lines of the block of `host`, "" if there is none; raises JlabError."""
     lines = _lines(text)
     for region in _regions(lines):
         if region.host == host:
@@ -187,7 +187,7 @@ def block_of(text: str, host: str) -> str:
 
 
 def is_at_top(text: str, host: str) -> bool:
-    """Whether nothing but our own blocks is above that of `host`, those of its sessions included.
+    """Return whether only blocks of ours are above that of `host`, and all of its sessions are.
 
     "Host jlab+a+*" would speak for "Host jlab+a+b" as well.
     """
@@ -200,12 +200,12 @@ def is_at_top(text: str, host: str) -> bool:
 
 
 def ports(text: str) -> dict[str, int]:
-    """The local port of each of our blocks, by host."""
+    """Return the local port of each of our blocks, by host; raises JlabError."""
     return {host: forward.port for host, forward in forwards(text).items()}
 
 
 def unused_port(text: str, host: str, *, is_free: Callable[[int], bool]) -> int:
-    """The port this host has already, or the first that no other block and no program has."""
+    """Return the port that this host has, or the first that no other block and no program has."""
     taken = ports(text)
     if host in taken:
         return taken[host]

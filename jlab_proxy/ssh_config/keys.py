@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def make_directory(paths: Paths) -> None:
-    """~/.ssh and ~/.ssh/jlab, in the latter of which nobody else writes; raises JlabError."""
+    """Make ~/.ssh and ~/.ssh/jlab; nobody else writes in the latter. Raises JlabError."""
     try:
         for directory in (Path(paths.config).parent, Path(paths.directory)):
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -36,7 +36,7 @@ def make_directory(paths: Paths) -> None:
 
 
 def public_key(paths: Paths) -> str:
-    """The public half of our key, which is made if there is none yet; raises JlabError.
+    """Return the public half of our key, which is made if there is none yet; raises JlabError.
 
     ECDSA in PEM form, with no .pub beside it: ssh cannot see the public half of such a key, so it
     signs at once instead of asking first whether the key would do, which saves a round trip.
@@ -57,7 +57,10 @@ def public_key(paths: Paths) -> str:
 
 
 def _close(path: Path) -> None:
-    """ssh takes no key that others can read, and a default ACL of the home may have made it one."""
+    """Let nobody else read the key, or ssh would not take it; raises JlabError.
+
+    A default ACL of the home may have opened it.
+    """
     try:
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
@@ -83,14 +86,14 @@ def _keygen(*arguments: str) -> str:
 
 
 def pin(known_hosts: str, target: Target, host_key: str | None) -> str:
-    """Text of known_hosts with this key, and no other, for the sessions behind the alias."""
+    """Return the text with this key alone for the sessions of the alias; None: with no key."""
     names = _names(target)
     kept = [line for line in _lines(known_hosts) if line.split(" ")[0] != names]
     return "".join(f"{line}\n" for line in [*kept, *([f"{names} {host_key}"] if host_key else [])])
 
 
 def pinned(known_hosts: str, target: Target) -> str | None:
-    """The key that text of known_hosts has for the sessions behind the alias."""
+    """Return the key that the text of known_hosts has for the sessions of the alias, or None."""
     for line in _lines(known_hosts):
         names, _, host_key = line.partition(" ")
         if names == _names(target):
@@ -99,7 +102,7 @@ def pinned(known_hosts: str, target: Target) -> str | None:
 
 
 def _lines(text: str) -> list[str]:
-    """As ssh sees them: str.splitlines knows ten more separators."""
+    """Return the lines as ssh sees them: str.splitlines knows ten more separators."""
     return text.removesuffix("\n").split("\n") if text else []
 
 
@@ -118,13 +121,13 @@ def save_pin(paths: Paths, target: Target, host_key: str | None) -> None:
 
 
 def changed(paths: Paths, target: Target, host_key: str) -> str | None:
-    """The key that is pinned, if that is another; None if there is none or the same."""
+    """Return the key that is pinned if it is another; None if there is none, or the same."""
     before = pinned(text_file.read(paths.known_hosts), target)
     return before if before != host_key else None
 
 
 def fingerprint(host_key: str) -> str:
-    """As ssh-keygen -l prints it; of what is no key, the text itself."""
+    """Return the fingerprint as ssh-keygen -l prints it; of what is no key, the text itself."""
     try:
         raw = base64.b64decode(host_key.split()[1], validate=True)
     except (IndexError, ValueError):
@@ -133,5 +136,5 @@ def fingerprint(host_key: str) -> str:
 
 
 def is_host_key(text: object) -> bool:
-    """Whether that is an ed25519 public key."""
+    """Return whether that is an ed25519 public key."""
     return isinstance(text, str) and bool(re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/]{68}", text))

@@ -34,14 +34,17 @@ main()
 
 
 def words(paths: Paths, proxy: Sequence[str], *, platform: str = os.name) -> list[str]:
-    """The words before `connect HOST` in a ProxyCommand; `proxy`: those that start jlab-proxy."""
+    """Return the words before `connect HOST` in a ProxyCommand.
+
+    `proxy`: the words that start jlab-proxy.
+    """
     if platform == "nt":  # the directory's name may have a space, which ssh cannot quote there
         return [*proxy]
     return [sys.executable, "-IS", _path(paths)]
 
 
 def write(paths: Paths, proxy: Sequence[str]) -> None:
-    """Put the file there; raises JlabError."""
+    """Write the file, unless it is there already; raises JlabError."""
     place = str(Path(__file__).parents[2])
     text = _TEXT.format(place=place, program=proxy[0], words=[*proxy])
     if text_file.read(_path(paths)) != text:

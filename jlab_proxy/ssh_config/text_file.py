@@ -54,7 +54,7 @@ def edit(path: str, change: Callable[[str], str]) -> None:
 def write(path: str, text: str, *, instead_of: str | None = None) -> bool:
     """Replace the file in one step, through links, keeping its mode; raises JlabError.
 
-    `instead_of`: only if that is its text still; whether it was.
+    `instead_of`: replace it only if that is its text still. Returns whether it was replaced.
     """
     check_writable(path)
     target = Path(os.path.realpath(path))

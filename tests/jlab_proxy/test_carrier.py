@@ -184,7 +184,7 @@ def test_what_came_before_there_was_a_way_is_carried_then(port: Port) -> None:
     [(REQUEST, True), (UPGRADE, True), (POST, False), (REQUEST[:-4], False), (b"\x16\x03", False)],
     ids=["GET", "websocket", "POST", "half", "TLS"],
 )
-def test_a_way_that_breaks_before_the_answer(
+def test_a_way_that_breaks_before_the_answer_repeats_only_safe_requests(
     port: Port, request_: bytes, *, is_asked_again: bool
 ) -> None:
     def listen_and_go(came: socket.socket) -> None:
@@ -245,7 +245,9 @@ def test_page_loads_are_told_and_all_else_waits(
         connection.close()
 
 
-def test_nobody_behind_the_socket_is_as_no_way(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_without_a_listener_is_like_no_way(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(carrier, "_PAGE_WAIT", 0.3)
     port.carrier.set_sockets({"lab": str(port.path)})
     with port.connect() as page:
@@ -257,7 +259,9 @@ def test_nobody_behind_the_socket_is_as_no_way(port: Port, monkeypatch: pytest.M
         assert connection.recv(100) == b"answer"
 
 
-def test_too_many_are_not_held(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_beyond_the_bound_are_closed(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(port.carrier, "_max_connections", 5)
     made = [port.connect() for _ in range(5)]
     for each in made:
@@ -275,7 +279,7 @@ def test_too_many_are_not_held(port: Port, monkeypatch: pytest.MonkeyPatch) -> N
         each.close()
 
 
-def test_who_says_nothing_gives_way_to_who_asks(
+def test_a_silent_connection_is_closed_for_one_that_asks(
     port: Port, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(port.carrier, "_max_connections", 5)
@@ -336,7 +340,7 @@ def test_other_users_do_not_crowd_the_owner_out(
 
 
 @pytest.mark.parametrize("text", [b"GET / HTTP/1.1\r\nX: ", b"POST / HTTP/1.1\r\nX: y\r\n\r\n"])
-def test_who_leaves_a_large_request_is_forgotten(port: Port, text: bytes) -> None:
+def test_a_client_that_leaves_a_large_request_is_forgotten(port: Port, text: bytes) -> None:
     """A head without end is none at all; a large body waits as long as its sender does."""
     with port.connect() as connection:
         connection.sendall(text + b"x" * (1 << 17))
@@ -376,7 +380,7 @@ def test_a_lack_of_descriptors_is_waited_for(port: Port) -> None:
         assert connection.recv(100) == b"answer"
 
 
-def test_those_who_leave_are_forgotten(port: Port) -> None:
+def test_clients_that_leave_are_forgotten(port: Port) -> None:
     port.serve(answer)
     for _ in range(300):
         with port.connect() as connection:

@@ -23,7 +23,7 @@ def proxy(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_output_that_cannot_be_written() -> None:
+def test_a_full_disk_at_stdout_is_a_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "jlab_proxy", "completion", "bash"],
@@ -48,14 +48,14 @@ def test_output_that_cannot_be_written() -> None:
     ],
     ids=lambda each: each[0] if isinstance(each, list) else "",
 )
-def test_what_was_typed_wrong(words: list[str], said: str) -> None:
+def test_wrong_arguments_end_with_a_sentence_and_exit_code(words: list[str], said: str) -> None:
     done = proxy(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_no_ssh(tmp_path: Path) -> None:
+def test_without_ssh_a_command_says_so(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Host demo\n    HostName 127.0.0.1\n")
     done = proxy("setup", "-F", str(config), "demo", PATH=str(tmp_path))
@@ -76,7 +76,7 @@ print(paths.locate(None).config)
 
 
 @pytest.mark.root("only root can become another user")
-def test_a_user_without_a_name() -> None:
+def test_locate_for_a_user_without_a_name_uses_home() -> None:
     """As in some containers: there is no home but $HOME."""
     done = subprocess.run(
         [sys.executable, "-c", NAMELESS],
@@ -88,7 +88,7 @@ def test_a_user_without_a_name() -> None:
     assert done.stdout == "/home/alice/.ssh/config\n"
 
 
-def test_completion_says_nothing_of_a_config_that_is_broken(tmp_path: Path) -> None:
+def test_completion_of_a_broken_config_is_empty(tmp_path: Path) -> None:
     """The command itself does, once it is typed."""
     config = tmp_path / "config"
     config.write_text("# >>> jlab+demo >>>\nHost x\n")

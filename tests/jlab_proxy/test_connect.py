@@ -182,7 +182,7 @@ def test_bad_arguments_give_one_sentence(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_no_ssh(tmp_path: Path) -> None:
+def test_connect_without_ssh_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "jlab_proxy", "connect", "jlab+gricad"],
         env={**os.environ, "PATH": str(tmp_path)},
@@ -236,11 +236,11 @@ def test_fast_path_imports_next_to_nothing(bin_directory: Path) -> None:
     ],
     ids=ascii,
 )
-def test_is_port(text: str, *, expected: bool) -> None:
+def test_is_port_takes_1_to_65535(text: str, *, expected: bool) -> None:
     assert connect.is_port(text) is expected
 
 
-def test_is_free() -> None:
+def test_is_free_is_false_while_somebody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = int(listener.getsockname()[1])
         assert not port_check.is_free(port)

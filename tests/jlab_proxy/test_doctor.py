@@ -41,13 +41,13 @@ def said(stderr: str = "", *, stdout: str = "", code: int | None = 255) -> Comma
         ("", "failure"),
     ],
 )
-def test_versions_of_ssh(text: str, state: str) -> None:
+def test_parse_version_rejects_old_and_foreign_ssh(text: str, state: str) -> None:
     check = laptop.parse_version(text)
     assert check.state == state
     assert "\x1b" not in check.found
 
 
-def test_a_config_that_cannot_be_looked_at(bound_by_modes: Path) -> None:
+def test_permissions_of_an_unreadable_config_fail(bound_by_modes: Path) -> None:
     closed = bound_by_modes / "closed"
     closed.mkdir(mode=0)
     check = laptop.permissions(Paths(f"{closed}/.ssh/config", is_default=False))
@@ -56,7 +56,7 @@ def test_a_config_that_cannot_be_looked_at(bound_by_modes: Path) -> None:
 
 
 @pytest.mark.root("only root can give files away")
-def test_a_config_of_another_user(tmp_path: Path) -> None:
+def test_permissions_of_another_users_config_fail(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.touch()
     os.chown(config, NOBODY, NOBODY)
@@ -76,18 +76,18 @@ def test_a_config_of_another_user(tmp_path: Path) -> None:
         ("\x1b]0;PWNED\x07 no", "?]0;PWNED? no", "ssh gricad"),
     ],
 )
-def test_why_there_is_no_connection(stderr: str, found: str, remedy: str) -> None:
+def test_why_unreachable_tells_the_reason(stderr: str, found: str, remedy: str) -> None:
     check = login_node.why_unreachable(said(stderr), LOGIN)
     assert check.state == "failure"
     assert found in check.found
     assert remedy in check.remedy
 
 
-def test_no_answer_in_time() -> None:
+def test_command_result_without_exit_code_is_out_of_time() -> None:
     assert "no answer in time" in login_node.why_unreachable(said(code=None), LOGIN).found
 
 
-def test_a_second_factor_where_the_alias_shares_its_connection() -> None:
+def test_why_unreachable_of_an_alias_with_its_own_sharing_names_the_alias() -> None:
     alias = ClusterClient(LOGIN.paths, "gricad", share=False)
     check = login_node.why_unreachable(said("Permission denied (keyboard-interactive)."), alias)
     assert "`ssh gricad`" in check.remedy
@@ -104,7 +104,7 @@ def test_a_second_factor_where_the_alias_shares_its_connection() -> None:
         ("", "failure", "exit code 0"),
     ],
 )
-def test_login_shells(stdout: str, state: str, found: str) -> None:
+def test_shell_tells_what_is_printed_before_a_command(stdout: str, state: str, found: str) -> None:
     check = login_node.shell(said(stdout=stdout, code=0), "gricad")
     assert check.state == state
     assert found in check.found
@@ -118,7 +118,7 @@ def test_login_shells(stdout: str, state: str, found: str) -> None:
         ("jlab-node: job 1 is queued\nConnection closed", "Connection closed"),
     ],
 )
-def test_why_ssh_is_not_in(stderr: str, found: str) -> None:
+def test_way_in_tells_why_ssh_is_refused(stderr: str, found: str) -> None:
     check = session.way_in(said(stderr), target.Target("gricad"))
     assert check.state == "failure"
     assert found in check.found
@@ -141,7 +141,7 @@ def test_a_colon_in_a_problem_begins_no_remedy(error: JlabError, found: str, rem
 GOOD = {"check": "home", "state": "warning", "found": "full", "remedy": "make room"}
 
 
-def test_the_clusters_checks() -> None:
+def test_parse_reads_the_clusters_checks() -> None:
     checks = [{**GOOD, "new": 1}, {"check": "~/.jlab", "state": "ok", "found": "\x9b2J"}]
     assert parse({"checks": checks}, alias="gricad") == [
         Check("home", "warning", "full", "on gricad: make room"),
@@ -166,17 +166,17 @@ def test_the_clusters_checks() -> None:
         [{**GOOD, "remedy": ["reboot"]}],
     ],
 )
-def test_checks_that_are_none(checks: Any) -> None:
+def test_parse_rejects_malformed_checks(checks: Any) -> None:
     with pytest.raises(JlabError, match="not one that jlab-node doctor gives"):
         parse({"checks": checks}, alias="gricad")
 
 
-def test_what_is_endless_is_cut() -> None:
+def test_parse_cuts_long_sentences() -> None:
     (check,) = parse({"checks": [{**GOOD, "found": "x" * 100_000}]}, alias="gricad")
     assert len(check.found) == 1000
 
 
-def test_the_remedy_stands_under_its_line() -> None:
+def test_render_puts_the_remedy_under_its_line() -> None:
     line, remedy = render(Check("home", "warning", "full", "make room")).splitlines()
     assert line.endswith("full")
     assert remedy.strip() == "-> make room"
@@ -205,16 +205,16 @@ A, A_GPU, B = block("jlab+a"), block("jlab+a+gpu"), block("jlab+b")
         ("", False),
     ],
 )
-def test_at_the_top(text: str, is_at_top: bool) -> None:
+def test_is_at_top_only_below_blocks_of_ours(text: str, is_at_top: bool) -> None:
     assert document.is_at_top(text, "jlab+a") is is_at_top
 
 
-def test_the_text_of_a_block() -> None:
+def test_block_of_returns_the_lines_of_one_block() -> None:
     assert document.block_of("Host x\n" + A + B, "jlab+a") == A
     assert document.block_of(A + B, "jlab+c") == ""
 
 
-def test_the_pinned_key() -> None:
+def test_pinned_finds_the_key_of_each_cluster() -> None:
     gricad, other = target.Target("gricad"), target.Target("cal1")
     text = keys.pin(keys.pin("", gricad, "ssh-ed25519 A"), other, "ssh-ed25519 B")
     assert keys.pinned(text, gricad) == "ssh-ed25519 A"

@@ -18,7 +18,7 @@ def test_a_tagged_line_is_a_state_whatever_its_words(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [QUEUED, RUNS, SILENT])
-def test_a_state_of_a_cluster_without_tags(text: str) -> None:
+def test_a_state_of_a_cluster_without_tags_is_known_by_its_words(text: str) -> None:
     assert parse_notice(f"jlab-node: {text}") == (WAITING, text)
 
 
@@ -38,5 +38,5 @@ def test_a_state_of_a_cluster_without_tags(text: str) -> None:
         ("", SSH, ""),
     ],
 )
-def test_what_else_a_line_may_be(line: str, kind: str, text: str) -> None:
+def test_other_lines_are_news_or_ssh(line: str, kind: str, text: str) -> None:
     assert parse_notice(line) == (kind, text)

@@ -57,7 +57,7 @@ def test_a_status_line_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown == ["\r\x1b[K" + "x" * 38 + "…"]
 
 
-def test_elsewhere_there_is_no_status_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_status_line_is_left_out_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     made = Screen()
     made.status("one")
     made.say("two\x1b[2J")
@@ -65,13 +65,17 @@ def test_elsewhere_there_is_no_status_line(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "jlab-proxy: two?[2J\n"
 
 
-def test_a_file_gets_a_log_as_it_is(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_print_stream_to_a_file_keeps_every_byte(
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
     log = b"\x1b[2J\xff\r\nlast"
     screen.print_stream(io.BytesIO(log))
     assert capsysbinary.readouterr().out == log
 
 
-def test_a_page_for_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redirect_page_is_private_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where sandboxed browsers can see it, and nobody else."""
     monkeypatch.setenv("HOME", str(tmp_path))
     with browser.redirect_page("http://localhost:1/lab?token=x") as path:
@@ -81,7 +85,7 @@ def test_a_page_for_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_page_that_was_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redirect_page_removes_old_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By one that was killed: its token may still be good. Another's that is open stays.
 
     So does what only has such a name.
@@ -110,7 +114,7 @@ def test_a_page_that_was_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
     ids=str,
 )
-def test_no_text_browser_takes_the_terminal(
+def test_has_screen_is_false_without_a_display(
     monkeypatch: pytest.MonkeyPatch, env: dict[str, str], *, here: bool
 ) -> None:
     if sys.platform != "linux":

@@ -31,23 +31,27 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(python)
 
 
-def test_the_program_itself(program: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_command_is_the_program_that_runs(
+    program: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["bin/jlab-proxy", "setup", "demo"])
     monkeypatch.chdir(program.parents[1])
     assert setup.own_command() == [str(program)]
 
 
-def test_the_one_beside_its_python(
+def test_own_command_is_the_program_beside_python(
     program: Path, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
     assert setup.own_command() == [str(program)]
 
 
-def test_the_one_on_the_path(program: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_command_is_the_program_on_path(
+    program: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(program.parent))
     assert setup.own_command() == [str(program)]
 
 
-def test_none(module: str) -> None:
+def test_own_command_without_a_program_runs_the_module(module: str) -> None:
     assert setup.own_command() == [module, "-m", "jlab_proxy"]

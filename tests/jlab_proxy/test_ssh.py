@@ -155,7 +155,7 @@ def test_connection_is_not_shared_before_setup_has_made_the_directory(short: Pat
     assert shared(ssh.command(set_up(short), "gricad", "x", share=True))
 
 
-def test_nothing_in_the_remote_command_that_a_shell_might_read_otherwise() -> None:
+def test_remote_command_has_no_character_that_shells_read_differently() -> None:
     remote = ssh.remote_command("connect", ["--session=gpu"], alias="a.b_c-0")
     assert remote.startswith("exec sh -c '")
     assert remote.endswith("' jlab --session=gpu")
@@ -223,7 +223,7 @@ def test_login_shell_runs_nothing_of_another_users(
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_login_shell_without_a_home(tmp_path: Path, shell: str) -> None:
+def test_login_shell_without_a_home_ends_with_69(tmp_path: Path, shell: str) -> None:
     done = in_shell(shell, tmp_path / "gone", ssh.remote_command("connect", [], alias="gricad"))
     assert (done.stdout, done.returncode) == ("", 69)
     assert done.stderr

@@ -325,7 +325,9 @@ def test_block_of_a_session_whose_last_newline_is_gone(tmp_path: Path) -> None:
         pytest.param(["demo", "demo"], ["demo"], id="a second one goes at once"),
     ],
 )
-def test_where_a_block_goes(tmp_path: Path, before: list[str], after: list[str]) -> None:
+def test_merge_puts_a_new_block_in_its_place(
+    tmp_path: Path, before: list[str], after: list[str]
+) -> None:
     """To the very top, but for the sessions of the same cluster."""
 
     def text_of(parts: list[str]) -> str:
@@ -353,7 +355,9 @@ def test_where_a_block_goes(tmp_path: Path, before: list[str], after: list[str])
         pytest.param([], False, id="nothing is there"),
     ],
 )
-def test_is_at_top(tmp_path: Path, parts: list[str], *, at_top: bool) -> None:
+def test_is_at_top_only_below_blocks_of_ours(
+    tmp_path: Path, parts: list[str], *, at_top: bool
+) -> None:
     blocks = {each: document.render(block(tmp_path, each)) for each in parts if " " not in each}
     text = "".join(blocks.get(each, f"{each}\n") for each in parts)
     assert document.is_at_top(text, "jlab+demo") is at_top
@@ -368,7 +372,7 @@ def test_block_of_a_session_is_for_that_host_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mux", [False, True])
-def test_mux(tmp_path: Path, *, mux: bool) -> None:
+def test_mux_shares_the_connection_to_the_job(tmp_path: Path, *, mux: bool) -> None:
     # What the user says of all hosts is not in the way, and helps neither.
     path = config_file(tmp_path, b"" if mux else FILES["Host * first"])
     merged_into(path, block(tmp_path, mux=mux))
@@ -528,7 +532,7 @@ def test_lines_are_what_ssh_takes_for_lines() -> None:
         assert document.hosts(text) == set(), ascii(separator)
 
 
-def test_ports(tmp_path: Path) -> None:
+def test_ports_reads_the_forward_of_each_block(tmp_path: Path) -> None:
     assert document.ports("Host x\n    LocalForward 8888 /x\n") == {}
     text = "Host x\n    LocalForward 8888 /x\n"
     for where, port in (("a", 8888), ("a+gpu", 9000), ("b", 65535)):
@@ -556,7 +560,9 @@ def test_ports(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_unused_port(tmp_path: Path, taken: dict[str, int], host: str, expected: int) -> None:
+def test_unused_port_is_that_of_the_block_or_the_first_free(
+    tmp_path: Path, taken: dict[str, int], host: str, expected: int
+) -> None:
     text = "Host gricad\n    LocalForward 8888 localhost:8888\n"
     for where, port in taken.items():
         text = document.merge(text, block(tmp_path, where, port=port))

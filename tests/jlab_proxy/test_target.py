@@ -20,7 +20,7 @@ from jlab_proxy.errors import USAGE, JlabError
         ("jlab+lab", "jlab", "lab"),
     ],
 )
-def test_parse(text: str, alias: str, session: str | None) -> None:
+def test_parse_splits_alias_and_session(text: str, alias: str, session: str | None) -> None:
     for found in (target.parse(text), target.parse_host(f"jlab+{text}")):
         assert (found.alias, found.session) == (alias, session)
         assert (found.name, found.host) == (text, f"jlab+{text}")
@@ -55,7 +55,7 @@ def test_parse(text: str, alias: str, session: str | None) -> None:
     ],
     ids=ascii,
 )
-def test_alias_that_cannot_be(alias: str) -> None:
+def test_parse_rejects_an_invalid_alias(alias: str) -> None:
     for text in (alias, f"{alias}+gpu"):
         with pytest.raises(JlabError, match="cannot be an alias: use 1 to 63 of") as caught:
             target.parse(text)
@@ -68,7 +68,7 @@ def test_alias_that_cannot_be(alias: str) -> None:
     ["", "Gpu", "-gpu", ".gpu", "a b", "a+b", "+", "$(reboot)", "a\n", "é", "a" * 33],
     ids=ascii,
 )
-def test_session_that_cannot_be(session: str) -> None:
+def test_parse_rejects_an_invalid_session(session: str) -> None:
     with pytest.raises(JlabError, match="cannot be a session's name: use 1 to 32 of") as caught:
         target.parse(f"gricad+{session}")
     assert caught.value.exit_code == USAGE
@@ -76,13 +76,13 @@ def test_session_that_cannot_be(session: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "gricad", "jlab", "jlab-gricad", "JLAB+gricad", " jlab+a"])
-def test_host_of_another_form(host: str) -> None:
+def test_parse_host_rejects_another_form(host: str) -> None:
     with pytest.raises(JlabError, match=r"is not of the form jlab\+ALIAS or") as caught:
         target.parse_host(host)
     assert caught.value.exit_code == USAGE
 
 
 @pytest.mark.parametrize("host", ["jlab+", "jlab++gpu", "jlab+a+", "jlab+a+b+c"])
-def test_host_with_a_part_missing_or_too_many(host: str) -> None:
+def test_parse_host_rejects_a_missing_or_extra_part(host: str) -> None:
     with pytest.raises(JlabError, match="cannot be"):
         target.parse_host(host)

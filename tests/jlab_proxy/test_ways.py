@@ -46,7 +46,7 @@ def _no_umask() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_no_umask")
 @pytest.mark.parametrize("exists", [False, True])
-def test_the_directories_are_private_whatever_the_umask(
+def test_socket_directories_are_private_whatever_the_umask(
     way: OwnWay, home: Path, *, exists: bool
 ) -> None:
     jlab = home / ".ssh" / "jlab"
@@ -58,7 +58,9 @@ def test_the_directories_are_private_whatever_the_umask(
             assert stat.S_IMODE(each.stat().st_mode) == 0o700, each
 
 
-def test_the_port_is_free_only_after_all_else(way: OwnWay, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_way_frees_its_port_after_all_else(
+    way: OwnWay, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever has it then may have the directory as well."""
     was_free, clear = [], socket_directory._clear
 
@@ -73,9 +75,7 @@ def test_the_port_is_free_only_after_all_else(way: OwnWay, monkeypatch: pytest.M
     assert port_check.is_free(way.port)
 
 
-def test_a_carrier_that_fails_is_the_end_and_says_so(
-    way: OwnWay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_own_way_whose_carrier_fails_raises(way: OwnWay, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise OSError(12, "Cannot allocate memory")
 
@@ -88,7 +88,7 @@ def test_a_carrier_that_fails_is_the_end_and_says_so(
             way.is_whole()
 
 
-def test_a_directory_that_somebody_has_opened_is_not_used(way: OwnWay, home: Path) -> None:
+def test_own_way_refuses_a_directory_that_others_can_enter(way: OwnWay, home: Path) -> None:
     with way:
         (home / ".ssh" / "jlab" / f"way-{way.port}").chmod(0o777)
         with pytest.raises(JlabError, match="was removed, or opened"), way.starting():

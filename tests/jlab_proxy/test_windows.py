@@ -42,7 +42,7 @@ connect.main(["jlab+gricad", "--no-share"], platform="nt")
 """
 
 
-def test_the_block() -> None:
+def test_block_on_windows_needs_no_bash() -> None:
     text = document.render(BLOCK)
     assert text.splitlines()[1:6] == [
         "Host jlab+gricad",
@@ -73,13 +73,13 @@ def test_real_ssh_reads_the_block(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("directory", [r"C:\Users\Jane Doe", r"C:\it's", 'C:\\"x"', "C:\\a\tb"])
-def test_a_path_that_cannot_be_quoted(directory: str) -> None:
+def test_block_on_windows_refuses_a_path_with_a_space(directory: str) -> None:
     block = replace(BLOCK, proxy=[rf"{directory}\python.exe", "-m", "jlab_proxy"])
     with pytest.raises(JlabError, match=r"cannot use the path .*: install jlab-remote where"):
         document.render(block)
 
 
-def test_no_shared_connections() -> None:
+def test_connections_on_windows_are_not_shared() -> None:
     assert client.may_share({}, platform="posix")
     assert not client.may_share({}, platform="nt")
     assert not client.may_share({"controlpath": "~/.ssh/%C"}, platform="posix")
@@ -88,13 +88,13 @@ def test_no_shared_connections() -> None:
     assert caught.value.exit_code == USAGE
 
 
-def test_the_words_that_start_us_again() -> None:
+def test_own_command_on_windows_is_python() -> None:
     own_command = setup.own_command("nt")
     assert own_command == [sys.executable, "-m", "jlab_proxy"]
     assert launcher.words(BLOCK.paths, own_command, platform="nt") == own_command
 
 
-def test_ssh_is_a_child(tmp_path: Path) -> None:
+def test_connect_on_windows_starts_ssh_as_a_child(tmp_path: Path) -> None:
     stub = tmp_path / "ssh"
     stub.write_text("#!/bin/sh\necho $PPID\ncat\nexit 7\n")
     stub.chmod(0o755)
@@ -109,7 +109,7 @@ def test_ssh_is_a_child(tmp_path: Path) -> None:
     assert (said, process.returncode) == (f"{process.pid}\nSSH-2.0-laptop\n", 7)
 
 
-def test_no_ssh(tmp_path: Path) -> None:
+def test_connect_on_windows_without_ssh_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CONNECT],
         env={"PATH": str(tmp_path), **MEASURED},

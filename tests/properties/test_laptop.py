@@ -19,8 +19,8 @@ from jlab_proxy.doctor import check, login_node
 from jlab_proxy.errors import JlabError, printable
 from jlab_proxy.paths import Paths
 from jlab_proxy.ssh_config import keys
-from tests.jlab_proxy.test_answers import SESSION, TOKEN
 from tests.jlab_proxy.test_doctor import GOOD
+from tests.jlab_proxy.test_responses import SESSION, TOKEN
 
 from .strategies import (
     hostile_bytes,

@@ -20,7 +20,7 @@ GPU = Session("local-7-gpu", "gpu", "a-long-name", "local", "7", None, ("dask",)
 WAITS = Queued("13", "job 13 (jlab) is queued, starts any moment: PENDING")
 
 
-def test_the_table() -> None:
+def test_table_has_sessions_in_columns_then_jobs() -> None:
     found = [
         Cluster("cal1", [LAB], [WAITS]),
         Cluster("myserver", [GPU]),
@@ -36,11 +36,11 @@ def test_the_table() -> None:
     ]
 
 
-def test_a_table_without_sessions_has_no_head() -> None:
+def test_table_without_sessions_has_no_head() -> None:
     assert ls.table([Cluster("cal1", jobs=[WAITS])]) == [f"cal1: {WAITS.text}"]
 
 
-def test_json() -> None:
+def test_for_programs_has_every_value() -> None:
     found = ls.for_programs([Cluster("cal1", [GPU], [WAITS])])
     assert json.loads(json.dumps(found)) == {
         "format": 1,
@@ -71,7 +71,7 @@ def paths_of(directory: Path) -> Paths:
     return Paths(str(directory / "config"), is_default=False)
 
 
-def test_sessions_that_were_seen(tmp_path: Path) -> None:
+def test_seen_returns_what_was_remembered(tmp_path: Path) -> None:
     paths = paths_of(tmp_path)
     assert completion.seen(paths) == {}
     completion.remember_sessions(paths, "cal1", ["lab", "gpu", "lab"])
@@ -82,7 +82,7 @@ def test_sessions_that_were_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"cal1": 5}', "\x00"])
-def test_what_was_seen_is_no_use(tmp_path: Path, text: str) -> None:
+def test_seen_of_a_malformed_file_is_empty(tmp_path: Path, text: str) -> None:
     paths = paths_of(tmp_path)
     (tmp_path / "jlab" / "seen").write_text(text)
     assert completion.seen(paths) == {}
@@ -90,13 +90,13 @@ def test_what_was_seen_is_no_use(tmp_path: Path, text: str) -> None:
     assert completion.seen(paths) == {"cal1": ["lab"]}
 
 
-def test_nothing_can_be_remembered(tmp_path: Path) -> None:
+def test_remember_sessions_without_a_directory_writes_nothing(tmp_path: Path) -> None:
     """It is a convenience: `ls` goes on."""
     completion.remember_sessions(Paths(str(tmp_path / "config"), is_default=False), "cal1", ["lab"])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_clusters_of_the_config_file(tmp_path: Path) -> None:
+def test_aliases_are_sorted_and_each_named_once(tmp_path: Path) -> None:
     paths = paths_of(tmp_path)
     blocks = [f"# >>> jlab+{name} >>>\n# <<< jlab+{name} <<<\n" for name in ("b+gpu", "b", "a")]
     (tmp_path / "config").write_text("".join(blocks) + "Host c\n")

@@ -57,14 +57,16 @@ def grown(before: int) -> int:
 
 @pytest.mark.parametrize("script", ["exec yes", "exec cat /dev/zero", "yes & yes"])
 @pytest.mark.parametrize("batch", [True, False])
-def test_an_endless_answer_is_a_sentence(cluster: Path, script: str, *, batch: bool) -> None:
+def test_call_with_an_endless_answer_raises_in_bounded_memory(
+    cluster: Path, script: str, *, batch: bool
+) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(JlabError, match=r"^demo sent more than 4 MB"):
         says(cluster, script).call("ls", batch=batch)
     assert grown(before) < 60_000
 
 
-def test_endless_messages_are_cut(cluster: Path) -> None:
+def test_call_with_endless_messages_keeps_their_beginning(cluster: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     there = says(cluster, "head -c 200000000 /dev/zero >&2; echo last words >&2; exit 255")
     with pytest.raises(NoConnectionError) as caught:
@@ -74,7 +76,7 @@ def test_endless_messages_are_cut(cluster: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["exec sleep 60", "sleep 60 & sleep 60", "exec >&-; sleep 60"])
-def test_an_answer_that_never_comes_is_not_waited_for(
+def test_call_without_an_answer_ends_in_time(
     cluster: Path, script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nobody sits at a terminal, whatever is asked."""
@@ -85,7 +87,7 @@ def test_an_answer_that_never_comes_is_not_waited_for(
     assert time.monotonic() - began < 20
 
 
-def test_an_answer_of_a_program_that_leaves_its_pipes_open(cluster: Path) -> None:
+def test_call_reads_the_answer_though_the_pipes_stay_open(cluster: Path) -> None:
     """As ssh before 8.5 does, when it stays as a master."""
     there = says(cluster, 'sleep 30 &\necho \'{"format": 1, "text": "x"}\'')
     began = time.monotonic()
@@ -93,13 +95,13 @@ def test_an_answer_of_a_program_that_leaves_its_pipes_open(cluster: Path) -> Non
     assert time.monotonic() - began < 15
 
 
-def test_doctor_reads_no_more_than_others(cluster: Path) -> None:
+def test_doctor_with_an_endless_answer_fails(cluster: Path) -> None:
     there = says(cluster, "exec yes")
     check, answer = login_node.cluster_side(there)
     assert (check.state, answer) == ("failure", {})
 
 
-def test_an_endless_log_takes_no_memory() -> None:
+def test_print_stream_of_an_endless_log_takes_no_memory() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SHOW], stdout=subprocess.DEVNULL, timeout=120, check=False
     )
@@ -107,7 +109,7 @@ def test_an_endless_log_takes_no_memory() -> None:
 
 
 @pytest.mark.parametrize("script", ["exec yes >&2", "exec cat /dev/zero >&2"])
-def test_an_ssh_that_talks_without_end_takes_no_memory(cluster: Path, script: str) -> None:
+def test_forwarding_ssh_with_endless_messages_takes_no_memory(cluster: Path, script: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     there = says(cluster, script)
     with ForwardingSsh(there.paths, "jlab+demo", []) as forward:

@@ -47,33 +47,37 @@ def paths_with(directory: Path, **blocks: int) -> Paths:
     return Paths(str(directory / "config"), is_default=False)
 
 
-def test_a_block_of_its_own(tmp_path: Path, free: int) -> None:
+def test_forward_for_a_target_with_a_block_is_that_of_the_block(tmp_path: Path, free: int) -> None:
     made = paths_with(tmp_path, cal1=free)
     assert local_ports.forward_for(made, Target("cal1")) == local_ports.LocalForward(
         free, "lab", "/tmp/jlab-alice"
     )
 
 
-def test_a_session_borrows_from_its_cluster(tmp_path: Path, free: int) -> None:
+def test_forward_for_a_session_without_a_block_borrows_from_its_cluster(
+    tmp_path: Path, free: int
+) -> None:
     forward = local_ports.forward_for(paths_with(tmp_path, cal1=free), Target("cal1", "gpu"))
     assert forward.port != free
     assert (forward.name, forward.directory) == ("gpu", "/tmp/jlab-alice")
 
 
 @pytest.mark.parametrize("target", [Target("other"), Target("other", "gpu")], ids=["one", "two"])
-def test_a_cluster_that_is_not_set_up(tmp_path: Path, free: int, target: Target) -> None:
+def test_forward_for_a_cluster_that_is_not_set_up_raises(
+    tmp_path: Path, free: int, target: Target
+) -> None:
     with pytest.raises(JlabError, match=r"leads to other.*setup other$"):
         local_ports.forward_for(paths_with(tmp_path, cal1=free), target)
 
 
-def test_what_is_exposed(tmp_path: Path, free: int) -> None:
+def test_forward_for_exposed_names_has_a_port_for_each(tmp_path: Path, free: int) -> None:
     made = paths_with(tmp_path, cal1=free)
     forward = local_ports.forward_for(made, Target("cal1", "gpu"), ["dask", "tb"])
     assert list(forward.exposed) == ["dask", "tb"]
     assert len({free, forward.port, *forward.exposed.values()}) == 4
 
 
-def test_a_port_that_another_program_of_ours_has(tmp_path: Path) -> None:
+def test_choose_at_a_port_of_our_own_program_names_the_process(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         made = paths_with(tmp_path, cal1=port)
@@ -95,7 +99,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 
 
 @pytest.mark.root("only root can become another user")
-def test_a_port_that_another_user_has(tmp_path: Path) -> None:
+def test_choose_at_a_port_of_another_user_says_so(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", OTHERS, str(NOBODY)],
         stdin=subprocess.PIPE,
@@ -114,7 +118,7 @@ def test_a_port_that_another_user_has(tmp_path: Path) -> None:
         process.communicate()
 
 
-def test_tunnels_are_told_from_shells() -> None:
+def test_forward_only_argv_tells_tunnels_from_shells() -> None:
     read = "import sys; print('there', flush=True); sys.stdin.read()"
     started = []
     for words in (["-N", "jlab+cal1"], ["-fNT", "jlab+cal1"], ["jlab+cal1"], ["-N", "cal1"]):

@@ -24,7 +24,7 @@ PARSED = Session("slurm-12-lab", "lab", "n1", "slurm", "12", 1800000000, ("dask"
 TOKEN = "f" * 64
 
 
-def test_a_session() -> None:
+def test_parse_session_reads_every_value() -> None:
     assert responses.parse_session(SESSION) == PARSED
 
 
@@ -42,7 +42,9 @@ def test_a_session() -> None:
         pytest.param({"node": 5}, {"node": ""}, id="no text"),
     ],
 )
-def test_a_session_with_odd_values(change: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_parse_session_replaces_odd_values_by_harmless_ones(
+    change: dict[str, Any], expected: dict[str, Any]
+) -> None:
     found = responses.parse_session({**SESSION, **change})
     assert {key: getattr(found, key) for key in expected} == expected
 
@@ -58,12 +60,12 @@ def test_a_session_with_odd_values(change: dict[str, Any], expected: dict[str, A
         pytest.param({**SESSION, "exposed": ["-oProxyCommand=x"]}, id="an option"),
     ],
 )
-def test_what_is_no_session(raw: object) -> None:
+def test_parse_session_rejects_malformed(raw: object) -> None:
     with pytest.raises(JlabError, match="is not valid"):
         responses.parse_session(raw)
 
 
-def test_sessions_and_jobs() -> None:
+def test_parse_sessions_reads_sessions_and_jobs() -> None:
     answer = {"sessions": [SESSION], "jobs": [{"job_id": "13", "text": "job 13 is\nqueued"}, 5]}
     assert responses.parse_sessions(answer) == ([PARSED], [Queued("13", "job 13 is?queued")])
     assert responses.parse_sessions({"sessions": []}) == ([], []), "an older cluster"
@@ -79,7 +81,7 @@ def test_sessions_and_jobs() -> None:
     ],
     ids=str,
 )
-def test_what_is_no_list(answer: dict[str, Any]) -> None:
+def test_parse_sessions_rejects_malformed(answer: dict[str, Any]) -> None:
     with pytest.raises(JlabError, match="is not valid"):
         responses.parse_sessions(answer)
 
@@ -97,7 +99,9 @@ def test_what_is_no_list(answer: dict[str, Any]) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_standing(answer: dict[str, Any], standing: Standing, *, is_alive: bool) -> None:
+def test_parse_standing_reads_state_and_session(
+    answer: dict[str, Any], standing: Standing, *, is_alive: bool
+) -> None:
     found = responses.parse_standing(answer)
     assert found == standing
     assert found.is_alive is is_alive
@@ -111,7 +115,7 @@ def test_standing(answer: dict[str, Any], standing: Standing, *, is_alive: bool)
         f"http://127.0.0.1:8888/lab?token={TOKEN}",
     ],
 )
-def test_an_address_is_by_number_whatever_the_cluster_calls_it(address: str) -> None:
+def test_parse_url_names_the_host_by_number(address: str) -> None:
     by_number = address.replace("localhost", "127.0.0.1")
     assert responses.parse_url({"url": address}, 8888) == by_number
 
@@ -131,7 +135,7 @@ def test_an_address_is_by_number_whatever_the_cluster_calls_it(address: str) -> 
         "http://localhost:8888/lab?token=secret",
     ],
 )
-def test_what_is_no_address(address: object) -> None:
+def test_parse_url_rejects_malformed(address: object) -> None:
     with pytest.raises(JlabError, match="is not valid"):
         responses.parse_url({"url": address}, 8888)
 
@@ -143,16 +147,16 @@ def test_what_is_no_address(address: object) -> None:
         (1800000000 + 60, "session lab on n1, slurm job 12, 0 h 0 min left"),
     ],
 )
-def test_describe(now: float, text: str) -> None:
+def test_describe_names_node_job_and_time_left(now: float, text: str) -> None:
     assert PARSED.describe(now) == text
 
 
-def test_describe_one_of_a_plain_server() -> None:
+def test_describe_of_a_plain_server_names_no_job() -> None:
     local = Session("local-1-lab", "lab", "host", "local", "1", None, ())
     assert local.describe(0) == "session lab on host"
 
 
-def test_an_answer_that_is_too_long_is_cut() -> None:
+def test_parse_sessions_cuts_long_lists() -> None:
     """What is read is at most some megabytes; what is made of it must not be more."""
     long = {**SESSION, "node": "n" * 100_000}
     sessions, jobs = responses.parse_sessions(

@@ -78,7 +78,7 @@ def test_directory_behind_a_link_is_refused(tmp_path: Path) -> None:
         keys.make_directory(paths)
 
 
-def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
+def test_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(JlabError, match=r"^cannot make .*/file/ssh: Not a directory$"):
         keys.make_directory(Paths(str(tmp_path / "file/ssh/config"), is_default=False))
@@ -162,7 +162,7 @@ def test_file_that_is_no_key_is_told_and_left(paths: Paths) -> None:
     assert Path(paths.key).read_text() == "hello\n"
 
 
-def test_no_ssh_keygen(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_without_ssh_keygen_is_told(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", paths.directory)
     with pytest.raises(JlabError, match=r"^cannot start ssh-keygen: No such file"):
         keys.public_key(paths)
@@ -190,7 +190,7 @@ THEIRS = f"jlab+gricad2,jlab+gricad2+* {OTHER_KEY}\n"
         pytest.param("", None, "", id="forget nothing"),
     ],
 )
-def test_pin(before: str, key: str | None, after: str) -> None:
+def test_pin_replaces_the_key_of_the_alias_alone(before: str, key: str | None, after: str) -> None:
     assert keys.pin(before, GRICAD, key) == after
 
 
@@ -203,7 +203,7 @@ def test_sessions_of_an_alias_have_one_key() -> None:
     [("", None), (THEIRS, None), (THEIRS + OURS, KEY), (OLD, OTHER_KEY)],
     ids=["nothing", "another cluster's", "ours", "an old one"],
 )
-def test_pinned(known_hosts: str, found: str | None) -> None:
+def test_pinned_finds_the_key_of_the_alias(known_hosts: str, found: str | None) -> None:
     assert keys.pinned(known_hosts, GRICAD) == found
 
 
@@ -243,7 +243,7 @@ def test_save_pin_writes_a_private_file_and_keeps_other_bytes(paths: Paths) -> N
     [(OLD, OTHER_KEY), (THEIRS, None), (OURS, None), ("", None)],
     ids=["another key", "another cluster's", "the same", "nothing"],
 )
-def test_a_host_key_that_is_another_than_before(
+def test_changed_returns_the_pinned_key_that_differs(
     paths: Paths, before: str, found: str | None
 ) -> None:
     """It is what somebody in between would have, too."""
@@ -292,7 +292,7 @@ def test_forgetting_where_nothing_is_pinned_makes_no_file(paths: Paths) -> None:
     ],
     ids=ascii,
 )
-def test_is_host_key(text: object, *, expected: bool) -> None:
+def test_is_host_key_takes_ed25519_alone(text: object, *, expected: bool) -> None:
     assert keys.is_host_key(text) is expected
 
 

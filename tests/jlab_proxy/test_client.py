@@ -32,11 +32,11 @@ LINE = json.dumps(ANSWER)
         pytest.param(f"{LINE}\n" + json.dumps({**ANSWER, "user": "bob"}), id="the first of two"),
     ],
 )
-def test_answer_is_found(output: str) -> None:
+def test_parse_finds_the_answer_among_other_lines(output: str) -> None:
     assert client.parse(output, alias="gricad") == ANSWER
 
 
-def test_unknown_keys_are_no_error() -> None:
+def test_parse_keeps_unknown_keys() -> None:
     answer = {**ANSWER, "gpus": {"count": [4]}}
     assert client.parse(json.dumps(answer), alias="gricad") == answer
 
@@ -53,24 +53,24 @@ def test_unknown_keys_are_no_error() -> None:
         pytest.param('["format", 1]\n', id="a list"),
     ],
 )
-def test_what_is_no_answer(output: str) -> None:
+def test_parse_rejects_what_is_no_answer(output: str) -> None:
     with pytest.raises(JlabError, match=r"^gricad did not answer"):
         client.parse(output, alias="gricad")
 
 
 @pytest.mark.parametrize("version", [2, 3, 10**9])
-def test_newer_cluster_says_to_upgrade_here(version: int) -> None:
+def test_parse_of_a_newer_format_says_to_upgrade_here(version: int) -> None:
     with pytest.raises(JlabError, match="newer than on this computer"):
         client.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")
 
 
 @pytest.mark.parametrize("version", [0, -1, 1.0, "1", None, [], True])
-def test_format_that_never_was_says_to_upgrade_there(version: object) -> None:
+def test_parse_of_an_invalid_format_says_to_upgrade_there(version: object) -> None:
     with pytest.raises(JlabError, match="older than on this computer"):
         client.parse(json.dumps({**ANSWER, "format": version}), alias="gricad")
 
 
-def test_a_host_needs_no_entry_where_its_name_is_known(tmp_path: Path) -> None:
+def test_resolve_takes_a_host_name_without_an_entry(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.touch()
     found = client.resolve(Paths(str(config), is_default=False), "localhost")
