@@ -75,6 +75,16 @@ def time_left(ends_at: int | None, *, now: float) -> str:
     return f", {minutes // 60} h {minutes % 60} min left"
 
 
+def jupyterlab_was_killed(scheduler: str) -> str:
+    """What the job's log says when JupyterLab was ended by signal 9, which nothing can answer."""
+    option = {"slurm": "--mem", "pbs": "mem", "sge": "h_vmem", "lsf": "-M"}.get(scheduler, "")
+    more = f" ({option})" if option else ""
+    return (
+        "JupyterLab was killed (signal 9): most often the job, or this machine, had too little "
+        f"memory. Ask for more{more}, or load less at a time"
+    )
+
+
 def other_cluster(record: Record) -> str:
     """A session that only another cluster's machines know of."""
     if record.scheduler not in TABLE:

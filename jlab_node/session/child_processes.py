@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -83,6 +84,7 @@ class Children:
         stdin: int = subprocess.DEVNULL,
         stdout: int | None = None,
         stderr: int | None = None,
+        ignoring: Sequence[signal.Signals] = (),
     ) -> Child:
         """Start `command` in a session of its own, so that a Ctrl-C here is not one there.
 
@@ -96,7 +98,7 @@ class Children:
                 stdout=self._stdout if stdout is None else stdout,
                 stderr=self._stderr if stderr is None else stderr,
                 start_new_session=True,
-                preexec_fn=self._prepare,  # noqa: PLW1509
+                preexec_fn=functools.partial(self._prepare, ignoring),  # noqa: PLW1509
             )
         except OSError as error:
             raise JlabError(f"cannot start {command[0]}: {error.strerror}") from error
@@ -118,8 +120,10 @@ class Children:
             file.seek(0)
             return code, file.read().decode("utf-8", errors="replace")
 
-    def _prepare(self) -> None:
+    def _prepare(self, ignored: Sequence[signal.Signals]) -> None:
         """In the child, before it becomes the command."""
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
         descriptors.lower_limit(self._descriptors)
         if self._prctl is not None:
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .. import schedulers
 from ..files import private
 from ..identifiers import NEWEST
+from ..jobs import messages
 from ..registry import home, logs, tombstones
 from ..runtime.session_directory import SessionDirectory
 from . import (
@@ -23,6 +24,7 @@ from . import (
     registration,
     walltime,
 )
+from .batch_signals import BatchSignals
 from .child_processes import Children
 from .directory_keeper import DirectoryKeeper
 from .io_thread import IoThread
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from .jupyter.launch import RunningJupyter
 
 GRACE = 15.0  # seconds that JupyterLab has to end after SIGTERM
+_KILLED = 128 + signal.SIGKILL  # JupyterLab's exit code
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -77,7 +80,9 @@ async def _until_stopped(options: Options) -> int:
     A second signal ends the waiting. Raises JlabError.
     """
     loop = asyncio.get_running_loop()
-    session = asyncio.ensure_future(_session(options, dict(os.environ)))
+    warnings = BatchSignals()
+    warnings.listen(loop)
+    session = asyncio.ensure_future(_session(options, dict(os.environ), warnings))
     received: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
@@ -103,6 +108,7 @@ class _Session:
     command: list[str]  # that starts JupyterLab
     home: Home
     identity: SessionIdentity
+    warnings: BatchSignals
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class _Workspace:
     children: Children
 
 
-async def _session(options: Options, env: Mapping[str, str]) -> int:
+async def _session(options: Options, env: Mapping[str, str], warnings: BatchSignals) -> int:
     """Claim the session's id and run it; return JupyterLab's exit code.
 
     Each stage is undone in reverse order. Raises JlabError.
@@ -134,7 +140,8 @@ async def _session(options: Options, env: Mapping[str, str]) -> int:
         _warn_if_home_writable(home_dir)
         log(f'session "{who.name}" on {job.node} ({job.scheduler} job {job.job_id})')
         async with contextlib.AsyncExitStack() as stack:
-            return await _run(_Session(options, env, command, home_dir, who), claim, stack)
+            session = _Session(options, env, command, home_dir, who, warnings)
+            return await _run(session, claim, stack)
 
 
 async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack) -> int:
@@ -163,6 +170,7 @@ async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack
     publication = await stack.enter_async_context(
         registration.published(session.home, record, home_io)
     )
+    session.warnings.ends_at = lambda: publication.record.ends_at
     stack.enter_context(walltime.followed(publication, workspace.children, home_io))
     stack.enter_context(record_cleanup.in_background(session.home, record, workspace.children))
     await stack.enter_async_context(
@@ -171,7 +179,10 @@ async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack
     await started.check_refusal()
     workspace.directory.mark_ready()
     _log_how_to_connect(record)
-    return await asyncio.shield(started.process.ended)
+    code = await asyncio.shield(started.process.ended)
+    if code == _KILLED:
+        log(messages.jupyterlab_was_killed(record.scheduler))
+    return code
 
 
 async def _make_workspace(session: _Session, stack: contextlib.AsyncExitStack) -> _Workspace:

@@ -104,6 +104,25 @@ def test_a_signal_ends_the_session(site: Loopback, name: str) -> None:
     assert_nothing_is_left(site)
 
 
+def test_run_survives_a_batch_systems_warnings_and_tells_each(site: Loopback) -> None:
+    """Some send it to every process of the job, others to the first."""
+    process = site.start_session()
+    path = site.wait_for_session(process)
+    jupyterlab = jupyterlab_of(process.pid)
+    log = site.root / "job.log"
+    for name in ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU"):
+        for each in (process, jupyterlab):
+            each.send_signal(signal.Signals[name])
+        wait_until(lambda: f"{name}: the batch system warns" in log.read_text(), "it is told")  # noqa: B023
+        ignored = Path(f"/proc/{jupyterlab.pid}/status").read_text().split("SigIgn:")[1].split()[0]
+        is_ignored = int(ignored, 16) & 1 << (signal.Signals[name] - 1)
+        assert not is_ignored, "what JupyterLab starts can hear it"
+    assert b" 200" in answers(site.tmp / "lab.sock", parse(path.read_text()).token)
+    process.terminate()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert_nothing_is_left(site)
+
+
 def test_nohup_is_heard(site: Loopback) -> None:
     process = subprocess.Popen(
         ["nohup", *site.node("run"), *stand_in(site, "plain")],
@@ -209,6 +228,7 @@ def test_jupyterlab_is_killed(site: Loopback) -> None:
     site.wait_for_session(process)
     jupyterlab_of(process.pid).kill()
     assert process.wait(timeout=30) == 128 + signal.SIGKILL
+    assert "JupyterLab was killed (signal 9): most often" in (site.root / "job.log").read_text()
     assert_nothing_is_left(site)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import JlabError
 from ...files import writing
 from ...runtime import socket_relay
+from .. import batch_signals
 from ..io_thread import IoThread
 from ..time_limit import within
 
@@ -138,6 +139,7 @@ async def opened(
         "runtime": str(place.paths.jupyter_runtime),
         "sock": str(place.paths.direct),
         "control": str(place.path / _LISTENS),
+        "survived": [int(number) for number in batch_signals.SIGNALS],
     }
     text = resources.files(__package__).joinpath("in_jupyter.py").read_text(encoding="utf-8")
     door = Door(_written(home, f"{text}\n\nbegin({settings!r})\n"), place.paths.direct)

@@ -44,11 +44,12 @@ def begin(settings: dict[str, Any]) -> None:
 
     `settings` has the `token`, whether the `debugger` is wanted, and the paths `runtime` (a
     directory), `sock` (to listen on), `control` (where jlab-node listens) and `config` (the
-    user's, "" if it is not named).
+    user's, "" if it is not named). `survived`: the numbers of signals that end nothing.
     """
     from jupyter_server.serverapp import ServerApp
 
     go_on_when_left_alone()
+    outlive_warnings(settings["survived"])
     wait_for(settings["control"])
     app = ServerApp.instance()
     app.runtime_dir = settings["runtime"]
@@ -356,6 +357,17 @@ def go_on_when_left_alone() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGCONT)
+
+
+def outlive_warnings(numbers: list[int]) -> None:
+    """Signals by which a batch system warns may go to every process of a job: JupyterLab lives on.
+
+    Until now they were ignored. A handler is not handed on to kernels and terminals, in which the
+    user's own programs may want to hear them.
+    """
+    for number in numbers:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def end() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import FAILED, JlabError
 from ...registry.record import NO_PORT, RecordError, check
 from ...runtime import ports
+from .. import batch_signals
 from ..job_log import log
 from . import program, why_silent
 
@@ -84,7 +85,7 @@ async def start(
     """Start JupyterLab and wait until it answers, however long it takes; raises JlabError."""
     began = time.monotonic()
     ours = program.arguments(door.arguments(), extra, is_root=os.geteuid() == 0)
-    server = children.start([*command, *ours], env=env)
+    server = children.start([*command, *ours], env=env, ignoring=batch_signals.SIGNALS)
     hello = await _hello(server, door, began)
     await _answers(server, door, hello, token)
     port = NO_PORT if socket_only or hello.strange else await _port(door)
