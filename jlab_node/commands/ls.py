@@ -23,8 +23,7 @@ def ls(*, as_json: bool) -> None:
     _, unreadable = records.read_all(directory.sessions)
     published = running_sessions(directory, user=home.user())
     pending = pending_sessions(directory, None)
-    pending.refresh(max_age=MAX_AGE)
-    jobs = pending.jobs()
+    jobs = pending.current_jobs(max_age=MAX_AGE)
     if as_json:
         found = [public(each.record) for each in published]
         print_json({"sessions": found, "jobs": [_queued(each) for each in jobs]})

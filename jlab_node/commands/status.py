@@ -117,8 +117,7 @@ def session_status(
             return SessionStatus(
                 RUNNING, messages.running(each.record, now=now), record=each.record
             )
-    pending.refresh(max_age=max_age)
-    jobs = pending.jobs()
+    jobs = pending.current_jobs(max_age=max_age)
     if jobs:
         return SessionStatus(QUEUED, messages.waiting(jobs, now=now), job_id=jobs[0].job_id)
     starting = session_lookup.starting(runtime_dir, name=wanted)

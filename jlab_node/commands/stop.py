@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError
+from ..identifiers import is_job_id
 from ..jobs import claims, detection, messages, scheduler_client, session_jobs, submission
 from ..registry import home, records
 from .json_output import print_json
@@ -27,8 +28,12 @@ def stop(name: str, *, as_json: bool) -> None:
     published = running_sessions(directory, user=home.user())
     site = detection.site()
     pending = pending_sessions(directory, None)
-    pending.refresh(max_age=MAX_AGE)
-    if site and name in [job.job_id for job in pending.jobs()]:
+    jobs = pending.current_jobs(max_age=MAX_AGE)
+    if is_job_id(name) and not any(
+        name in (each.record.id, each.record.name) for each in published
+    ):
+        jobs = pending.current_jobs(max_age=0)  # it may have been submitted just now
+    if site and name in [job.job_id for job in jobs]:
         scheduler_client.cancel_job(site.scheduler, name)
         _wait_until(lambda: scheduler_client.is_out_of_list(site.scheduler, name), f"job {name}")
         stopped, said = name, f"{messages.job(site.scheduler.NAME, name)} is cancelled"

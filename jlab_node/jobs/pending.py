@@ -94,6 +94,18 @@ class PendingSessions:
             self._expected, recorded=recorded, ended_early=ended_early, is_fresh=self.is_fresh
         )
 
+    def current_jobs(self, *, max_age: float) -> list[Status]:
+        """Return the jobs worth waiting for, by a list at most `max_age` seconds old.
+
+        That there is none, or that a job still runs, is told by no list that was kept: then the
+        scheduler is asked.
+        """
+        self.refresh(max_age=max_age)
+        unsure = any(job.state is State.RUNNING for job in self._expected)
+        if not self.is_fresh and (unsure or not self.jobs()):
+            self.refresh(max_age=0)
+        return self.jobs()
+
     def _with_session(self, jobs: Sequence[Status]) -> tuple[set[str], set[str]]:
         """Return the ids of those that have a record, and of those whose session has ended."""
         if self._records is None:

@@ -250,6 +250,17 @@ def test_stop_a_job_in_the_queue(
     assert login.records == ["slurm-12-gpu"]
 
 
+def test_stop_of_a_job_submitted_just_after_another_look_cancels_it(
+    login: Login, slurm: Commands, tmp_path: Path
+) -> None:
+    assert WAITS in login.run("ls").stdout
+    ended, newer = tmp_path / "ended", Job("14", "PENDING")
+    slurm.put("scancel", f">'{ended}'")
+    slurm.put("squeue", f"echo '{QUEUED}'; if [ ! -e '{ended}' ]; then echo '{newer}'; fi")
+    done = login.run("stop", "14")
+    assert (done.returncode, done.stdout) == (0, "Slurm job 14 is cancelled\n")
+
+
 def test_stop_of_a_job_that_stays_is_no_success(
     login: Login, slurm: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

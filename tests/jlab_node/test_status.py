@@ -109,6 +109,26 @@ def test_queued(home: Home, commands: Commands, line: Job, wanted: str | None, t
     assert look(home, wanted) == SessionStatus("queued", text, job_id="14")
 
 
+@pytest.mark.parametrize("wanted", [None, "lab"])
+def test_status_of_a_starting_job_just_after_another_look_is_queued(
+    home: Home, commands: Commands, wanted: str | None
+) -> None:
+    """A list that somebody else has just been given does not tell that a job still runs."""
+    commands.slurm(Job("12", "RUNNING", start=-20))
+    pending(home).refresh(max_age=0)
+    found = look(home, wanted)
+    assert (found.state, found.job_id) == (status.QUEUED, "12")
+
+
+def test_status_of_a_job_submitted_just_after_another_look_is_queued(
+    home: Home, commands: Commands
+) -> None:
+    commands.slurm()
+    pending(home).refresh(max_age=0)
+    commands.slurm(Job("12", "PENDING"))
+    assert look(home).job_id == "12"
+
+
 def test_starting(home: Home, commands: Commands, tmp_path: Path) -> None:
     """Here, without a job."""
     base = tmp_path / "jlab-u"
