@@ -24,20 +24,15 @@ def no_answer_in_time(alias: str, *, seconds: float) -> NoConnectionError:
     return NoConnectionError(f"{alias} has not answered for {seconds:.0f} s")
 
 
-def no_answer(alias: str) -> JlabError:
-    """What came from the cluster has no line that is an answer of jlab-node."""
-    return JlabError(f"{alias} did not answer as jlab-node does", remedy=_be_silent(alias))
-
-
-def too_long_an_answer(alias: str, *, megabytes: int) -> JlabError:
-    """What came from the cluster has no end."""
-    problem = f"{alias} sent more than {megabytes} MB and no answer"
-    return JlabError(problem, remedy=_be_silent(alias))
-
-
-def _be_silent(alias: str) -> str:
-    return (
-        f"`ssh {alias} true` must print nothing; if it prints something, look into ~/.bashrc there"
+def no_answer(alias: str, *, megabytes: int = 0) -> JlabError:
+    """What came holds no answer of jlab-node; `megabytes`: more than that came, and was cut."""
+    problem = f"{alias} did not answer as jlab-node does"
+    if megabytes:
+        problem = f"{alias} sent more than {megabytes} MB and no answer"
+    return JlabError(
+        problem,
+        remedy=f"`ssh {alias} true` must print nothing; if it prints something, look into "
+        "~/.bashrc there",
     )
 
 
@@ -88,18 +83,18 @@ def port_of_another_block(port: int, host: str) -> JlabError:
 
 def port_taken_by_other_user(port: int, alias: str) -> PortTakenError:
     """A program of another user listens there, alone or beside ours."""
-    problem = f"port {port} is taken by a program of another user"
-    return PortTakenError(problem, remedy=_choose_port(alias))
+    return PortTakenError(
+        f"port {port} is taken by a program of another user",
+        remedy=f"type jlab-proxy setup {alias} --port N to choose another port",
+    )
 
 
 def port_taken(port: int, alias: str, *, pid: int, command: str, is_ours: bool) -> PortTakenError:
     """A process of this user listens there; `is_ours`: one that `close` ends."""
-    remedy = f"type jlab-proxy close {alias} to end it" if is_ours else _choose_port(alias)
+    remedy = f"type jlab-proxy setup {alias} --port N to choose another port"
+    if is_ours:
+        remedy = f"type jlab-proxy close {alias} to end it"
     return PortTakenError(f"port {port} is taken by process {pid} ({command})", remedy=remedy)
-
-
-def _choose_port(alias: str) -> str:
-    return f"type jlab-proxy setup {alias} --port N to choose another port"
 
 
 def port_not_open(port: int, host: str) -> str:

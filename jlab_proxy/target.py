@@ -10,10 +10,10 @@ from .errors import USAGE, JlabError
 
 PREFIX = "jlab+"
 
-_FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
-_REST = _FIRST | frozenset("._-")
-_MAX_ALIAS = 63
-_MAX_SESSION = 32
+_FIRST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+_NAME_CHARACTERS = _FIRST_CHARACTERS | frozenset("._-")
+_MAX_ALIAS = 63  # characters
+_MAX_SESSION = 32  # characters
 
 
 class Target:
@@ -77,4 +77,8 @@ def check_session(name: str) -> None:
 
 
 def _is_name(text: str, longest: int) -> bool:
-    return 1 <= len(text) <= longest and text[0] in _FIRST and _REST.issuperset(text)
+    return (
+        1 <= len(text) <= longest
+        and text[0] in _FIRST_CHARACTERS
+        and _NAME_CHARACTERS.issuperset(text)
+    )

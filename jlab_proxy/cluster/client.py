@@ -59,7 +59,7 @@ class ClusterClient:
             code = running.wait(timeout)
             if running.has_too_much_output:
                 megabytes = bounded_output.MAX_OUTPUT // 10**6
-                raise messages.too_long_an_answer(self.alias, megabytes=megabytes)
+                raise messages.no_answer(self.alias, megabytes=megabytes)
             if code is None:
                 raise messages.no_answer_in_time(self.alias, seconds=timeout or 0)
         if code:

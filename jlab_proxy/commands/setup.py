@@ -102,6 +102,10 @@ def setup(paths: Paths, target: Target, options: SetupOptions) -> None:
     if options.submit is not None:
         _save_submit_command(cluster, target, options.submit)
     save(paths, target, answer["host_key"], merge)
+    _print_what_to_type(paths, target)
+
+
+def _print_what_to_type(paths: Paths, target: Target) -> None:
     port = document.ports(text_file.read(paths.config)).get(target.host)
     option = "" if paths.is_default else f" -F {shlex.quote(paths.config)}"
     print(messages.setup_is_done(target.host, target.name, port, option=option))

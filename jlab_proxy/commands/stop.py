@@ -17,8 +17,8 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
     wanted = target.parse(where)
     cluster = client.resolve(paths.locate(config), wanted.alias)
     standing = responses.parse_standing(cluster.call("status", *wanted.sessions))
-    what = standing.session.id if standing.session else standing.job_id
-    if what is None:
+    id_to_stop = standing.session.id if standing.session else standing.job_id
+    if id_to_stop is None:
         say(standing.text)
         return UNAVAILABLE
     print(standing.text, flush=True)
@@ -33,6 +33,6 @@ def stop(where: str, *, yes: bool, config: str | None) -> int:
         print("nothing was stopped")
         return FAILED
     print("stopping ...", flush=True)
-    cluster.call("stop", what)
+    cluster.call("stop", id_to_stop)
     print("it is stopped")
     return 0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..target import Target
 
 _JSON_FORMAT = 1
-_CLEAR = "\r\x1b[K"
+_CLEAR_LINE = "\r\x1b[K"
 
 
 class Chain:
@@ -120,9 +120,9 @@ def report(paths: Paths, target: Target, *, as_json: bool) -> int:
     click.echo(hint, nl=False) if waiting else None
     for check in chain.walk():
         if not as_json:
-            click.echo(f"{_CLEAR if waiting else ''}{render(check)}")
+            click.echo(f"{_CLEAR_LINE if waiting else ''}{render(check)}")
             click.echo(hint, nl=False) if waiting else None
-    click.echo(_CLEAR, nl=False) if waiting else None
+    click.echo(_CLEAR_LINE, nl=False) if waiting else None
     if as_json:
         checks = [dataclasses.asdict(each) for each in chain.checks]
         about = {"format": _JSON_FORMAT, "version": version("jlab-remote")}

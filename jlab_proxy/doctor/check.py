@@ -14,8 +14,8 @@ OK, WARNING, FAILURE, SKIPPED = "ok", "warning", "failure", "skipped"
 
 _COLOURS = {OK: "green", WARNING: "yellow", FAILURE: "red", SKIPPED: None}
 _NAME = re.compile(r"[A-Za-z0-9~][A-Za-z0-9~./ -]{0,31}")
-_LONGEST = 1000  # characters of a sentence
-_MOST = 100  # checks
+_MAX_TEXT = 1000  # characters of a sentence
+_MAX_CHECKS = 100  # checks
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ def render(check: Check) -> str:
 def parse(answer: dict[str, Any], *, alias: str) -> list[Check]:
     """Return the checks in an answer of `jlab-node doctor --json`; raises JlabError."""
     given = answer.get("checks")
-    if not isinstance(given, list) or not 1 <= len(given) <= _MOST:
-        raise _strange()
+    if not isinstance(given, list) or not 1 <= len(given) <= _MAX_CHECKS:
+        raise _invalid_answer()
     return [_parse(each, alias) for each in given]
 
 
-def _strange() -> JlabError:
+def _invalid_answer() -> JlabError:
     return JlabError(
-        "the cluster's answer is not one that jlab-node doctor gives",
-        remedy="log in there and type pip install -U jlab-remote && jlab-node setup",
+        "the answer of jlab-node doctor is not valid",
+        remedy="log in to the cluster and type pip install -U jlab-remote && jlab-node setup",
     )
 
 
@@ -73,6 +73,6 @@ def _parse(given: object, alias: str) -> Check:
         and isinstance(remedy, str)
     )
     if not fits:
-        raise _strange()
-    found, remedy = (printable(text[:_LONGEST]) for text in (found, remedy))
+        raise _invalid_answer()
+    found, remedy = (printable(text[:_MAX_TEXT]) for text in (found, remedy))
     return Check(name, state, found, f"on {alias}: {remedy}" if remedy else "")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..paths import Paths
     from ..target import Target
 
-_OLDEST = (7, 6)  # the first with RemoteCommand, which we switch off
+_OLDEST_SSH = (7, 6)  # the first with RemoteCommand, which we switch off
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -41,13 +41,13 @@ def ssh_version() -> Check:
     return parse_version((done.stderr + done.stdout).strip())
 
 
-def parse_version(said: str) -> Check:
+def parse_version(output: str) -> Check:
     """Return the check of what `ssh -V` said."""
-    found = re.match(r"OpenSSH_(?:for_Windows_)?(\d+)\.(\d+)", said)
-    name = printable(said.partition(",")[0]) or "ssh -V says nothing"
-    if found is None:
+    numbers = re.match(r"OpenSSH_(?:for_Windows_)?(\d+)\.(\d+)", output)
+    name = printable(output.partition(",")[0]) or "ssh -V says nothing"
+    if numbers is None:
         return Check("ssh", FAILURE, f"not OpenSSH: {name}", "install OpenSSH's client")
-    if tuple(map(int, found.groups())) < _OLDEST:
+    if tuple(map(int, numbers.groups())) < _OLDEST_SSH:
         return Check("ssh", FAILURE, f"{name} is too old", "install OpenSSH 7.6 or newer")
     return Check("ssh", OK, name)
 
@@ -70,46 +70,46 @@ def permissions(paths: Paths) -> Check:
     """Check whether the config file and the directories are ours alone to write."""
     for path in (Path(paths.config).parent, Path(paths.config), Path(paths.directory)):
         try:
-            found = path.stat()
+            status = path.stat()
         except FileNotFoundError:
             continue  # the links that follow say so
         except OSError as error:
             remedy = f"chmod u+rwx {shlex.quote(str(path.parent))}"
             return Check("permissions", FAILURE, f"{path}: {error.strerror}", remedy)
-        if found.st_uid not in (0, _uid(found)):
+        if status.st_uid not in (0, _uid(status)):
             return Check(
                 "permissions",
                 FAILURE,
                 f"{path} belongs to another user",
                 f"make it yours: sudo chown $USER {shlex.quote(str(path))}",
             )
-        if found.st_mode & _OTHERS_WRITE and not found.st_mode & stat.S_ISVTX:
+        if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
             return Check(
                 "permissions",
                 FAILURE if path == Path(paths.config) else WARNING,  # ssh refuses such a file
-                f"other users can write {path} (mode {stat.S_IMODE(found.st_mode):04o})",
+                f"other users can write {path} (mode {stat.S_IMODE(status.st_mode):04o})",
                 f"chmod go-w {shlex.quote(str(path))}",
             )
     return Check("permissions", OK, f"only you can write {paths.config}, and what is beside it")
 
 
-def _uid(found: os.stat_result) -> int:
+def _uid(status: os.stat_result) -> int:
     """Return our number; on Windows, which has none, whatever the file has."""
-    return os.getuid() if hasattr(os, "getuid") else found.st_uid
+    return os.getuid() if hasattr(os, "getuid") else status.st_uid
 
 
 def key(paths: Paths, target: Target) -> Check:
     """Check that our key is there, closed, and without a passphrase."""
     path, setup = Path(paths.key), f"jlab-proxy setup {target.alias}   makes one"
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         return Check("key", FAILURE, f"{path}: {error.strerror}", setup)
-    if os.name == "posix" and found.st_mode & _OTHERS:
+    if os.name == "posix" and status.st_mode & _OTHERS:
         return Check(
             "key",
             FAILURE,
-            f"{path} is open to other users (mode {stat.S_IMODE(found.st_mode):04o}), "
+            f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}), "
             "and ssh refuses it",
             f"chmod 600 {shlex.quote(str(path))}",
         )
@@ -204,8 +204,10 @@ def settings(options: list[str], host: str) -> dict[str, str]:
         check=False,
     )
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise JlabError(said[0] if said else f"ssh -G ended with exit code {done.returncode}")
+        complaints = done.stderr.strip().splitlines()
+        raise JlabError(
+            complaints[0] if complaints else f"ssh -G ended with exit code {done.returncode}"
+        )
     found: dict[str, str] = {}
     for line in done.stdout.splitlines():
         name, _, value = line.partition(" ")

@@ -137,7 +137,7 @@ def cluster_side(cluster: ClusterClient) -> tuple[Check, dict[str, Any]]:
     remote = ssh.remote_command("jlab-node", ["doctor", "--json"], alias=alias)
     result = run(_batch(cluster, remote), timeout=_CLUSTER_TIMEOUT)
     if result.code == _BAD_USAGE:
-        found = f"jlab-remote on {alias} is older than here, and has no doctor"
+        found = f"jlab-remote on {alias} is older than on this computer, and has no doctor"
         remedy = f"on {alias}: pip install -U jlab-remote && jlab-node setup"
         return Check(name, FAILURE, found, remedy), {}
     try:

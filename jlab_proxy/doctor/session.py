@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ..paths import Paths
     from ..target import Target
 
-_TUNNEL_TIMEOUT = 40.0  # seconds
-_HTTP_TIMEOUT = 10.0
-_POLL = 0.05
+_TUNNEL_TIMEOUT = 40.0  # seconds for ssh to get in
+_HTTP_TIMEOUT = 10.0  # seconds for JupyterLab to answer
+_POLL_INTERVAL = 0.05  # seconds between two looks for ssh's socket
 
 
 def look(paths: Paths, target: Target) -> Iterator[Check]:
@@ -91,7 +91,7 @@ def _wait_for(path: str, process: Running) -> bool:
     while time.monotonic() < deadline and not process.has_ended:
         if Path(path).is_socket():
             return True
-        time.sleep(_POLL)
+        time.sleep(_POLL_INTERVAL)
     return False
 
 

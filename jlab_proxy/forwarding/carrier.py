@@ -109,8 +109,8 @@ class Carrier:
         self._thread.join()
         for connection in list(self._connections):
             connection.abort()
-        for each in (*self._listeners, self._ours, self._wake):
-            each.close()
+        for sock in (*self._listeners, self._ours, self._wake):
+            sock.close()
         self._selector.close()
 
     def set_sockets(self, sockets: dict[str, str]) -> None:

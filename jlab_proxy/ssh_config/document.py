@@ -99,7 +99,7 @@ def merge(text: str, block: Block) -> str:
     lines = _lines(text)
     host = block.target.host
     regions = _regions(lines)
-    mine = [each for each in regions if each.host == host]
+    mine = [region for region in regions if region.host == host]
     if len(mine) == 1 and is_at_top(text, host):
         above, below = lines[: mine[0].start], lines[mine[0].stop :]
         newline = _newline(lines)
@@ -119,9 +119,9 @@ def _newline(lines: Sequence[str]) -> str:
 def _end_of_leading_blocks(regions: Sequence[_Region]) -> int:
     """Return the line at which the blocks end that have no line but ours above them."""
     top = 0
-    for each in regions:
-        if each.start == top:
-            top = each.stop
+    for region in regions:
+        if region.start == top:
+            top = region.stop
     return top
 
 
@@ -133,14 +133,14 @@ def _split_around(
     Before it stand the blocks of its sessions, which are brought up if need be.
     """
     top = _end_of_leading_blocks(regions)
-    sessions = [each for each in regions if each.host.startswith(f"{host}+")]
-    place = max((each.stop for each in sessions if each.stop <= top), default=0)
-    low = [each for each in sessions if each.start >= top]
-    mine = [each for each in regions if each.host == host]
-    taken = {number for each in [*low, *mine] for number in range(each.start, each.stop)}
+    sessions = [region for region in regions if region.host.startswith(f"{host}+")]
+    place = max((region.stop for region in sessions if region.stop <= top), default=0)
+    low = [region for region in sessions if region.start >= top]
+    mine = [region for region in regions if region.host == host]
+    taken = {number for region in [*low, *mine] for number in range(region.start, region.stop)}
     kept = [(number, line) for number, line in enumerate(lines) if number not in taken]
     above = [line for number, line in kept if number < place]
-    above += [line for each in low for line in lines[each.start : each.stop]]
+    above += [line for region in low for line in lines[region.start : region.stop]]
     return above, [line for number, line in kept if number >= place]
 
 
@@ -192,11 +192,11 @@ def is_at_top(text: str, host: str) -> bool:
     "Host jlab+a+*" would speak for "Host jlab+a+b" as well.
     """
     regions = _regions(_lines(text))
-    mine = next((each for each in regions if each.host == host), None)
+    mine = next((region for region in regions if region.host == host), None)
     if mine is None or mine.stop > _end_of_leading_blocks(regions):
         return False
-    below = (each for each in regions if each.start > mine.start)
-    return not any(each.host.startswith(f"{host}+") for each in below)
+    below = (region for region in regions if region.start > mine.start)
+    return not any(region.host.startswith(f"{host}+") for region in below)
 
 
 def ports(text: str) -> dict[str, int]:

@@ -25,10 +25,10 @@ def make_directory(paths: Paths) -> None:
     try:
         for directory in (Path(paths.config).parent, Path(paths.directory)):
             directory.mkdir(mode=0o700, exist_ok=True)
-        found = directory.lstat()
-        if hasattr(os, "getuid") and (found.st_uid != os.getuid() or directory.is_symlink()):
+        status = directory.lstat()
+        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or directory.is_symlink()):
             raise JlabError(f"{directory} is not a directory of yours", remedy="remove it first")
-        if found.st_mode & 0o022:  # it was made with another umask
+        if status.st_mode & 0o022:  # it was made with another umask
             with contextlib.suppress(OSError):  # a file system without modes
                 directory.chmod(0o700)
     except OSError as error:
@@ -80,8 +80,10 @@ def _keygen(*arguments: str) -> str:
     except OSError as error:
         raise JlabError(f"cannot start ssh-keygen: {error.strerror}") from error
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise JlabError(f"ssh-keygen failed: {said[-1] if said else done.returncode}")
+        output_lines = (done.stderr or done.stdout).strip().splitlines()
+        raise JlabError(
+            f"ssh-keygen failed: {output_lines[-1] if output_lines else done.returncode}"
+        )
     return done.stdout
 
 

@@ -167,7 +167,7 @@ def test_parse_reads_the_clusters_checks() -> None:
     ],
 )
 def test_parse_rejects_malformed_checks(checks: Any) -> None:
-    with pytest.raises(JlabError, match="not one that jlab-node doctor gives"):
+    with pytest.raises(JlabError, match="jlab-node doctor is not valid"):
         parse({"checks": checks}, alias="gricad")
 
 

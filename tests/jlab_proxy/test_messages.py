@@ -29,7 +29,7 @@ UPGRADE = "pip install -U jlab-remote"
             "`ssh cal1 true` must print nothing; if it prints something, look into ~/.bashrc there",
         ),
         (
-            messages.too_long_an_answer("cal1", megabytes=4),
+            messages.no_answer("cal1", megabytes=4),
             "cal1 sent more than 4 MB and no answer: "
             "`ssh cal1 true` must print nothing; if it prints something, look into ~/.bashrc there",
         ),
