@@ -15,17 +15,33 @@ STARTING_PERIOD = (
     600  # seconds after which a running job without a session is not starting one any more
 )
 
-_RUN = re.compile(r"^[^#\n]*?\bjlab[-_]node\b([^#\n]*)", re.MULTILINE)
+# A quoted text, or an escaped character, or a comment: "$#" and "${#a}" begin none.
+_COMMENT = re.compile(r"""('[^'\n]*'|"(?:\\.|[^"\\\n])*"|\\.)|(?<![^\s;&|(])#[^\n]*""")
+_RUN = re.compile(r"""(?:^|[\s/;&|("'`])jlab[-_]node["']?[ \t]+(?:run\b|["']?\$)([^\n]*)""")
 _NAMED = re.compile(r"\s--name[\s=]\s*['\"]?([^\s'\";&|<>()]*)")
+_JOB_NAME = re.compile(r"jlab(?:-(.+))?")  # as `jlab-node script` calls them
+_MOST_BLANKS = 20  # in the path of a script
 
 
 def session_names(status: Status, script: str) -> list[str] | None:
-    """The sessions that the job will start: [] none, None: some, but their names are not known."""
-    runs = _RUN.findall(f"{status.command}\n{script}".replace("\\\n", " "))
+    """Return the sessions that the job will start: [] none, None: some, by unknown names."""
+    text = f"{status.command}\n{script}".replace("\\\n", " ")
+    text = _COMMENT.sub(lambda found: found[1] or "", text)
+    runs = _RUN.findall(text)
     if runs:
         names = _NAMED.findall("\n".join(runs)) or ["lab"]
         return names if all(map(is_name, names)) else None  # a variable, perhaps
-    return None if "jlab" in f"{status.name} {status.command}".lower() else []
+    if script:
+        return None if _looks_like_one(status) else []
+    named = _JOB_NAME.fullmatch(status.name)
+    if named and is_name(named[1] or "lab"):
+        return [named[1] or "lab"]
+    return None if _looks_like_one(status) else []
+
+
+def _looks_like_one(status: Status) -> bool:
+    command = _COMMENT.sub(lambda found: found[1] or "", status.command)
+    return "jlab" in f"{status.name} {command}".lower()
 
 
 def will_start_session(
@@ -45,7 +61,12 @@ def will_start_session(
     return status.state is State.QUEUED
 
 
-def script_path(status: Status) -> str | None:
-    """The job's script, if its command begins with an absolute path."""
-    word = status.command.split(" ")[0]
-    return word if word.startswith("/") else None
+def script_paths(status: Status) -> list[str]:
+    """Return what may be the job's script, if its command begins with an absolute path.
+
+    Schedulers do not tell a blank in the path from the one before an argument.
+    """
+    if not status.command.startswith("/") or "\n" in status.command:
+        return []
+    words = status.command.split(" ")[: _MOST_BLANKS + 1]
+    return [" ".join(words[:count]) for count in range(len(words), 0, -1)]

@@ -133,6 +133,12 @@ class Scheduler(Protocol):
     def parse_job_status(self, job_id: str, answer: CommandResult) -> Status | None:
         """What one of `one` printed; None: it cannot tell."""
 
+    def script_command(self, job_id: str) -> list[str]:
+        """Prints the script of a job, or where it is; [] where the list says so, or nothing can."""
+
+    def parse_script(self, answer: CommandResult) -> str:
+        """The text of the script, or its absolute path; "" where that is not known."""
+
     def run_in_job(self, job_id: str, node: str, command: list[str]) -> list[str]:
         """Runs `command` (as typed to a shell) on a node of the job; [] where nothing can."""
 

@@ -135,12 +135,17 @@ def _status(job: dict[str, Any]) -> Status:
         raw_state=raw_state,
         reason=reason,
         name=value("JOB_NAME"),
-        command=value("COMMAND"),
+        command=_command(value("COMMAND")),
         # "hostA", "hostA:hostB" or "4*hostA:2*hostB"
         node=value("EXEC_HOST").split(":")[0].rpartition("*")[2],
         starts_at=starts_at,
         ends_at=_time(value("FINISH_TIME")),  # of a running job: by its limit
     )
+
+
+def _command(text: str) -> str:
+    """The command; a whole script that came by standard input has `;` for each end of a line."""
+    return text.replace(";", "\n") if text.startswith("#") else text
 
 
 def _end(raw_state: str, reason: str) -> str:
@@ -163,6 +168,14 @@ def _time(printed: str) -> int | None:
     rest = f"{found[1]} {found[2]} {found[3]}{found[4] or ':00'}"
     moments = [parsing.moment(f"{year.strip()} {rest}", "%Y %b %d %H:%M:%S") for year in years]
     return min((each for each in moments if each), key=lambda each: abs(each - now), default=None)
+
+
+def script_command(job_id: str) -> list[str]:  # noqa: ARG001
+    return []
+
+
+def parse_script(answer: CommandResult) -> str:  # noqa: ARG001
+    return ""
 
 
 def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001

@@ -95,7 +95,7 @@ def _status(job_id: str, job: dict[str, Any]) -> Status:
         raw_state=raw_state,
         reason=reason,
         name=str(job.get("name") or ""),
-        command=_command(str(job.get("command") or ""), str(job.get("launchingDirectory") or "")),
+        command=_command(str(job.get("command") or ""), _directory(job)),
         node=nodes[0] if nodes else "",
         nodes=nodes,
         owner=str(job.get("owner") or ""),
@@ -109,10 +109,12 @@ def _end(job: dict[str, Any]) -> str:
     # oarwalltime leaves WALLTIME events too, and at the walltime a FRAG_JOB_REQUEST stands as well.
     if any("(Elapsed)" in str(event.get("description")) for event in _events(job)):
         return "reached its walltime"
+    if any(event.get("type") == "BESTEFFORT_KILL" for event in _events(job)):
+        return "was preempted"  # which deletes it as well
     if _is_deleted(job):
         return "was deleted"
     code = _number(job.get("exit_code"))
-    if code is None and job.get("state") != "Error":
+    if code is None and job.get("state") not in ("Error", "toError"):
         return "has finished"
     return f"failed with exit code {code >> 8}" if code and code >> 8 else "failed"
 
@@ -126,15 +128,27 @@ def _events(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for each in job.get("events") or () if isinstance(each, dict)]
 
 
+def _directory(job: dict[str, Any]) -> str:
+    return str(job.get("launchingDirectory") or job.get("launching_directory") or "")  # OAR 3
+
+
 def _command(command: str, directory: str) -> str:
     """The command, its first word with the directory that it is relative to."""
-    if command.startswith("./"):
+    if command.startswith("./") and directory:
         return f"{directory}/{command[2:]}"
     return command
 
 
 def _number(value: object) -> int | None:
     return parsing.number(str(value)) or None
+
+
+def script_command(job_id: str) -> list[str]:  # noqa: ARG001
+    return []
+
+
+def parse_script(answer: CommandResult) -> str:  # noqa: ARG001
+    return ""
 
 
 def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:

@@ -154,7 +154,7 @@ def _status(job_id: str, job: dict[str, Any]) -> Status:
         starts_at = _moment(job.get("estimated", {}).get("start_time"))
     else:
         ends_at = starts_at + limit if starts_at and limit else None
-        reason = "is suspended" if raw_state == "S" else ""
+        reason = "is suspended" if raw_state in ("S", "U") else ""  # U: its owner is at the machine
     return Status(
         job_id=job_id,
         state=state,
@@ -188,8 +188,13 @@ def _command(job: dict[str, Any]) -> str:
     if not arguments or "-I" in arguments or "--" in arguments:
         return " ".join(arguments)
     variables = job.get("Variable_List")
-    directory = variables.get("PBS_O_WORKDIR", "") if isinstance(variables, dict) else ""
-    return arguments[-1] if arguments[-1].startswith("/") else f"{directory}/{arguments[-1]}"
+    if isinstance(variables, dict):
+        directory = str(variables.get("PBS_O_WORKDIR") or "")
+    else:  # as text
+        named = re.search(r"(?:^|,)PBS_O_WORKDIR=([^,]*)", str(variables))
+        directory = named[1] if named else ""
+    is_whole = arguments[-1].startswith("/") or not directory
+    return arguments[-1] if is_whole else f"{directory}/{arguments[-1]}"
 
 
 def _moment(value: object) -> int | None:
@@ -199,6 +204,14 @@ def _moment(value: object) -> int | None:
 
 def _number(value: object) -> int | None:
     return parsing.number(str(value))
+
+
+def script_command(job_id: str) -> list[str]:  # noqa: ARG001
+    return []
+
+
+def parse_script(answer: CommandResult) -> str:  # noqa: ARG001
+    return ""
 
 
 def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001

@@ -119,7 +119,9 @@ def _status(job: ElementTree.Element) -> Status:
 
 
 def _state(raw_state: str) -> tuple[State, str]:
-    """The letters are in qstat(1): E error, d deletion, h hold, q queued, w waiting, z finished."""
+    """The letters are in qstat(1): E error, d deletion, h hold, q queued, w waiting, z finished;
+    s, S, T (and N, P of Univa's) suspended.
+    """
     if "d" in raw_state:
         return State.ENDED, "was deleted"
     if "z" in raw_state:
@@ -128,7 +130,21 @@ def _state(raw_state: str) -> tuple[State, str]:
         return State.QUEUED, "it could not be started, `qstat -j` says why"
     if "q" in raw_state or "w" in raw_state:
         return State.QUEUED, "on hold" if "h" in raw_state else ""
-    return State.RUNNING, ""
+    return State.RUNNING, "is suspended" if set(raw_state) & set("sSTNP") else ""
+
+
+def script_command(job_id: str) -> list[str]:
+    return ["qstat", "-j", job_id.partition(".")[0]]
+
+
+def parse_script(answer: CommandResult) -> str:
+    found: dict[str, str] = dict(
+        re.findall(r"(?m)^(script_file|sge_o_workdir): +(.*\S) *$", answer.stdout)
+    )
+    file = found.get("script_file", "")
+    if not file or file.startswith("/"):
+        return file
+    return f"{found['sge_o_workdir']}/{file}" if "sge_o_workdir" in found else ""
 
 
 def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:  # noqa: ARG001

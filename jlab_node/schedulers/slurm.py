@@ -192,6 +192,14 @@ def _time(printed: str) -> int | None:
     return parsing.moment(printed, "%Y-%m-%dT%H:%M:%S")
 
 
+def script_command(job_id: str) -> list[str]:
+    return ["scontrol", "write", "batch_script", job_id, "-"]
+
+
+def parse_script(answer: CommandResult) -> str:
+    return "" if answer.code else answer.stdout
+
+
 def run_in_job(job_id: str, node: str, command: list[str]) -> list[str]:
     # Without --unbuffered the ssh traffic stalls; without --chdir a home that the node lacks warns.
     # --mem=0: before 22.05 --overlap shares no memory, and the step that runs may have all of it.

@@ -977,7 +977,7 @@ def test_it_rests_between_two_looks(
 def test_a_job_that_was_waited_for_and_is_a_session_of_another_name(
     login: Login, commands: Commands, endpoint: Record
 ) -> None:
-    commands.slurm(job(word="RUNNING", start=0))
+    commands.slurm(job(word="RUNNING", start=0, name="my-jlab"))
     with login.start("connect", "--session=gpu") as process:
         assert process.stdin
         assert process.stderr

@@ -52,6 +52,17 @@ JOB = Status("12", State.QUEUED, name="work", command="/home/u/job.sh")
         pytest.param('jlab-node run --name "$1"\n', None, id="a variable"),
         pytest.param("jlab-node run --name=lab$N\n", None, id="half a variable"),
         pytest.param("myjlab-nodes run\n", [], id="part of a word"),
+        pytest.param("[ $# -gt 0 ] && jlab-node run\n", ["lab"], id="a count of arguments"),
+        pytest.param("n=${#a[@]}; jlab-node run --name b\n", ["b"], id="a count of elements"),
+        pytest.param("echo 'job #1' && jlab-node run\n", ["lab"], id="a number sign in quotes"),
+        pytest.param('echo "job # 1"; jlab-node run\n', ["lab"], id="in double quotes"),
+        pytest.param("echo \\# jlab-node run\n", ["lab"], id="escaped"),
+        pytest.param('"$HOME/my jlab/bin/jlab-node" run\n', ["lab"], id="a quoted path"),
+        pytest.param("bash -lc 'jlab-node run --name gpu'\n", ["gpu"], id="for another shell"),
+        pytest.param("jlab-node $VERB --name gpu\n", ["gpu"], id="the verb is a variable"),
+        pytest.param("export PATH=/opt/jlab-node-0.2/bin:$PATH\n", [], id="part of a path"),
+        pytest.param("pip install jlab-node-x\n", [], id="another package"),
+        pytest.param("jlab-node ls; jlab-node setup\n", [], id="other verbs"),
         pytest.param("python train.py\n", [], id="something else"),
         pytest.param("", [], id="empty"),
         pytest.param("\0\x1b[2J\n#" + "x" * 5000, [], id="no script at all"),
@@ -64,7 +75,17 @@ def test_names_in_a_script(script: str, names: list[str] | None) -> None:
 @pytest.mark.parametrize(
     ("name", "command", "names"),
     [
-        pytest.param("jlab", "", None, id="a name"),
+        pytest.param("jlab", "", ["lab"], id="the name that jlab-node script gives"),
+        pytest.param("jlab-gpu", "", ["gpu"], id="and that of a named session"),
+        pytest.param("jlab-node", "/home/u/x.sh", ["node"], id="and of any"),
+        pytest.param("jlab-a b", "", None, id="no name of a session"),
+        pytest.param(
+            "work",
+            "#!/bin/bash\n #BSUB -n 1\nexec jlab-node run --name gpu",
+            ["gpu"],
+            id="a whole script",
+        ),
+        pytest.param("work", "#!/bin/bash\n# not for jlab\nsleep 9", [], id="a comment in one"),
         pytest.param("my-JLab-gpu", "sleep 9", None, id="part of a name, in capitals"),
         pytest.param("x", "/home/u/jlab.sh", None, id="the script's name"),
         pytest.param("", "./start-jlab gpu", None, id="a relative script's name"),
@@ -122,10 +143,17 @@ def test_a_job_that_was_submitted_for_that(
         )
 
 
-def test_a_job_that_is_called_jlab_may_be_any_session() -> None:
+def test_job_called_jlab_without_a_known_script_will_be_the_session_lab() -> None:
     job = replace(JOB, name="jlab")
-    assert matching.will_start_session(job, "", "gpu", now=NOW)
+    assert not matching.will_start_session(job, "", "gpu", now=NOW)
+    assert matching.will_start_session(job, "", "lab", now=NOW)
     assert matching.will_start_session(job, "", None, now=NOW)
+
+
+def test_job_called_jlab_whose_script_is_known_will_be_what_that_says() -> None:
+    job = replace(JOB, name="jlab")
+    assert matching.will_start_session(job, "jlab-node run --name gpu", "gpu", now=NOW)
+    assert matching.will_start_session(job, "./start-it", "gpu", now=NOW), "by an unknown way"
 
 
 @pytest.mark.parametrize(
@@ -148,16 +176,20 @@ def test_states(state: State, starts_at: int | None, *, answer: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "path"),
+    ("command", "paths"),
     [
-        pytest.param("/home/u/jlab.sh", "/home/u/jlab.sh", id="a script"),
-        pytest.param("/home/u/jlab.sh --name gpu", "/home/u/jlab.sh", id="with arguments"),
-        pytest.param("jlab.sh", None, id="relative to nobody knows what"),
-        pytest.param("./jlab.sh", None, id="relative"),
-        pytest.param("~/jlab.sh", None, id="in the home of nobody knows whom"),
-        pytest.param("sleep /home/u/jlab.sh", None, id="an argument is no script"),
-        pytest.param("", None, id="unknown"),
+        pytest.param("/home/u/jlab.sh", ["/home/u/jlab.sh"], id="a script"),
+        pytest.param(
+            "/home/u/my work.sh -x",
+            ["/home/u/my work.sh -x", "/home/u/my work.sh", "/home/u/my"],
+            id="with a blank and an argument",
+        ),
+        pytest.param("jlab.sh", [], id="relative to nobody knows what"),
+        pytest.param("./jlab.sh", [], id="relative"),
+        pytest.param("~/jlab.sh", [], id="in the home of nobody knows whom"),
+        pytest.param("sleep /home/u/jlab.sh", [], id="an argument is no script"),
+        pytest.param("", [], id="unknown"),
     ],
 )
-def test_script_path(command: str, path: str | None) -> None:
-    assert matching.script_path(replace(JOB, command=command)) == path
+def test_script_paths(command: str, paths: list[str]) -> None:
+    assert matching.script_paths(replace(JOB, command=command)) == paths

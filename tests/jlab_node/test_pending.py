@@ -19,6 +19,7 @@ from tests.jlab_node.conftest import Job
 
 if TYPE_CHECKING:
     import subprocess
+    from pathlib import Path
 
     from jlab_node.registry.home import Home
     from jlab_node.registry.record import Record
@@ -194,3 +195,35 @@ def test_pending_leaves_out_jobs_with_a_session(ids: list[str], *, is_fresh: boo
         is_fresh=is_fresh,
     )
     assert [job.job_id for job in found] == ids
+
+
+@pytest.mark.parametrize(
+    ("scontrol", "names"),
+    [
+        ("printf '#!/bin/sh\\nexec jlab-node run --name gpu\\n'", ["gpu"]),
+        ("printf '#!/bin/sh\\nsleep 9\\n'", []),
+        ("echo 'job script is not available' >&2; exit 1", []),
+    ],
+    ids=["a session", "something else", "no answer"],
+)
+def test_script_that_has_no_path_is_asked_for_once(
+    home: Home, commands: Commands, scontrol: str, names: list[str]
+) -> None:
+    """That of `sbatch <<EOF`, --wrap and `sbatch < file`."""
+    commands.slurm(Job("12", "PENDING", name="wrap"))
+    commands.put("scontrol", scontrol)
+    sessions = pending_sessions(home, "gpu")
+    found = [job.job_id for job in pending_jobs(sessions, max_age=0)]
+    assert found == (["12"] if names else [])
+    pending_jobs(sessions, max_age=0)
+    asked = [line for line in commands.asked if line.startswith("scontrol write")]
+    assert asked == ["scontrol write batch_script 12 -"]
+
+
+def test_script_whose_path_has_a_blank_is_read(
+    home: Home, commands: Commands, tmp_path: Path
+) -> None:
+    script = tmp_path / "my work.sh"
+    script.write_text("exec jlab-node run --name gpu\n")
+    commands.slurm(Job("12", "PENDING", name="work", command=f"{script} --fast"))
+    assert [job.job_id for job in pending_jobs(pending_sessions(home, "gpu"), max_age=0)] == ["12"]

@@ -117,7 +117,7 @@ def test_connect_knows_the_job(scheduler: Scheduler) -> None:
             "1", State.QUEUED, name=job_script.job_name(name), command="/home/u/jlab.sh"
         )
         assert matching.session_names(status, text) == [name]
-        assert matching.session_names(status, "") is None
+        assert matching.session_names(status, "") == [name], "by the job's name alone"
 
 
 HOSTILE = ["a b", "a#b", "a\n#SBATCH --uid=0", "a;b", '"', "'", "$(x)", "`x`", "-x", "a\x1b", "é"]

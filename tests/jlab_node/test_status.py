@@ -97,9 +97,9 @@ def test_one_of_this_cluster_comes_before_a_newer_one_of_another(
             id="queued",
         ),
         pytest.param(
-            Job("14", "RUNNING", start=-200),
+            Job("14", "RUNNING", start=-200, name="my-jlab"),
             "gpu",
-            "job 14 (jlab) runs on n1; JupyterLab is starting",
+            "job 14 (my-jlab) runs on n1; JupyterLab is starting",
             id="its job runs, and is perhaps of that name",
         ),
     ],

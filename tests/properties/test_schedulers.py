@@ -79,9 +79,9 @@ def check(status: Status) -> None:
         assert is_shown_safely(sanitize(text))
         sanitize(text).encode("utf-8")
     matching.will_start_session(status, status.command, "lab", now=now)
-    path = matching.script_path(status)
-    if path and not os.path.exists(path.partition("\0")[0]):  # noqa: PTH110 - whatever it is
-        assert scheduler_client.read_text(path) == ""
+    for path in matching.script_paths(status):
+        if not os.path.exists(path.partition("\0")[0]):  # noqa: PTH110 - whatever it is
+            assert scheduler_client.read_text(path) == ""
 
 
 @each

@@ -412,7 +412,7 @@ def changed(**values: object) -> Status:
         ("Suspended", State.RUNNING, "is suspended"),
         ("Resuming", State.RUNNING, "is suspended"),
         ("Finishing", State.ENDED, "has finished"),
-        ("toError", State.ENDED, "has finished"),
+        ("toError", State.ENDED, "failed"),
         ("OfTheFuture", State.RUNNING, ""),
     ],
 )
@@ -492,3 +492,13 @@ def test_directives(everything: JobRequest, least: JobRequest) -> None:
     ]
     with pytest.raises(JlabError, match="leave out --mem"):
         oar.directives(everything)
+
+
+def test_besteffort_job_that_made_room_was_preempted() -> None:
+    """OAR deletes it as well."""
+    events = [{"type": "BESTEFFORT_KILL", "description": "k"}]
+    events += [{"type": "FRAG_JOB_REQUEST", "description": "f"}]
+    answer = CommandResult(0, json.dumps({"12": {"state": "Error", "events": events}}))
+    status = oar.parse_job_status("12", answer)
+    assert status is not None
+    assert (status.state, status.reason) == (State.ENDED, "was preempted")

@@ -181,7 +181,7 @@ def test_cluster() -> None:
         ("r", State.RUNNING, ""),
         ("t", State.RUNNING, ""),
         ("Rr", State.RUNNING, ""),
-        ("s", State.RUNNING, ""),
+        ("s", State.RUNNING, "is suspended"),
         ("dr", State.ENDED, "was deleted"),
         ("z", State.ENDED, "has finished"),
     ],
@@ -251,3 +251,25 @@ def test_directives(everything: JobRequest, least: JobRequest) -> None:
     ]
     assert "#$ -l h_rt=1:30:00" in sge.directives(least)
     assert not any("-pe" in line or "h_vmem" in line for line in sge.directives(least))
+
+
+@pytest.mark.parametrize("letters", ["s", "S", "T", "Rs", "ts", "N", "P"])
+def test_job_that_is_suspended_runs_and_says_so(letters: str) -> None:
+    (status,) = sge.parse_job_list(job(letters)) or []
+    assert (status.state, status.reason) == (State.RUNNING, "is suspended")
+
+
+@pytest.mark.parametrize(
+    ("printed", "script"),
+    [
+        (
+            "sge_o_workdir:              /home/u\nscript_file:                jlab.sh\n",
+            "/home/u/jlab.sh",
+        ),
+        ("script_file:                /home/u/my jlab.sh\n", "/home/u/my jlab.sh"),
+        ("script_file:                jlab.sh\n", ""),
+        ("Following jobs do not exist: \n12\n", ""),
+    ],
+)
+def test_script_is_where_qstat_says(printed: str, script: str) -> None:
+    assert sge.parse_script(CommandResult(0, printed)) == script
