@@ -6,7 +6,14 @@ once stand where they are used; docs/messages.md lists all of them.
 
 from __future__ import annotations
 
-from .errors import USAGE, JlabError, NoConnectionError, PortTakenError, WrongDirectoryError
+from .errors import (
+    UNAVAILABLE,
+    USAGE,
+    JlabError,
+    NoConnectionError,
+    PortTakenError,
+    WrongDirectoryError,
+)
 
 # The cluster and its answers.
 
@@ -97,9 +104,13 @@ def port_taken(port: int, alias: str, *, pid: int, command: str, is_ours: bool) 
     return PortTakenError(f"port {port} is taken by process {pid} ({command})", remedy=remedy)
 
 
-def port_not_open(port: int, host: str) -> str:
-    """Before an address to which no ssh leads yet."""
-    return f"port {port} is not open yet: keep `ssh {host}` running, then open this address"
+def port_not_open(port: int, name: str, host: str) -> JlabError:
+    """Nobody has the port, so that anybody could: no address is told."""
+    return JlabError(
+        f"nothing listens on port {port} yet",
+        remedy=f"type jlab-proxy open {name}, or start ssh -N {host} first and type this again",
+        exit_code=UNAVAILABLE,
+    )
 
 
 def port_leads_to_no_session(port: int, alias: str) -> JlabError:

@@ -165,7 +165,8 @@ def url(where: str, *, config: str | None) -> None:
     """Print the address that logs a browser in, while `ssh jlab+ALIAS` is open.
 
     It is that of the session to which the port leads, and there is none where the port is another
-    user's. It contains the session's token: whoever has it can do what you can.
+    user's, or where nobody has it yet: somebody else could take it. It contains the session's
+    token: whoever has it can do what you can.
 
     Example:  jlab-proxy url gricad+gpu
     """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import messages, open_state, paths, target
 from ..cluster import client, responses
-from ..errors import JlabError, say
+from ..errors import JlabError
 from ..forwarding import local_ports, port_owners, ssh_forward
 
 if TYPE_CHECKING:
@@ -23,34 +23,26 @@ def url(where: str, *, config: str | None) -> None:
 
     `config`: the ssh config file; None: ssh's own. Raises JlabError.
     """
-    address, first_to_do = find(paths.locate(config), target.parse(where))
-    if first_to_do:
-        say(first_to_do)
-    print(address)
+    print(find(paths.locate(config), target.parse(where)))
 
 
-def find(paths: Paths, target: Target) -> tuple[str, str]:
-    """`jlab-proxy url`: the address, and what is to be done before it is opened ("": nothing).
+def find(paths: Paths, target: Target) -> str:
+    """`jlab-proxy url`: the address.
 
-    Raises JlabError where the port is somebody else's: the token is not for him.
+    Raises JlabError where the port is somebody else's: the token is not for him. So it does where
+    nobody has the port: whoever took it before the user opens the address would hear the token.
     """
     forward = _forward(paths, target)
     known = open_state.query(paths, forward.port).get("address")
     held = port_owners.listeners_on(forward.port)
     if known and held.processes and not held.by_others:
-        return str(known), ""
+        return str(known)
+    if held.by_nobody:
+        raise messages.port_not_open(forward.port, target.name, target.host)
     ways = port_owners.session_ssh_at(forward.port, target.host, paths)
-    if not held.by_nobody and not ways:
+    if not ways:
         raise local_ports.port_taken(forward.port, target)
     cluster = client.resolve(paths, target.alias)
-    if held.by_nobody:
-        session, address = ask(cluster, forward.port, target.sessions)
-        check_place(session, forward, cluster.alias)
-        if not port_owners.listeners_on(
-            forward.port
-        ).by_nobody:  # by now: the ssh to it may have arrived
-            return find(paths, target)
-        return address, messages.port_not_open(forward.port, target.host)
     _, address = behind(
         cluster,
         forward,
@@ -59,7 +51,7 @@ def find(paths: Paths, target: Target) -> tuple[str, str]:
     )
     if not all(port_owners.is_listening(each, forward.port) for each in ways):
         raise JlabError(f"the ssh that had port {forward.port} has ended", remedy="try again")
-    return address, ""
+    return address
 
 
 def _forward(paths: Paths, target: Target) -> local_ports.LocalForward:

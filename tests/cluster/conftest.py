@@ -253,21 +253,23 @@ class Person:
 
     def open_forward(self, session: str = "") -> str:
         """`ssh -N` in the background; the address that JupyterLab then has on the laptop."""
-        tunnel = self.start("ssh", "-N", self.target(session))
-        url = self.url(session)
-        probe = f"exec 3<>/dev/tcp/127.0.0.1/{url.split(':')[2].split('/')[0]}"
+        self.wait_for_forward(self.start("ssh", "-N", self.target(session)), session)
+        return self.url(session)
+
+    def wait_for_forward(self, tunnel: subprocess.Popen[str], session: str = "") -> None:
+        """Until that ssh has the local port: before, `jlab-proxy url` tells no address."""
         wait_until(
-            lambda: (
-                self.on_laptop("bash", "-c", probe).returncode == 0 or tunnel.poll() is not None
-            ),
+            lambda: self._ask_url(session).returncode != 69 or tunnel.poll() is not None,
             "the forward is there",
         )
-        return url
+
+    def _ask_url(self, session: str) -> subprocess.CompletedProcess[str]:
+        where = self.alias + (f"+{session}" if session else "")
+        return self.on_laptop("jlab-proxy", "url", where)
 
     def url(self, session: str = "") -> str:
         """The address that `jlab-proxy url` prints."""
-        where = self.alias + (f"+{session}" if session else "")
-        done = self.on_laptop("jlab-proxy", "url", where)
+        done = self._ask_url(session)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

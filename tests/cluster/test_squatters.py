@@ -130,6 +130,7 @@ def test_who_has_the_usual_directory_hears_nothing_of_a_session_in_another(
             with refused(person, f"{PORTS[0]}-{PORTS[1]}"):
                 assert person.ssh("hostname").stdout == f"{node.name}\n"
                 tunnel = person.start("ssh", "-N", person.target())
+                person.wait_for_forward(tunnel)
                 said = person.on_laptop("jlab-proxy", "url", person.alias)
                 assert (said.returncode, said.stdout) == (1, "")
                 assert "has its sockets in /tmp/jv2/jlab-u2" in said.stderr

@@ -120,6 +120,11 @@ def test_errors_of_the_cluster(error: Exception, text: str) -> None:
             "another jlab-proxy setup has held /lock for 10 s: "
             "end it, or continue it if it is suspended",
         ),
+        (
+            messages.port_not_open(8888, "cal1", "jlab+cal1"),
+            "nothing listens on port 8888 yet: type jlab-proxy open cal1, "
+            "or start ssh -N jlab+cal1 first and type this again",
+        ),
         (messages.submit_is_no_line(), "--submit takes one command line"),
     ],
 )
@@ -130,10 +135,6 @@ def test_errors_of_this_computer(error: Exception, text: str) -> None:
 @pytest.mark.parametrize(
     ("sentence", "text"),
     [
-        (
-            messages.port_not_open(8888, "jlab+cal1"),
-            "port 8888 is not open yet: keep `ssh jlab+cal1` running, then open this address",
-        ),
         (messages.already_opening(7, ""), "process 7 is opening it already"),
         (
             messages.already_opening(7, "job 5 waits"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from loopback import ANCESTORS, Loopback, finished, free_port, wait_until
+from loopback import ANCESTORS, Loopback, accepts, finished, free_port, wait_until
 
 from jlab_node.registry.record import Record, render
 
@@ -371,5 +371,11 @@ def test_a_noisy_bashrc(laptop: Loopback) -> None:
     laptop.wait_for_session(laptop.start_session())
     done = ssh(laptop, "jlab+demo", "exit 3")
     assert done.returncode == 3
+    port = free_port()
+    setup = laptop.proxy("setup", "demo", "--yes", "--port", str(port))
+    subprocess.run(setup, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    tunnel = subprocess.Popen(laptop.ssh("-N", "jlab+demo"), stdin=subprocess.DEVNULL)
+    laptop.add_process(tunnel)
+    wait_until(lambda: accepts(port), "the forward listens")
     url = subprocess.run(laptop.proxy("url", "demo"), capture_output=True, text=True, check=True)
     assert re.fullmatch(r"http://127.0.0.1:[0-9]+/lab\?token=[0-9a-f]{64}\n", url.stdout)

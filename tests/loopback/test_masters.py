@@ -111,7 +111,7 @@ def test_stopped(road: Road) -> None:
     assert new.is_running()
 
 
-@pytest.mark.parametrize("words", [("ls",), ("url", "demo"), ("setup", "demo", "--yes")])
+@pytest.mark.parametrize("words", [("ls",), ("logs", "demo"), ("setup", "demo", "--yes")])
 def test_stopped_and_something_is_asked(road: Road, words: tuple[str, ...]) -> None:
     road.master().suspend()
     assert road.jlab(*words).returncode == 0

@@ -63,7 +63,7 @@ def test_a_planted_directory_is_not_used(
         assert (site.home / ".jlab").stat().st_uid == NOBODY
         for command in (
             site.ssh(HOST, "true"),
-            site.proxy("url", "demo"),
+            site.proxy("logs", "demo"),
             site.proxy("ls", "demo"),
             site.proxy("setup", "demo", "--yes"),
         ):
