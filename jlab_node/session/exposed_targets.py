@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from ..runtime import ports, runtime_directory, socket_relay
+from ..runtime import connection_owner, ports, runtime_directory, socket_relay
 from ..runtime.socket_links import DirectLink
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 Target = Union[int, str]  # a port of 127.0.0.1, or the path of a unix socket
 
 _PROBE_TIMEOUT = 1.0  # seconds to connect to a unix socket
+_TRIES = 3
 
 
 def describe(target: Target) -> str:
@@ -56,18 +59,52 @@ async def connect(target: Target, make: Callable[[], RelayEnd]) -> None:
 
 
 async def _connect_to_port(port: int, make: Callable[[], RelayEnd]) -> None:
-    address = ports.of_mine(port)
-    if address:
-        transport, _ = await asyncio.get_running_loop().create_connection(make, address, port)
-        if ports.of_mine(port) == address:  # still: nobody had it for a moment
-            return
-        transport.abort()
+    """Connect to a port of 127.0.0.1, and ask who answers rather than who listens there.
+
+    Somebody who waits for us at each port that we may come from shuts us out, but for addresses
+    that nobody can guess.
+    """
+    for _ in range(_TRIES):
+        address = ports.of_mine(port)
+        if not address:
+            break
+        connection = await _connected(address, port)
+        try:
+            # Who listens has to be the same still: nobody had it for a moment.
+            if connection_owner.is_ours(connection) and ports.of_mine(port) == address:
+                await asyncio.get_running_loop().create_connection(make, sock=connection)
+                return
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
     raise ConnectionRefusedError
+
+
+async def _connected(address: str, port: int) -> socket.socket:
+    """Return a connection from an address of this machine's own that cannot be guessed."""
+    is_ipv6 = ":" in address
+    connection = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+    try:
+        connection.setblocking(False)
+        if not is_ipv6:
+            connection.bind((f"127.{'.'.join(str(each) for each in _random_bytes())}", 0))
+        await asyncio.get_running_loop().sock_connect(connection, (address, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _random_bytes() -> list[int]:
+    return [1 + secrets.randbelow(254) for _ in range(3)]
 
 
 async def _connect_to_socket(path: str, make: Callable[[], RelayEnd]) -> None:
     """Connect to a unix socket, and ask who listens there rather than whose the path is."""
     loop = asyncio.get_running_loop()
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):  # a link may lead to another one of ours
+        raise ConnectionRefusedError
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.setblocking(False)

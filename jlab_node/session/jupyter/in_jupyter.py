@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_PORT = 8888  # with any other, Jupyter takes no socket; on one it uses none
 _GRACE = 10.0  # seconds to end by itself
+_BACKLOG = 128
 _BUFFER = 1 << 20  # bytes on their way to who reads from the unix socket
 _DEBUG = "debug_request"
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -196,10 +197,16 @@ class Guest:
 
     def _open(self, port: int) -> dict[str, Any]:
         """Listen on `port` of 127.0.0.1 too, and call that the server's address from now on."""
-        from tornado.netutil import bind_sockets
-
         app = self._app
-        self._port.sockets = bind_sockets(port, "127.0.0.1")
+        listener = socket.socket()
+        try:
+            listener.bind(("127.0.0.1", port))  # shared with nobody: not even with who only binds
+            listener.listen(_BACKLOG)
+            listener.setblocking(False)
+        except OSError:
+            listener.close()
+            raise
+        self._port.sockets = [listener]
         app.http_server.add_sockets(self._port.sockets)
         app.port, app.sock = port, ""
         app.write_server_info_file()
