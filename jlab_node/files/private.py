@@ -150,7 +150,11 @@ def other_writers(path: Path) -> str:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return f"group {found.st_gid}"
-    is_private = group.gr_name == user and not set(group.gr_mem) - {user}  # as many systems have
+    # Many systems give each user a group of that name. Nobody else has it as their first, either.
+    members = set(group.gr_mem) | {
+        each.pw_name for each in pwd.getpwall() if each.pw_gid == found.st_gid
+    }
+    is_private = group.gr_name == user and not members - {user}
     return "" if is_private else f"group {group.gr_name}"
 
 

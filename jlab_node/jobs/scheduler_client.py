@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import schedulers
@@ -117,6 +117,12 @@ def is_out_of_list(scheduler: Scheduler, job_id: str) -> bool:
 def read_text(path: str) -> str:
     """Return the beginning of a file; "" where it cannot be read."""
     errors = OSError, ValueError  # a scheduler may name what cannot be the name of a file
-    with contextlib.suppress(*errors), Path(path).open("rb") as file:
-        return file.read(_MAX_FILE_BYTES).decode("utf-8", errors="replace")
+    # A pipe would be waited for until somebody writes to it.
+    with contextlib.suppress(*errors), open(path, "rb", opener=_opened_at_once) as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file.read(_MAX_FILE_BYTES).decode("utf-8", errors="replace")
     return ""
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

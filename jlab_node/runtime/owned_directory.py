@@ -40,8 +40,10 @@ class OwnedDirectory:
         path = self._paths.directory
         try:
             found = path.lstat()
-        except OSError:
+        except FileNotFoundError:
             return False
+        except OSError as error:
+            raise JlabError(f"{path} cannot be looked at: {error.strerror}") from error
         private.require_only_ours(path, found, "")
         if (found.st_dev, found.st_ino) != self._inode:
             raise JlabError(f"{path} is not the directory that this session has made")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"  # not "localhost", which may mean ::1 as well
 
-_LISTENS, _HALF_OPEN = "0A", "03"  # the kernel's TCP_LISTEN and TCP_SYN_RECV
+_LISTENS, _HALF_OPEN, _TIME_WAIT = "0A", "03", "06"  # the kernel's states of TCP sockets
 
 
 def _hex(address: bytes) -> str:
@@ -59,6 +59,19 @@ def of_mine(port: int) -> str:
     except (OSError, ValueError, IndexError):
         return ""
     return address if owners == {os.geteuid()} else ""
+
+
+def is_resting(port: int) -> bool:
+    """Return whether only connections that have ended keep the port, as Linux has it a minute."""
+    states = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError, ValueError), open(table, encoding="ascii") as file:  # noqa: PTH123
+            next(file)
+            for line in file:
+                _, address, _, state, *_ = line.split()
+                if address.endswith(f":{port:04X}"):
+                    states.add(state)
+    return states == {_TIME_WAIT}
 
 
 def _owners(port: int) -> tuple[str, set[int]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import JlabError
-from ..files import acl, private
+from ..files import acl, mounts, private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,8 +66,10 @@ def check(runtime_dir: Path) -> os.stat_result | None:
     check_parents(runtime_dir)
     try:
         found = runtime_dir.lstat()
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:  # another user's file system may say so of what is there
+        raise JlabError(f"{runtime_dir} cannot be looked at: {error.strerror}") from error
     private.require_only_ours(runtime_dir, found, _IF_FOREIGN)
     return found
 
@@ -78,6 +80,12 @@ def check_parents(runtime_dir: Path) -> None:
     The directories above it have to be root's or ours, and others may write them only where the
     sticky bit keeps what is not theirs from them, as in /tmp. Raises JlabError.
     """
+    mounted = mounts.foreign_mount(runtime_dir)
+    if mounted:
+        raise JlabError(
+            f"{runtime_dir} is not safe, since another user has mounted a file system at {mounted}",
+            remedy="ask the administrators to unmount it, and until then use another node",
+        )
     for path, others in _changed_by_others(runtime_dir):
         raise JlabError(
             f"{runtime_dir} is not safe, since {path} can be changed by {others}",
@@ -155,10 +163,17 @@ def locked(runtime_dir: Path, *, timeout: float = _LOCK_TIMEOUT) -> Iterator[Non
     """Hold the lock of `runtime_dir`, which one session of the user has at a time.
 
     Where the file system knows no locks, nothing is held. Raises JlabError when another process
-    has held it for `timeout` seconds, and OSError.
+    has held it for `timeout` seconds or the directory is not ours alone, and OSError.
     """
     path = runtime_dir / _LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    directory = os.open(runtime_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        # Not what lies at the path: that may be a link of another user's to one of ours.
+        private.require_only_ours(runtime_dir, os.fstat(directory), _IF_FOREIGN)
+        descriptor = os.open(_LOCK, flags, 0o600, dir_fd=directory)
+    finally:
+        os.close(directory)
     try:
         if not _lock(descriptor, timeout):
             raise JlabError(

@@ -73,7 +73,9 @@ def job_status_commands(job_id: str) -> list[list[str]]:
 
 
 def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
-    if _UNKNOWN in answer.stdout + answer.stderr:
+    # At the beginning of a line, and not in XML: a job may be called so.
+    plain = "" if "<job_info" in answer.stdout else answer.stdout
+    if re.search(rf"(?m)^(error: )?{_UNKNOWN}", f"{answer.stderr}\n{plain}"):
         return Status(job_id, State.ENDED, reason="has ended")
     found = _parse(answer.stdout) or []
     return next((status for status in found if status.job_id == job_id), None)

@@ -57,12 +57,23 @@ class DirectoryKeeper:
             except JlabError as error:
                 self._note_loss(error)
                 raise
+            except Exception as error:  # whatever it is: what cannot be looked at is not ours
+                place = self.session_dir.runtime_dir
+                unknown = JlabError(f"{place} cannot be looked at: {error!r}")
+                self._note_loss(unknown)
+                raise unknown from error
             if self._is_lost:
                 self._is_lost, self._logged = False, ""
                 log(f"{self.session_dir.runtime_dir} is yours again")
                 for call in self.on_restored:
                     call()
             return is_whole
+
+    def refuse_if_lost(self) -> None:
+        """Look at the place as it is now; raises JlabError where it is not ours alone."""
+        if self._is_lost:
+            raise JlabError(self._logged)
+        runtime_directory.check(self.session_dir.runtime_dir)
 
     def _note_loss(self, error: JlabError) -> None:
         self._log_once(
@@ -77,8 +88,8 @@ class DirectoryKeeper:
     async def _make_anew(self) -> None:
         """As far as that can be done: a full disk, say, is no danger."""
         session_dir = self.session_dir
-        ran = session_dir.path.exists()
         try:
+            ran = session_dir.path.exists()
             await asyncio.to_thread(self._make_directories)
             for listener in [*session_dir.listeners]:
                 await listener.start()
@@ -111,13 +122,15 @@ class DirectoryKeeper:
         ) as removals:
             while True:
                 removals.watch()  # before the look: a moment between the two would be missed
-                with contextlib.suppress(JlabError):
+                with contextlib.suppress(JlabError, OSError):
                     is_whole = await self.check()
                     self.session_dir.shorten_logs()
                     if time.monotonic() - refreshed >= refresh:
                         await asyncio.to_thread(touch_all, self.session_dir)
                         refreshed = time.monotonic()
                 await removals.wait(timeout=period if is_whole else min(period, _RETRY_INTERVAL))
+                if self._is_lost:  # whoever has the place can make as many events as they like
+                    await asyncio.sleep(_RETRY_INTERVAL)
 
 
 def touch_all(session_dir: SessionDirectory) -> None:

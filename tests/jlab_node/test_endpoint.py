@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -14,7 +15,9 @@ import psutil
 import pytest
 from loopback import wait_until
 
-from jlab_node.runtime import handshake
+from jlab_node.errors import JlabError
+from jlab_node.runtime import handshake, ports
+from jlab_node.session.ssh.listener import listen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +42,7 @@ async def serve():
             return children.start(["cat"], stdin=connection, stdout=connection)
 
         door = Endpoint(nonce="{NONCE}", client_token="{SECRET}", start=start)
-        listener = listen(None, loopback=True)
+        listener = await listen(None, loopback=True)
         serving = asyncio.ensure_future(door.serve(listener))
         print(listener.getsockname()[1], flush=True)
         await asyncio.to_thread(sys.stdin.read)
@@ -269,3 +272,32 @@ def test_silence_is_not_waited_for(door: Door) -> None:
     assert all(is_hung_up_on(client) for client in clients)
     assert not door.started
     wait_until(lambda: not door.held, "nothing is left")
+
+
+def test_port_of_a_range_is_shared_with_no_socket_that_does_not_listen() -> None:
+    """Whoever is bound to it could be called in its place."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        number = other.getsockname()[1]
+        with pytest.raises(JlabError, match="all of them are taken"):
+            asyncio.run(listen(range(number, number + 1), loopback=True))
+
+
+def test_port_of_a_range_that_has_just_been_used_is_waited_for() -> None:
+    async def used() -> int:
+        with await listen(None, loopback=True) as listener:
+            port: int = listener.getsockname()[1]
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                accepted, _ = listener.accept()
+                accepted.close()  # first: then this end is the one that rests
+                client.recv(1)
+        return port
+
+    async def run() -> None:
+        port = await used()
+        assert ports.is_resting(port)
+        with pytest.raises(JlabError, match="all of them are taken"):
+            await listen(range(port, port + 1), loopback=True, resting=0.2)
+
+    asyncio.run(run())

@@ -109,6 +109,20 @@ def test_which_group_can_write(tmp_path: Path) -> None:
     assert private.other_writers(tmp_path) == "group 54321"
 
 
+@pytest.mark.root("only root can give a directory any group")
+def test_group_of_ours_that_is_another_users_first_group_is_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such members do not stand in the group's own list."""
+    tmp_path.chmod(0o775)
+    os.chown(tmp_path, -1, 0)
+    assert private.other_writers(tmp_path) == "", "root's own"
+    root = pwd.getpwuid(0)
+    other = pwd.struct_passwd(("eve", "x", 4711, 0, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [root, other])
+    assert private.other_writers(tmp_path) == "group root"
+
+
 def test_whom_an_acl_lets_write_is_seen_until_its_mask_does_not(tmp_path: Path) -> None:
     """Also where the group is the user's own, and so is nobody."""
     tmp_path.chmod(0o755)

@@ -587,3 +587,9 @@ def test_read_text(tmp_path: Path) -> None:
     assert scheduler_client.read_text(str(tmp_path)) == ""
     assert scheduler_client.read_text(str(tmp_path / "gone")) == ""
     assert scheduler_client.read_text("") == ""
+
+
+def test_read_text_of_a_pipe_that_nobody_writes_to_is_empty(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "script")
+    assert scheduler_client.read_text(str(tmp_path / "script")) == ""
+    assert scheduler_client.read_text(str(tmp_path)) == ""

@@ -11,6 +11,7 @@ import pytest
 from loopback import NOBODY
 
 from jlab_node.errors import JlabError
+from jlab_node.files import mounts
 from jlab_node.runtime import runtime_directory
 from jlab_node.runtime.leftovers import new_path
 from jlab_node.runtime.runtime_directory import check_parents
@@ -98,3 +99,37 @@ def test_in_a_container_another_user_s_directory_is_not_taken_for_root_s(tmp_pat
             pytest.skip("users have no namespaces of their own here")
         assert done.returncode == code, done.stderr
         assert ("can be changed by" in done.stderr) is bool(code)
+
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+90 22 0:50 / /tmp/jlab-ada rw,nosuid - fuse.bindfs bindfs rw,user_id=65534,group_id=65534
+91 22 0:51 / /scratch rw - fuse.beegfs beegfs rw,user_id=0,group_id=0,allow_other
+92 22 0:52 / /home/my\\040data rw - fuse.sshfs x rw,user_id=65534,group_id=1
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "mounted"),
+    [
+        ("/tmp/jlab-ada", "/tmp/jlab-ada"),
+        ("/tmp/jlab-adam", ""),
+        ("/scratch/jlab-ada", ""),
+        ("/home/my data/jlab-ada", "/home/my data"),
+        ("/home/jlab-ada", ""),
+    ],
+)
+def test_mount_of_another_user_on_the_way_is_seen(path: str, mounted: str) -> None:
+    """What such a file system says of owners is made up."""
+    assert mounts.foreign_mount(Path(path), table=MOUNTS) == mounted
+
+
+def test_directory_below_a_mount_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"90 22 0:50 / {tmp_path} rw - fuse.x x rw,user_id=65534,group_id=1\n")
+    monkeypatch.setattr(mounts, "_MOUNTS", str(table))
+    with pytest.raises(JlabError, match="another user has mounted a file system at"):
+        runtime_directory.make(tmp_path / "jlab-u")
+    assert not (tmp_path / "jlab-u").exists()

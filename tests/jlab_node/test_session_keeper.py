@@ -364,3 +364,61 @@ def test_a_place_that_others_come_to_change_is_left(base: Path) -> None:
         assert session.happened == ["lost", "found"]
 
     with_session(base, do)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), RuntimeError("odd")])
+def test_keeper_that_cannot_look_at_the_place_takes_it_for_lost(
+    base: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Another user's file system there says what it likes; and the keeper goes on looking."""
+
+    async def do(session: Session) -> None:
+        keeping = asyncio.ensure_future(session.keeper.keep(period=0.02))
+        lstat = type(base).lstat
+
+        def refuse(path: Path) -> os.stat_result:
+            if path == session.place.runtime_dir:
+                raise error
+            return lstat(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(base), "lstat", refuse)
+            await until(lambda: session.happened == ["lost"])
+            with pytest.raises(JlabError, match="cannot be looked at"):
+                session.keeper.refuse_if_lost()
+        await until(lambda: session.happened == ["lost", "found"])
+        session.keeper.refuse_if_lost()
+        assert not keeping.done()
+        keeping.cancel()
+
+    with_session(base, do)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+@as_root
+def test_session_that_ends_follows_no_link_at_its_place(base: Path) -> None:
+    """After a clean-up another user may lead it to a directory of the session's own user."""
+    (base / "thesis").mkdir()
+    (base / "thesis" / "a.sock").symlink_to("x7k2m9ab/a.sock")
+
+    async def do(session: Session) -> None:
+        shutil.rmtree(session.place.runtime_dir)
+        session.place.runtime_dir.symlink_to(base / "thesis")
+
+    async def run() -> None:
+        async with serving(base / "jlab-u") as session:
+            await do(session)
+
+    asyncio.run(run())
+    assert [path.name for path in (base / "thesis").iterdir()] == ["a.sock"]
+    with (
+        pytest.raises(OSError, match=r"(?i)symbolic link|not a directory"),
+        runtime_directory.locked(base / "jlab-u"),
+    ):
+        pass

@@ -84,12 +84,12 @@ async def accepted(
     async def start(connection: int) -> Child:
         await keeper.check()
         keeper.session_dir.remove_stale()
-        return await served.start(connection, children)
+        return await served.start(connection, children, check=keeper.refuse_if_lost)
 
     nonce, client_token = secrets.token_hex(16), secrets.token_hex(16)
     door = endpoint.Endpoint(nonce=nonce, client_token=client_token, start=start)
     keeper.on_lost.append(door.disconnect_all)
-    with endpoint.listen(ports, loopback=loopback) as listener:
+    with await endpoint.listen(ports, loopback=loopback) as listener:
         serving = asyncio.ensure_future(door.serve(listener))
         try:
             yield SshAccess(listener.getsockname()[1], nonce, client_token)

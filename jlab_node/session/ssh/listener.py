@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import JlabError
 from ...runtime import handshake
+from ...runtime import ports as node_ports
 from .. import descriptors
 from ..rate_limit import TokenBucket
 from ..time_limit import within
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..child_processes import Child
 
+_RESTING, _RESTING_POLL = 65.0, 0.5  # seconds; Linux keeps a port after its last connection
 _BACKLOG = 4096  # as many as Linux lets it have: a crowd shall keep nobody out
 _MAX_PENDING = 500  # connections at once that have said nothing, if so many descriptors there are
 _HANDSHAKE_TIMEOUT = 10.0  # seconds that they may take
@@ -32,29 +34,48 @@ _POLL = 0.05  # seconds between two looks at a line that has begun
 _MAX_PEEKS = 40
 
 
-def listen(ports: range | None, *, loopback: bool) -> socket.socket:
-    """A listening socket: no moment between picking a port and having it. Raises JlabError.
+async def listen(
+    ports: range | None, *, loopback: bool, resting: float = _RESTING
+) -> socket.socket:
+    """Return a socket that listens, so that no other process can take the port in between.
 
     `ports` None lets the kernel pick; a range is tried in random order, so that the many users
-    of a node do not all begin with the same port.
+    of a node do not all begin with the same port. One that has just been used is waited for,
+    `resting` seconds at most, where no other is free. Raises JlabError.
     """
-    for port in [0] if ports is None else random.sample(ports, len(ports)):
-        try:
-            return _bind(port, loopback=loopback)
-        except OSError:
-            continue
-    where = "any port" if ports is None else f"{ports[0]}-{ports[-1]}: all of them are taken"
-    raise JlabError(f"cannot listen on {where}")
+    until = asyncio.get_running_loop().time() + resting
+    while True:
+        for port in [0] if ports is None else random.sample(ports, len(ports)):
+            try:
+                return _bind(port, loopback=loopback)
+            except OSError:
+                continue
+        is_late = asyncio.get_running_loop().time() > until
+        if ports is None or is_late or not any(map(node_ports.is_resting, ports)):
+            where = (
+                "any port" if ports is None else f"{ports[0]}-{ports[-1]}: all of them are taken"
+            )
+            raise JlabError(f"cannot listen on {where}")
+        await asyncio.sleep(_RESTING_POLL)
 
 
 def _bind(port: int, *, loopback: bool) -> socket.socket:
-    if loopback:
-        return socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(
-            ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
-        )
-    return socket.create_server(("", port), backlog=_BACKLOG)
+    """Return a socket that listens at a port which it shares with no other socket; raises OSError.
+
+    With SO_REUSEADDR, another user's that does not listen could have it as well, and be called in
+    its place.
+    """
+    is_dual = not loopback and socket.has_dualstack_ipv6()
+    made = socket.socket(socket.AF_INET6 if is_dual else socket.AF_INET)
+    try:
+        if is_dual:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind((node_ports.HOST if loopback else "", port))
+        made.listen(_BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class Endpoint:

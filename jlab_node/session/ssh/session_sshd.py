@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Mapping
     from pathlib import Path
+    from typing import Callable
 
     from ...registry.home import Home
     from ..child_processes import Child, Children
@@ -94,9 +95,15 @@ class SessionSshd:
         )
         return [MemoryFile(text.encode(errors="surrogateescape")), host_key, authorized]
 
-    async def start(self, connection: int, children: Children) -> Child:
-        """Serve ssh on that descriptor; raises OSError, JlabError."""
+    async def start(
+        self, connection: int, children: Children, *, check: Callable[[], None]
+    ) -> Child:
+        """Serve ssh on that descriptor, if `check` raises nothing; raises OSError, JlabError.
+
+        A slow home takes its time to say which keys may enter, so `check` is called after that.
+        """
         await self._look_at_keys()
+        check()
         command = sshd.command(self._program, self._sealed[0].path)
         with os.fdopen(self._open_log(), "ab") as log:
             return children.start(command, stdin=connection, stdout=connection, stderr=log.fileno())

@@ -273,3 +273,11 @@ def test_job_that_is_suspended_runs_and_says_so(letters: str) -> None:
 )
 def test_script_is_where_qstat_says(printed: str, script: str) -> None:
     assert sge.parse_script(CommandResult(0, printed)) == script
+
+
+@pytest.mark.parametrize("query", [0, 1])
+def test_job_that_is_called_like_an_error_ends_no_other(query: int) -> None:
+    named = job("r", "Following jobs do not exist").stdout
+    details = "job_number: 12\njob_name: Following jobs do not exist\n"
+    answer = CommandResult(0, [named, details][query])
+    assert sge.parse_job_status("77", answer) is None
