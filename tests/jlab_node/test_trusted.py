@@ -12,6 +12,7 @@ from loopback import NOBODY
 
 from jlab_node.errors import JlabError
 from jlab_node.registry import home
+from jlab_node.session.child_processes import Children
 from jlab_node.session.ssh import session_sshd, sshd, trusted_keys
 from jlab_node.session.ssh.memory_file import MemoryFile
 from jlab_node.session.ssh.session_sshd import SessionSshd
@@ -117,3 +118,24 @@ def test_the_last_good_keys_serve_while_the_home_hangs(
     asyncio.run(twice())
     assert served._keys == before
     fifo.write_bytes(b"")  # let it go
+
+
+def test_ssh_is_not_served_where_the_place_is_lost_while_the_keys_are_read(
+    jlab: Home, tmp_path: Path
+) -> None:
+    program = sshd.find(None)
+    if program is None:
+        pytest.skip("no sshd on this machine")
+    served = SessionSshd(program, jlab, user="alice", env={}, log=tmp_path / "sshd.log")
+
+    def refuse() -> None:
+        assert served._reading is not None, "they have been read"
+        raise JlabError("it is another user's")
+
+    async def run() -> int:
+        async with Children(grace=0.1) as children:
+            with pytest.raises(JlabError, match="another user's"):
+                await served.start(0, children, check=refuse)
+            return len(children._known)
+
+    assert asyncio.run(run()) == 0
