@@ -113,6 +113,11 @@ def port_not_open(port: int, name: str, host: str) -> JlabError:
     )
 
 
+def port_is_settling(port: int) -> str:
+    """On the status line: Linux keeps the port for a minute after its last connection."""
+    return f"port {port} was in use a moment ago: waiting for it, a minute at most ..."
+
+
 def port_leads_to_no_session(port: int, alias: str) -> JlabError:
     """JupyterLab there takes the token of no session of the cluster."""
     return JlabError(

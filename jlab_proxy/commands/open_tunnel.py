@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from .. import messages, paths, target
 from ..cluster import client
 from ..errors import UNAVAILABLE, PortTakenError
-from ..forwarding import local_ports, ways
+from ..forwarding import local_ports, neighbours, ways
+from ..forwarding.carrier import SETTLING_TIME
 from ..forwarding.own_way import OwnWay
 from ..open_state import StateServer
 from ..ui.signals import exit_on_signals
@@ -97,7 +98,7 @@ class Tunnel:
         paths, target = self._cluster.paths, self._options.target
         while True:
             try:
-                way = ways.choose(paths, target, self._forward)
+                way = ways.choose(paths, target, self._forward, settling=self._settling_time())
             except PortTakenError as error:
                 self._refuse_second_open()
                 self._forward = local_ports.at_next_free_port(self._forward, paths)
@@ -110,6 +111,18 @@ class Tunnel:
             stack.enter_context(way)
             stack.enter_context(StateServer(paths, way.port, self._describe))
         return way
+
+    def _settling_time(self) -> float:
+        """Return how many seconds the port is waited for; say so if it is.
+
+        The session's own alone: other users can keep all the next ones as well.
+        """
+        port = self._forward.port
+        if port != self._options.forward.port:
+            return 0
+        if neighbours.is_settling(port):
+            self._screen.status(messages.port_is_settling(port))
+        return SETTLING_TIME
 
     def _refuse_second_open(self) -> None:
         """Raise AlreadyOpenError if an `open` which has begun a moment before us has the port."""

@@ -24,14 +24,14 @@ _POLL_INTERVAL = 0.1  # seconds between two looks at those that wait
 _MAX_CONNECTIONS = 400  # at once
 _UNCHECKED_CONNECTIONS = 50  # so many may be anybody's: who connects is looked up only then
 _SPARE_DESCRIPTORS = 64  # for all else
-_SETTLING_TIME = 65.0  # seconds in which Linux keeps a port after its last connection
+SETTLING_TIME = 65.0  # seconds in which Linux keeps a port after its last connection
 _SETTLING_INTERVAL = 0.5  # seconds between two attempts to have such a port
 # Where it may be, another user can have the port as well, with a socket that does not listen: if he
 # connects from there to the port that the browser comes from, he hears what it says.
 _SHARES = sys.platform != "linux"
 
 
-def listen(port: int, *, settling: float = _SETTLING_TIME) -> list[socket.socket]:
+def listen(port: int, *, settling: float = SETTLING_TIME) -> list[socket.socket]:
     """Listen on the port of 127.0.0.1 and, where there is IPv6, of ::1; raises OSError.
 
     At both, so that nobody else is reached at either. A port that has just been used is waited for,

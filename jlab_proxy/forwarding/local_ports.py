@@ -13,10 +13,11 @@ from .. import messages, port_check
 from ..errors import printable
 from ..port_check import HOST
 from ..ssh_config import document, text_file
-from . import port_owners
+from . import carrier, port_owners
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Callable
 
     from ..errors import PortTakenError
     from ..paths import Paths
@@ -38,7 +39,8 @@ class LocalForward:
 def forward_for(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> LocalForward:
     """Return where the local port of a session leads, and new ports for what it exposes.
 
-    A session without a block of its own borrows from that of its cluster. Raises JlabError.
+    A session without a block of its own borrows from that of its cluster. The new ports are such
+    as need no waiting for. Raises JlabError.
     """
     blocks = document.forwards(text_file.read(paths.config))
     own = blocks.get(target.host)
@@ -46,11 +48,11 @@ def forward_for(paths: Paths, target: Target, exposed: Sequence[str] = ()) -> Lo
     if cluster is None:
         raise messages.no_local_port(target.name, setup=target.alias)
     taken = {each.port for each in blocks.values()}
-    port = own.port if own else _first_free(document.FIRST_PORT, taken)
+    port = own.port if own else _first(port_check.is_free, document.FIRST_PORT, taken)
     taken.add(port)
     ports = {}
     for name in exposed:
-        ports[name] = _first_free(FIRST_EXTRA, taken)
+        ports[name] = _first(_can_listen, FIRST_EXTRA, taken)
         taken.add(ports[name])
     socket = PurePosixPath(cluster.socket)
     return LocalForward(
@@ -77,14 +79,39 @@ def port_of_block(text: str, host: str, *, wished: int | None) -> int:
 
 
 def at_next_free_port(forward: LocalForward, paths: Paths) -> LocalForward:
-    """Return the same forward at the next free port; raises JlabError."""
-    taken = {*forward.exposed.values(), *ports_of_blocks(paths).values()}
-    return replace(forward, port=_first_free(forward.port + 1, taken))
+    """Return the same forward at the next port that needs no waiting for; raises JlabError.
+
+    Ports of what it exposes that somebody has taken meanwhile are replaced as well.
+    """
+    taken = {forward.port, *forward.exposed.values(), *ports_of_blocks(paths).values()}
+    port = _first(_can_listen, forward.port + 1, taken)
+    taken.add(port)
+    exposed = dict(forward.exposed)
+    for name, before in exposed.items():
+        if not _can_listen(before):
+            exposed[name] = _first(_can_listen, before + 1, taken)
+            taken.add(exposed[name])
+    return replace(forward, port=port, exposed=exposed)
 
 
-def _first_free(first: int, taken: Iterable[int]) -> int:
-    ports = (port for port in range(first, 65536) if port not in taken)
-    return next(port for port in ports if port_check.is_free(port))
+def _first(fits: Callable[[int], bool], first: int, taken: Iterable[int]) -> int:
+    return next(port for port in range(first, 65536) if port not in taken and fits(port))
+
+
+def _can_listen(port: int) -> bool:
+    """Return whether `open` could have the port at once: not even a connection of it is ending.
+
+    Any other user can keep such connections at as many ports as he likes.
+    """
+    if not port_check.is_free(port):
+        return False
+    try:
+        listeners = carrier.listen(port, settling=0)
+    except OSError:
+        return False
+    for each in listeners:
+        each.close()
+    return True
 
 
 def end_left_behind(port: int) -> bool:

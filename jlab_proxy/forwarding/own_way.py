@@ -25,19 +25,23 @@ _LOCAL_SSH_TIMEOUT = 10.0  # seconds for an ssh of this computer to obey
 class OwnWay:
     """Listens from beginning to end, and carries to the sockets that one ssh after the other makes.
 
-    A context manager. Raises OSError at once where the port is taken.
+    A context manager. Raises OSError at once where a port is taken, and after `settling` seconds
+    where the session's own has just been used.
     """
 
     is_ours = True
 
-    def __init__(self, paths: Paths, target: Target, forward: LocalForward) -> None:
+    def __init__(
+        self, paths: Paths, target: Target, forward: LocalForward, *, settling: float = 0
+    ) -> None:
         self._paths, self._target, self._forward = paths, target, forward
         self.port = forward.port
         self._stack = contextlib.ExitStack()
         made = []
         with contextlib.ExitStack() as stack:
             for name, port in {forward.name: forward.port, **forward.exposed}.items():
-                made.append((listen(port), name))
+                wait = settling if port == forward.port else 0
+                made.append((listen(port, settling=wait), name))
                 for each in made[-1][0]:
                     stack.enter_context(each)
             stack.pop_all()

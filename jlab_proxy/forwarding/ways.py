@@ -61,14 +61,17 @@ class Way(Protocol):
 
 
 def choose(
-    paths: Paths, target: Target, forward: local_ports.LocalForward
+    paths: Paths, target: Target, forward: local_ports.LocalForward, *, settling: float = 0
 ) -> OwnWay | SharedWay | SshWay:
-    """Return the way by that port; raises PortTakenError if it is somebody else's, or JlabError."""
+    """Return the way by that port; raises PortTakenError if it is somebody else's, or JlabError.
+
+    `settling`: seconds in which a port that has just been used is waited for.
+    """
     if os.name == "nt":
         return SshWay(paths, target, forward)
     for _ in range(2):
         try:
-            return OwnWay(paths, target, forward)
+            return OwnWay(paths, target, forward, settling=settling)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise JlabError(

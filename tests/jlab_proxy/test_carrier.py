@@ -12,13 +12,22 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from loopback import NOBODY, free_port, wait_until
 
-from jlab_proxy.forwarding import carrier, neighbours
+from jlab_proxy import messages, port_check
+from jlab_proxy.cluster import client
+from jlab_proxy.commands import open_tunnel
+from jlab_proxy.errors import PortTakenError
+from jlab_proxy.forwarding import carrier, local_ports, neighbours, ways
 from jlab_proxy.forwarding.carrier import Carrier, listen
+from jlab_proxy.forwarding.local_ports import LocalForward
+from jlab_proxy.paths import Paths
+from jlab_proxy.target import Target
+from jlab_proxy.ui.terminal import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -421,6 +430,62 @@ def test_a_port_that_was_used_just_now_is_waited_for() -> None:
         listen(number, settling=0)
 
 
+@contextlib.contextmanager
+def ending_connection() -> Iterator[int]:
+    """A port at which a connection has just ended, as any user can have at any: TIME_WAIT."""
+    with socket.create_server(("127.0.0.1", 0)) as far, socket.socket() as near:
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        near.bind(("127.0.0.1", 0))
+        number = near.getsockname()[1]
+        near.connect(far.getsockname())
+        came, _ = far.accept()
+        near.close()
+        came.close()
+        wait_until(lambda: neighbours.is_settling(number), "it waits")
+        yield number
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps such a port")
+def test_no_port_but_the_session_s_own_is_waited_for(tmp_path: Path) -> None:
+    """Another user can keep all the next ones in that state: `open` never got to its browser."""
+    paths = Paths(str(tmp_path / "config"), is_default=False)
+    with ending_connection() as number:
+        assert port_check.is_free(number), "of those there is one that says so"
+        before = LocalForward(number - 1, "lab", "/tmp/jlab-alice", {"dask": number})
+        after = local_ports.at_next_free_port(before, paths)
+        assert number not in (after.port, *after.exposed.values())
+        assert after.port != after.exposed["dask"]
+        began = time.monotonic()
+        target, forward = Target("cal1"), LocalForward(number, "lab", "/tmp/jlab-alice")
+        with pytest.raises(PortTakenError):
+            ways.choose(paths, target, forward, settling=1)
+        assert 1 <= time.monotonic() - began < 10
+        with pytest.raises(PortTakenError):  # the port of what is exposed
+            ways.choose(paths, target, replace(before, port=free_port()), settling=60)
+        assert time.monotonic() - began < 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps such a port")
+def test_open_waits_for_the_session_s_own_port_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = Paths(str(tmp_path / "config"), is_default=False)
+    cluster = client.ClusterClient(paths, "cal1", share=False)
+    screen = Screen()
+    shown: list[str] = []
+    monkeypatch.setattr(screen, "status", shown.append)
+    with ending_connection() as number:
+        forward = LocalForward(number, "lab", "/tmp/jlab-alice")
+        tunnel = open_tunnel.Tunnel(
+            cluster, open_tunnel.OpenOptions(Target("cal1"), forward, browser=False), screen
+        )
+        assert tunnel._settling_time() > 60
+        assert shown == [messages.port_is_settling(number)]
+        tunnel._forward = replace(forward, port=free_port())
+        assert tunnel._settling_time() == 0
+        assert len(shown) == 1
+
+
 def test_both_addresses_are_taken_or_none(tmp_path: Path) -> None:
     number = free_port()
     with socket.socket(socket.AF_INET6) as other:
@@ -458,25 +523,66 @@ def test_both_ways_to_a_connections_user_say_the_same(family: int, host: str) ->
             assert way(family, (host, 1), ours) is None, "no such connection"
         assert not neighbours.is_stranger(served)
         client.close()
+        for way in (neighbours._asked_for, neighbours._read_from_table):
+            assert way(family, theirs, ours) is None, "it is nobody's, though its row says root"
+        assert neighbours.is_stranger(served), "who has gone needs no room"
         served.close()
-        assert not neighbours.is_stranger(served), "who has gone is nobody"
+        assert neighbours.is_stranger(served)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's own ways are tried")
+def test_whose_a_connection_is_is_not_said_by_who_listens_at_its_port() -> None:
+    """Linux tells of a listener where it finds no such connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asked = (socket.AF_INET, listener.getsockname()[:2], ("127.0.0.1", 1))
+        assert neighbours._asked_for(*asked) is None
+        assert neighbours._read_from_table(*asked) is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's own ways are tried")
+@pytest.mark.parametrize(
+    ("known", "is_one"), [("both", False), ("own end", True), ("nothing", False)]
+)
+def test_one_whom_a_system_does_not_name_is_a_stranger_where_it_tells_at_all(
+    monkeypatch: pytest.MonkeyPatch, known: str, is_one: bool
+) -> None:
+    def say(_: int, here: tuple[str, int], __: tuple[str, int]) -> int | None:
+        is_ours = here[1] == listener.getsockname()[1]
+        return os.getuid() if known == "both" or (is_ours and known == "own end") else None
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no such question")
+
+    monkeypatch.setattr(neighbours, "_asked_for", fail)
+    monkeypatch.setattr(neighbours, "_read_from_table", say)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as served,
+    ):
+        assert neighbours.is_stranger(served) == is_one
 
 
 CONNECT = """
 import os, socket, sys
 os.setuid(int(sys.argv[1]))
-connection = socket.socket()
-connection.connect(("127.0.0.1", int(sys.argv[2])))
+host = sys.argv[3]
+connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+connection.connect((host, int(sys.argv[2])))
 sys.stdin.read()
 """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::ffff:127.0.0.1"])
 @pytest.mark.parametrize("is_told", [True, False])
 def test_another_users_connection_is_a_strangers(
-    monkeypatch: pytest.MonkeyPatch, is_told: bool
+    monkeypatch: pytest.MonkeyPatch, is_told: bool, host: str
 ) -> None:
-    """Also where the system does not answer that question, and root's is not."""
+    """Also where the system does not answer that question, and root's is not.
+
+    A socket of IPv6 that is connected to an address of IPv4 is listed among those of IPv6.
+    """
     if not is_told:
         monkeypatch.setattr(neighbours, "_NETLINK_SOCK_DIAG", 10**6)
     monkeypatch.setattr(os, "getuid", lambda: NOBODY + 1)
@@ -486,5 +592,6 @@ def test_another_users_connection_is_a_strangers(
         listener.settimeout(30)
         for user, is_one in ((NOBODY, True), (NOBODY + 1, False), (0, False)):
             command = [sys.executable, "-c", CONNECT, str(user), str(listener.getsockname()[1])]
+            command.append(host)
             with subprocess.Popen(command, stdin=subprocess.PIPE), listener.accept()[0] as served:
                 assert neighbours.is_stranger(served) == is_one
