@@ -30,8 +30,9 @@ from .directory_keeper import DirectoryKeeper
 from .io_thread import IoThread
 from .job_log import log
 from .job_output import Output
-from .jupyter import door, launch
+from .jupyter import launch
 from .jupyter import program as jupyter
+from .jupyter.channel import open_channel
 from .ssh import access
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from ..registry.home import Home
     from ..registry.record import Record
     from .identity import SessionIdentity
-    from .jupyter.door import Door
+    from .jupyter.channel import JupyterChannel
     from .jupyter.launch import RunningJupyter
 
 GRACE = 15.0  # seconds that JupyterLab has to end after SIGTERM
@@ -118,7 +119,7 @@ class _Workspace:
     directory: SessionDirectory
     keeper: DirectoryKeeper
     lost: asyncio.Event  # that the directory has been another user's
-    door: Door
+    channel: JupyterChannel
     arguments: list[str]  # for JupyterLab, of the user's
     children: Children
 
@@ -145,10 +146,7 @@ async def _session(options: Options, env: Mapping[str, str], warnings: BatchSign
 
 
 async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack) -> int:
-    """Start, publish and watch the session of that name, of which the job has no other.
-
-    Returns JupyterLab's exit code. Raises JlabError.
-    """
+    """Start, publish and watch the session; return JupyterLab's exit code. Raises JlabError."""
     workspace = await _make_workspace(session, stack)
     starting = await stack.enter_async_context(
         lost_directory.background_task(_launch(session, workspace))
@@ -165,7 +163,7 @@ async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack
         base_url=started.hello.base_url,
         **in_record,
     )
-    await stack.enter_async_context(workspace.directory.relay(workspace.door))
+    await stack.enter_async_context(workspace.directory.relay(workspace.channel))
     home_io = IoThread()
     publication = await stack.enter_async_context(
         registration.published(session.home, record, home_io)
@@ -195,15 +193,15 @@ async def _make_workspace(session: _Session, stack: contextlib.AsyncExitStack) -
     keeper = DirectoryKeeper(directory)
     jupyter.check_runtime(directory.paths.jupyter_runtime)
     config, arguments = jupyter.split_config(options.arguments)
-    its_door = await stack.enter_async_context(
-        door.opened(directory, session.home, who.token, config=config, debugger=options.debugger)
+    channel = await stack.enter_async_context(
+        open_channel(directory, session.home, who.token, config=config, debugger=options.debugger)
     )
     lost = await stack.enter_async_context(lost_directory.kept(keeper))
     output = stack.enter_context(Output())
     children = await stack.enter_async_context(
         Children(grace=GRACE, stdout=output.stdout, stderr=output.stderr)
     )
-    return _Workspace(directory, keeper, lost, its_door, arguments, children)
+    return _Workspace(directory, keeper, lost, channel, arguments, children)
 
 
 def _launch(session: _Session, workspace: _Workspace) -> Coroutine[Any, Any, RunningJupyter]:
@@ -213,7 +211,7 @@ def _launch(session: _Session, workspace: _Workspace) -> Coroutine[Any, Any, Run
         workspace.arguments,
         env=session.env,
         token=session.identity.token,
-        door=workspace.door,
+        channel=workspace.channel,
         children=workspace.children,
         socket_only=session.options.socket_only,
     )

@@ -12,7 +12,8 @@ without the token; until `seen` Jupyter does not log what is refused then; `list
 anew; `shut` closes the port for good. When that connection ends, jlab-node is gone, and so
 JupyterLab ends too.
 
-It imports nothing of ours, and knows Python 3.7 and jupyter_server 1 and 2.
+It imports nothing of ours, and knows Python 3.7 and jupyter_server 1 and 2. It stays one file, as
+its text is handed over whole: JupyterLab's Python need not be one that can import jlab_node.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Callable
 
 _DEFAULT_PORT = 8888  # with any other, Jupyter takes no socket; on one it uses none
 _GRACE = 10.0  # seconds to end by itself
 _BACKLOG = 128
-_BUFFER = 1 << 20  # bytes on their way to who reads from the unix socket
+_SEND_BUFFER = 1 << 20  # bytes on their way to who reads from the unix socket
 _DEBUG = "debug_request"
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -49,19 +51,19 @@ def begin(settings: dict[str, Any]) -> None:
     """
     from jupyter_server.serverapp import ServerApp
 
-    go_on_when_left_alone()
+    continue_when_orphaned()
     outlive_warnings(settings["survived"])
     wait_for(settings["control"])
     app = ServerApp.instance()
     app.runtime_dir = settings["runtime"]
     _load_the_users_own(app, settings["config"])
-    guest = Guest(app, settings)
-    _around(app, "init_configurables", before=guest.settle)
-    _around(app, "init_httpserver", before=guest.furnish, after=guest.report)
+    agent = Agent(app, settings)
+    _around(app, "init_configurables", before=agent.apply_settings)
+    _around(app, "init_httpserver", before=agent.restrict, after=agent.connect_soon)
 
 
 def _load_the_users_own(app: Any, named: str) -> None:
-    """As if our file had not been named: Jupyter itself looks for all that it would have read."""
+    """Let Jupyter itself look for all that it would have read if our file had not been named."""
     for config in (app.config, app.cli_config):
         config.get("ServerApp", {}).pop("config_file", None)
     app.config_file = named
@@ -83,42 +85,27 @@ def _around(
     setattr(app, name, wrapped)
 
 
-class Guest:
+class Agent:
     """What of jlab-node lives in the application `app`, a ServerApp."""
 
     def __init__(self, app: Any, settings: dict[str, Any]) -> None:
         self._app = app
         self._settings = settings
-        self._transport = ""
-        self._lock = threading.Lock()
-        self._connection = socket.socket(socket.AF_UNIX)
+        self._transport = ""  # of the kernels
+        self._channel = Channel()
         self._port = Port()
 
-    def settle(self) -> None:
-        """All configuration has been read, and nothing has been made of it yet."""
-        self._settle_address()
+    def apply_settings(self) -> None:
+        """Settle what must hold: all configuration has been read, and nothing is made of it yet."""
+        settle_address(self._app, self._settings["sock"])
         if self._app.file_to_run:  # names the directory to start in; with a socket it is refused
             self._app.root_dir = str(self._app.root_dir)
             self._app.file_to_run = ""
         settle_token(self._app, self._settings["token"])
         self._transport = settle_kernels(self._app.config)
 
-    def _settle_address(self) -> None:
-        ours = {
-            "sock": self._settings["sock"],
-            "sock_mode": "0600",
-            "port": _DEFAULT_PORT,
-            "ip": "127.0.0.1",
-            "open_browser": False,
-            "no_browser_open_file": True,  # others may read that file, and the token is in it
-        }
-        known = {key: value for key, value in ours.items() if self._app.has_trait(key)}
-        self._app.config["ServerApp"].update(known)
-        for key, value in known.items():
-            setattr(self._app, key, value)
-
-    def furnish(self) -> None:
-        """All is made, extensions included; nothing listens yet."""
+    def restrict(self) -> None:
+        """Settle the rest: all is made, extensions included, and nothing listens yet."""
         self._app.sock = self._settings["sock"]  # an extension's configuration came later
         if not self._settings["debugger"]:
             manager = self._app.kernel_manager
@@ -126,52 +113,30 @@ class Guest:
             manager._trait_values["allowed_message_types"] = allowed
             hide_the_debugger(self._app.web_app.settings)
 
-    def report(self) -> None:
-        """There is a server: say so as soon as it listens."""
+    def connect_soon(self) -> None:
+        """Connect to jlab-node as soon as the server, which is there now, listens."""
         widen(self._app.http_server, self._port)
         # Jupyter's own call, by which it begins to listen, may only be waiting in the same queue.
-        self._app.io_loop.add_callback(self._attend)
+        self._app.io_loop.add_callback(self._connect)
 
-    def _attend(self) -> None:
-        if not os.path.lexists(self._settings["sock"]):  # Jupyter has said why, and goes on
+    def _connect(self) -> None:
+        """Say hello to jlab-node and begin to do what it asks, or end JupyterLab."""
+        # Where there is no socket, Jupyter has said why, and goes on.
+        listens = os.path.lexists(self._settings["sock"])
+        if not listens or not self._channel.connect(self._settings["control"]):
             end()
             return
-        try:
-            self._connection.connect(self._settings["control"])
-        except OSError:
-            end()
-            return
-        if not is_ours(self._connection):
-            end()
-            return
-        self._say(
-            {
-                "base_url": self._app.base_url,
-                "secure": bool(self._app.ssl_options),
-                "transport": self._transport,
-                "strange": strange_classes(self._app),
-                "debugger": _DEBUG in self._app.kernel_manager.allowed_message_types
-                or not self._app.kernel_manager.allowed_message_types,
-            }
-        )
+        self._channel.send(hello(self._app, self._transport))
         logging.disable(logging.WARNING)
-        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._take_requests, daemon=True).start()
 
-    def _say(self, message: dict[str, Any]) -> None:
-        with self._lock:
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
-
-    def _listen(self) -> None:
-        """A thread, since JupyterLab may be busy for long when jlab-node dies."""
-        try:
-            with self._connection.makefile("rb") as lines:
-                for line in lines:
-                    request = json.loads(line)
-                    if "shut" in request:
-                        self._port.cut()
-                    self._app.io_loop.add_callback(self._do, request)
-        except OSError:
-            pass
+    def _take_requests(self) -> None:
+        """Run in a thread, since JupyterLab may be busy for long when jlab-node dies."""
+        with contextlib.suppress(OSError):
+            for request in self._channel.requests():
+                if "shut" in request:
+                    self._port.cut()
+                self._app.io_loop.add_callback(self._do, request)
         end()
 
     def _do(self, request: dict[str, Any]) -> None:
@@ -183,12 +148,12 @@ class Guest:
             logging.disable(logging.NOTSET)
         if "port" in request:
             try:
-                self._say(self._open(request["port"]))
+                self._channel.send(self._open(request["port"]))
             except OSError as error:
-                self._say({"error": error.strerror or str(error)})
+                self._channel.send({"error": error.strerror or str(error)})
 
     def _listen_again(self) -> None:
-        """On the private socket, which somebody has removed; without its directory, not now."""
+        """Listen anew on the private socket, if that has been removed and its directory is there."""
         from tornado.netutil import bind_unix_socket
 
         if not os.path.lexists(self._settings["sock"]):
@@ -216,8 +181,63 @@ class Guest:
         return {"port": port}
 
 
+class Channel:
+    """The connection to jlab-node: one JSON object a line in both directions."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection = socket.socket(socket.AF_UNIX)
+
+    def connect(self, path: str) -> bool:
+        """Connect to the socket `path`; return False if no process of this user listens there."""
+        try:
+            self._connection.connect(path)
+        except OSError:
+            return False
+        return is_ours(self._connection)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send the message; raises OSError."""
+        with self._lock:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def requests(self) -> Iterator[dict[str, Any]]:
+        """Yield each request until jlab-node has gone; raises OSError."""
+        with self._connection.makefile("rb") as lines:
+            for line in lines:
+                yield json.loads(line)
+
+
+def hello(app: Any, transport: str) -> dict[str, Any]:
+    """Return what JupyterLab says of itself; `transport` is that of its kernels."""
+    allowed = app.kernel_manager.allowed_message_types
+    return {
+        "base_url": app.base_url,
+        "secure": bool(app.ssl_options),
+        "transport": transport,
+        "strange": strange_classes(app),
+        "debugger": _DEBUG in allowed or not allowed,
+    }
+
+
+def settle_address(app: Any, sock: str) -> None:
+    """Let the server listen on the private socket alone, whatever the configuration says."""
+    ours = {
+        "sock": sock,
+        "sock_mode": "0600",
+        "port": _DEFAULT_PORT,
+        "ip": "127.0.0.1",
+        "open_browser": False,
+        "no_browser_open_file": True,  # others may read that file, and the token is in it
+    }
+    known = {key: value for key, value in ours.items() if app.has_trait(key)}
+    app.config["ServerApp"].update(known)
+    for key, value in known.items():
+        setattr(app, key, value)
+
+
 def settle_token(app: Any, token: str) -> None:
-    """Whatever the user's configuration says: the token is ours. A password goes on working."""
+    """Set our token, whatever the user's configuration says. A password goes on working."""
     provider = getattr(app, "identity_provider_class", None)
     classes = [*type(app).__mro__, *(provider.__mro__ if provider else ())]
     for name in {each.__name__ for each in classes} | {"NotebookApp", "LabApp"}:
@@ -231,7 +251,7 @@ def settle_token(app: Any, token: str) -> None:
 
 
 def settle_kernels(config: Any) -> str:
-    """Kernels speak over unix sockets beside their connection files; which transport it is.
+    """Let kernels speak over unix sockets beside their connection files; return their transport.
 
     Over tcp, other users of the node can read what runs, but the user may want that. With unix
     sockets `ip` would be a path, so one that stands in the user's configuration is left out.
@@ -251,7 +271,7 @@ def settle_kernels(config: Any) -> str:
 
 
 def strange_classes(app: Any) -> list[str]:
-    """The classes by which this server tells who comes, if they are not Jupyter's own."""
+    """Return the classes by which this server tells who comes, if they are not Jupyter's own."""
     provider = getattr(app, "identity_provider", None)
     found = [
         type(provider) if provider else None,
@@ -281,7 +301,7 @@ class AllButTheDebugger(list):  # type: ignore[type-arg]
 
 
 def hide_the_debugger(settings: dict[str, Any]) -> None:
-    """No button in the page that would lead nowhere."""
+    """Take the debugger's button, which would lead nowhere, out of the page."""
     users = settings.get("page_config_hook")
 
     def hook(handler: Any, page: dict[str, Any]) -> dict[str, Any]:
@@ -303,7 +323,7 @@ class Port:
         self._is_cut = False
 
     def accepts(self, connection: socket.socket) -> bool:
-        """Whether this connection, which has just been made, may go on."""
+        """Return whether this connection, which has just been made, may go on."""
         self._connections.add(connection)
         return not self._is_cut
 
@@ -315,7 +335,7 @@ class Port:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def close(self, server: Any) -> None:
-        """Listen there no more."""
+        """Stop listening there."""
         for listener in self.sockets:
             server._handlers.pop(listener.fileno())()
             server._sockets.pop(listener.fileno())
@@ -332,7 +352,7 @@ def widen(server: Any, port: Port) -> None:
 
     def handle_stream(stream: Any, address: Any) -> Any:
         if stream.socket.family == socket.AF_UNIX:
-            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         elif not port.accepts(stream.socket):
             stream.close()
             return None
@@ -350,7 +370,7 @@ def wait_for(path: str) -> None:
 
 
 def is_ours(connection: socket.socket) -> bool:
-    """Whether a process of this user listens there; True where the system does not tell."""
+    """Return whether a process of this user listens there, or the system does not tell."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return True
@@ -358,8 +378,8 @@ def is_ours(connection: socket.socket) -> bool:
     return bool(user == os.geteuid())
 
 
-def go_on_when_left_alone() -> None:
-    """While we stand still (SIGSTOP), jlab-node may die: then Linux lets us go on, and so end."""
+def continue_when_orphaned() -> None:
+    """Ask Linux to let us go on, and so end, if jlab-node dies while we stand still (SIGSTOP)."""
     with contextlib.suppress(Exception):
         import ctypes
 

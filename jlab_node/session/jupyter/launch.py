@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..child_processes import Child, Children
-    from .door import Door, Hello
+    from .channel import Hello, JupyterChannel
 
 _POLL = 0.05  # seconds between two looks whether it answers
 _REPORT_INTERVAL = 30.0  # seconds between two lines that say it does not yet
-_MOUNT_TIMEOUT = 3  # that a container may take to bring in its directories
+_MOUNT_TIMEOUT = 3  # seconds that a container may take to bring in its directories
 _PORTS_TO_TRY = 20
 _CLOSE_TIME = 0.1  # seconds that JupyterLab has to close its port before it stands still
 
@@ -31,11 +31,11 @@ _CLOSE_TIME = 0.1  # seconds that JupyterLab has to close its port before it sta
 class RunningJupyter:
     """A JupyterLab that lets us in, and nobody else."""
 
-    def __init__(self, process: Child, door: Door, port: int) -> None:
+    def __init__(self, process: Child, channel: JupyterChannel, port: int) -> None:
         self.process = process
-        self.hello = door.said.result()
+        self.hello = channel.hello.result()
         self.port = port  # of 127.0.0.1; NO_PORT: it has its socket alone
-        self._door = door
+        self._channel = channel
         self._stopping: asyncio.TimerHandle | None = None
 
     async def check_refusal(self) -> None:
@@ -43,30 +43,31 @@ class RunningJupyter:
 
         Raises JlabError.
         """
-        where = self._door.sock if self.port == NO_PORT else self.port
+        where = self._channel.sock if self.port == NO_PORT else self.port
         while not await asyncio.to_thread(
             program.requires_token, where, base_url=self.hello.base_url, tls=self.hello.secure
         ):
             if self.process.ended.done():
                 return
             await asyncio.sleep(_POLL)
-        self._door.seen()
+        self._channel.unmute()
 
     def suspend(self) -> None:
-        """Another user may have the session's directory, and what a browser said to it.
+        """Close the port and stop JupyterLab, while another user has the session's directory.
 
-        The token may be among that, so the port is closed for good: without it the token opens
-        nothing to anybody else. Then JupyterLab stops, as soon as it has had time to do that.
+        That user may have read what a browser sent there, the token too. So the port is closed for
+        good: without it the token opens nothing to anybody else. JupyterLab stops as soon as it has
+        had time to close it.
         """
         if self.port != NO_PORT:
-            self._door.shut()
+            self._channel.close_port()
             log(f"JupyterLab's port {self.port} is closed for good; its socket is there as ever")
             self.port = NO_PORT
         loop = asyncio.get_running_loop()
         self._stopping = loop.call_later(_CLOSE_TIME, self.process.signal, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """As before it stood still, if it did."""
+        """Let JupyterLab go on, if it was suspended."""
         if self._stopping:
             self._stopping.cancel()
         self.process.signal(signal.SIGCONT)
@@ -78,43 +79,48 @@ async def start(
     *,
     env: Mapping[str, str],
     token: str,
-    door: Door,
+    channel: JupyterChannel,
     children: Children,
     socket_only: bool,
 ) -> RunningJupyter:
     """Start JupyterLab and wait until it answers, however long it takes; raises JlabError."""
     began = time.monotonic()
-    ours = program.arguments(door.arguments(), extra, is_root=os.geteuid() == 0)
+    ours = program.arguments(channel.arguments(), extra, is_root=os.geteuid() == 0)
     server = children.start([*command, *ours], env=env, ignoring=batch_signals.SIGNALS)
-    hello = await _hello(server, door, began)
-    await _answers(server, door, hello, token)
-    port = NO_PORT if socket_only or hello.strange else await _port(door)
+    hello = await _hello(server, channel, began)
+    await _wait_until_ready(server, channel, hello, token)
+    port = NO_PORT if socket_only or hello.strange else await _open_port(channel)
     log(f"JupyterLab answers, {time.monotonic() - began:.1f} s after its start")
     _warn(hello)
-    return RunningJupyter(server, door, port)
+    return RunningJupyter(server, channel, port)
 
 
-async def _hello(server: Child, door: Door, began: float) -> Hello:
-    told, blind = began, 0
-    either: list[asyncio.Future[Any]] = [server.ended, door.said]
-    while not door.said.done():
+async def _hello(server: Child, channel: JupyterChannel, began: float) -> Hello:
+    """Return what JupyterLab says of itself, however long that takes.
+
+    `began` is when it was started, by the monotonic clock. Raises JlabError where it has ended,
+    does not see the session's directories, or listens elsewhere.
+    """
+    reported, seconds_unseen = began, 0
+    either: list[asyncio.Future[Any]] = [server.ended, channel.hello]
+    while not channel.hello.done():
         await asyncio.wait(either, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-        _refuse_ended(server)
-        needed = (door.sock.parent, door.config.parent)
+        _raise_if_ended(server)
+        needed = (channel.sock.parent, channel.config.parent)
         unseen = [each for each in needed if why_silent.cannot_see(server.pid, each)]
-        blind = blind + 1 if unseen else 0
-        if blind > _MOUNT_TIMEOUT:
+        seconds_unseen = seconds_unseen + 1 if unseen else 0
+        if seconds_unseen > _MOUNT_TIMEOUT:
             raise JlabError(
                 f"JupyterLab does not see {unseen[0].parent}",
                 remedy="a container needs that directory "
                 "of this node (apptainer: --bind; docker, podman: --volume)",
             )
-        if time.monotonic() - told > _REPORT_INTERVAL:
-            told = time.monotonic()
-            _refuse_listening(server)
-            log(f"JupyterLab has not answered for {told - began:.0f} s; still waiting")
-    hello = door.said.result()
-    door.forget_config()
+        if time.monotonic() - reported > _REPORT_INTERVAL:
+            reported = time.monotonic()
+            _raise_if_listening_elsewhere(server)
+            log(f"JupyterLab has not answered for {reported - began:.0f} s; still waiting")
+    hello = channel.hello.result()
+    channel.remove_config()
     try:
         check("base_url", hello.base_url)
     except RecordError as error:
@@ -122,16 +128,21 @@ async def _hello(server: Child, door: Door, began: float) -> Hello:
     return hello
 
 
-async def _answers(server: Child, door: Door, hello: Hello, token: str) -> None:
-    """It is asked on its private socket: whatever it says to others, none of them can hear it."""
+async def _wait_until_ready(
+    server: Child, channel: JupyterChannel, hello: Hello, token: str
+) -> None:
+    """Return when JupyterLab lets us in; raises JlabError if it lets others in, or has ended.
+
+    It is asked on its private socket: whatever it answers, nobody else can hear it.
+    """
     while not await asyncio.to_thread(
-        program.is_ready, door.sock, token=token, base_url=hello.base_url, tls=hello.secure
+        program.is_ready, channel.sock, token=token, base_url=hello.base_url, tls=hello.secure
     ):
-        _refuse_ended(server)
+        _raise_if_ended(server)
         await asyncio.sleep(_POLL)
 
 
-def _refuse_ended(server: Child) -> None:
+def _raise_if_ended(server: Child) -> None:
     if server.ended.done():
         code = server.ended.result()
         raise JlabError(
@@ -141,8 +152,8 @@ def _refuse_ended(server: Child) -> None:
         )
 
 
-def _refuse_listening(server: Child) -> None:
-    """What takes connections by now, and has not called, does not know what it was told."""
+def _raise_if_listening_elsewhere(server: Child) -> None:
+    """Raise JlabError if it takes connections at a port: then it does not know what it was told."""
     address = why_silent.listens_on(server.pid)
     if address:
         raise JlabError(
@@ -151,17 +162,18 @@ def _refuse_listening(server: Child) -> None:
         )
 
 
-async def _port(door: Door) -> int:
+async def _open_port(channel: JupyterChannel) -> int:
+    """Let JupyterLab listen on a free port, and return which; raises JlabError."""
     for _ in range(_PORTS_TO_TRY):
         port = ports.pick()
-        if await door.open(port):
+        if await channel.open_port(port):
             return port
         log(f"another program took port {port} first: trying the next one")
     raise JlabError(f"{_PORTS_TO_TRY} ports in a row were taken by other programs")
 
 
 def _warn(hello: Hello) -> None:
-    """Of what is the user's own choice."""
+    """Log what is the user's own choice, and has a price."""
     if hello.strange:
         log(
             f"{', '.join(hello.strange)} decides who gets in, so JupyterLab opens no port: "

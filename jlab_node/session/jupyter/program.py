@@ -84,9 +84,9 @@ def split_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return found, rest
 
 
-def arguments(door: Sequence[str], extra: Sequence[str], *, is_root: bool) -> list[str]:
-    """What follows the command's own words; `door` is what leads it to this session."""
-    return ["--no-browser", *door, *(["--allow-root"] if is_root else []), *extra]
+def arguments(channel: Sequence[str], extra: Sequence[str], *, is_root: bool) -> list[str]:
+    """What follows the command's own words; `channel` is what leads it to this session."""
+    return ["--no-browser", *channel, *(["--allow-root"] if is_root else []), *extra]
 
 
 def check_runtime(runtime: Path) -> None:

@@ -87,10 +87,10 @@ async def accepted(
         return await served.start(connection, children, check=keeper.refuse_if_lost)
 
     nonce, client_token = secrets.token_hex(16), secrets.token_hex(16)
-    door = endpoint.Endpoint(nonce=nonce, client_token=client_token, start=start)
-    keeper.on_lost.append(door.disconnect_all)
+    accepting = endpoint.Endpoint(nonce=nonce, client_token=client_token, start=start)
+    keeper.on_lost.append(accepting.disconnect_all)
     with await endpoint.listen(ports, loopback=loopback) as listener:
-        serving = asyncio.ensure_future(door.serve(listener))
+        serving = asyncio.ensure_future(accepting.serve(listener))
         try:
             yield SshAccess(listener.getsockname()[1], nonce, client_token)
         finally:
