@@ -33,7 +33,7 @@ class JlabError(Exception):
 
 
 def sanitize(text: str) -> str:
-    """Without what a terminal would obey: some of it comes from schedulers and from other hosts."""
+    """Return `text` without what a terminal would obey: some of it comes from other hosts."""
     return re.sub(_UNSAFE_CHARACTERS, "?", text)
 
 

@@ -16,28 +16,28 @@ BEFORE_SUFFIX = ".."  # in no job's number
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` can be the name of a session."""
+    """Return whether `text` can be the name of a session."""
     return re.fullmatch(NAME, text) is not None
 
 
 def is_job_id(text: str) -> bool:
-    """Whether `text` can be the number of a job."""
+    """Return whether `text` can be the number of a job."""
     return re.fullmatch(JOB_ID, text) is not None
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` can be the id of a session."""
+    """Return whether `text` can be the id of a session."""
     return re.fullmatch(f"({SCHEDULER})-({JOB_ID})-({NAME})", text) is not None
 
 
 def split_id(session_id: str) -> tuple[str, str, str]:
-    """Scheduler, job id and name of the session with that id, which `is_id`."""
+    """Return scheduler, job id and name of the session with that id, which `is_id`."""
     scheduler, job_id, name = session_id.split("-", 2)
     return scheduler, job_id.partition(BEFORE_SUFFIX)[0], name
 
 
 def is_socket_path(value: object) -> bool:
-    """Whether it can be the path of a unix socket, whole."""
+    """Return whether it can be the path of a unix socket, whole."""
     if not (isinstance(value, str) and value.startswith("/") and value.isprintable()):
         return False
     return len(os.fsencode(value)) <= _LONGEST_SOCKET_PATH

@@ -16,13 +16,13 @@ _ENDED = ("Z", "X")
 
 
 def identity(pid: int) -> str:
-    """That of the process with that number here; "" if there is none, or nobody can tell."""
+    """Return that of the process with that number here; "" if there is none, or nobody can tell."""
     where, start = own_namespace(), _start(pid)
     return f"{pid}.{start}.{where}" if where and start else ""
 
 
 def own_namespace() -> str:
-    """What the processes that this one can see have in common; "" where it cannot be told."""
+    """Return what the processes that this one sees have in common; "" where nobody can tell."""
     with contextlib.suppress(OSError, ValueError):
         if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115
             return ""  # it is the /proc of another namespace
@@ -33,17 +33,17 @@ def own_namespace() -> str:
 
 
 def namespace_of(known: str) -> str:
-    """Where the process with that identity is seen under its number."""
+    """Return where the process with that identity is seen under its number."""
     return known.split(".", 2)[-1]
 
 
 def pid_of(known: str) -> int:
-    """The number of the process with that identity."""
+    """Return the number of the process with that identity."""
     return int(known.partition(".")[0])
 
 
 def is_alive(known: str) -> bool | None:
-    """Whether the process with that identity runs; None: it cannot be seen from here.
+    """Return whether the process with that identity runs; None: it cannot be seen from here.
 
     That is so in another namespace, and on another machine or before this one was started again.
     """
@@ -53,13 +53,13 @@ def is_alive(known: str) -> bool | None:
 
 
 def is_in_another_namespace(known: str) -> bool:
-    """Whether that process is (or was) in another container of this machine."""
+    """Return whether that process is (or was) in another container of this machine."""
     boot = known.rpartition(".")[2] == own_namespace().rpartition(".")[2]
     return bool(known) and boot and namespace_of(known) != own_namespace()
 
 
 def _start(pid: int) -> str:
-    """ "" if there is no such process, or it has ended."""
+    """Return when the process started, in clock ticks; "" if it has ended, or there is none."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         fields = stat.rpartition(")")[2].split()

@@ -20,21 +20,21 @@ class Screen:
         self._status = ""
 
     def say(self, text: str) -> None:
-        """One sentence; the same one only once."""
+        """Print one sentence; the same one only once."""
         if text not in self._said:
             self._said.add(text)
             self.clear()
             print(f"jlab-node: {sanitize(text)}", file=sys.stderr, flush=True)
 
-    def status(self, text: str, *, waited: float, passing: bool = False) -> None:
-        """How it stands: on a terminal in place and with the time, elsewhere once per change.
+    def status(self, text: str, *, waited: float, transient: bool = False) -> None:
+        """Show how it stands: on a terminal in place and with the time, elsewhere once per change.
 
-        What is `passing` is for a terminal only: it is over before it could be read in a log. The
-        tag is for lines that a program reads, so a terminal never shows it.
+        What is `transient` is for a terminal only: it is over before it could be read in a log. The
+        tag is for lines that a program reads, so a terminal never shows it. `waited` is in seconds.
         """
         line = f"jlab-node: {sanitize(text)}"
         if self._columns is None:
-            if passing:
+            if transient:
                 return
             line = f"jlab-node: {self._tag}{sanitize(text)}"
             if line != self._status:
@@ -58,7 +58,7 @@ class Screen:
 
 
 def tolerate_encoding_errors() -> None:
-    """What is no text in the user's locale is no error: read as it is, and shown as "?"."""
+    """Read what is no text in the user's locale as it is, and show it as "?"."""
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=errors)

@@ -49,11 +49,10 @@ class SessionStatus:
 
 
 def running_sessions(directory: Home, *, user: str, unchecked: bool = False) -> list[StoredRecord]:
-    """The sessions whose jobs have not ended, as far as can be told here, newest first.
+    """Return the sessions whose jobs have not ended, as far as can be told here, the newest first.
 
+    Those of this cluster come before, as ssh goes to no other: a home may be seen from several.
     `unchecked`: without asking the scheduler.
-
-    Those of this cluster come first, as ssh goes to no other: a home may be seen from several.
     """
     found, _ = records.read_all(directory.sessions)
     if not unchecked:
@@ -105,10 +104,10 @@ def session_status(
     after: str | None = None,
     max_age: float = MAX_AGE,
 ) -> SessionStatus:
-    """How it stands with the session `wanted` (a name, an id; None: the newest).
+    """Return how it stands with the session `wanted` (a name, an id; None: the newest).
 
     `after`: the id of the session that was there before; if there is none, what became of it.
-    `max_age`: how old an answer of the scheduler may be, in seconds.
+    `max_age`: how old an answer of the scheduler may be, in seconds. Raises JlabError.
     """
     now = time.time()
     found = running_sessions(directory, user=user)
@@ -132,7 +131,10 @@ def session_status(
 
 
 def what_became_of(session_id: str) -> str:
-    """What became of the session of that id, in a sentence; a job takes a moment to end."""
+    """Return what became of the session of that id, in a sentence.
+
+    Waits some seconds for its job, which takes a moment to end.
+    """
     scheduler, job_id, _ = split_id(session_id)
     module = schedulers.TABLE.get(scheduler)
     if module is None:

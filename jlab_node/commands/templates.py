@@ -57,7 +57,7 @@ windows:
 
 
 def environment() -> str:
-    """An environment.yaml for conda or mamba."""
+    """Return an environment.yaml for conda or mamba."""
     return _ENVIRONMENT.format(
         conda="\n".join(f"  - {each}" for each in (*_EVERYWHERE, *_ONLY_CONDA)),
         pip="\n".join(f"      - {each}" for each in _ONLY_PIP),
@@ -65,12 +65,12 @@ def environment() -> str:
 
 
 def requirements() -> str:
-    """The same for pip, as far as it has that: a requirements.txt."""
+    """Return the same for pip, as far as it has that: a requirements.txt."""
     return "".join(f"{each}\n" for each in (*_EVERYWHERE, *_ONLY_PIP))
 
 
 def tmuxp(where: str) -> str:
-    """A session for tmuxp: `where` is ALIAS or ALIAS+SESSION; raises JlabError."""
+    """Return a session for tmuxp; `where` is ALIAS or ALIAS+SESSION. Raises JlabError."""
     if not _TARGET.fullmatch(where):
         raise JlabError(
             f"{where!r} is not of the form ALIAS or ALIAS+SESSION, as in `ssh jlab+ALIAS`: "

@@ -148,7 +148,7 @@ class ConnectAttempt:
 
     def _show(self, text: str) -> None:
         """Show what is done just now, on a terminal only."""
-        self._screen.status(text, waited=self._waited(), passing=True)
+        self._screen.status(text, waited=self._waited(), transient=True)
 
 
 def _report_invalid(screen: Screen, batch: candidates.Batch) -> None:

@@ -67,7 +67,10 @@ class OpenRoute:
 
 
 def tcp(record: Record) -> OpenRoute:
-    """Straight to the endpoint; again where it hangs up, as it may when there is a crowd."""
+    """Connect straight to the endpoint; raises RouteUnavailable, SessionEnded.
+
+    Where it hangs up, as it may when there is a crowd, it is tried again.
+    """
     for _ in range(_TCP_ATTEMPTS):
         with contextlib.suppress(EOFError):
             return _tcp(record)
@@ -75,7 +78,7 @@ def tcp(record: Record) -> OpenRoute:
 
 
 def _tcp(record: Record) -> OpenRoute:
-    """One attempt; raises EOFError where it hangs up, and RouteUnavailable, SessionEnded."""
+    """Try once; raises EOFError where the endpoint hangs up, and RouteUnavailable, SessionEnded."""
     host = "127.0.0.1" if record.scheduler == schedulers.local.NAME else record.node
     with contextlib.ExitStack() as stack:
         try:
@@ -93,7 +96,11 @@ def _tcp(record: Record) -> OpenRoute:
 
 
 def _authenticate_endpoint(connection: socket.socket, record: Record) -> None:
-    """By its first line the endpoint shows that it is this session's, and we that we may come."""
+    """Make sure that the endpoint is this session's, and show it that we may come.
+
+    It proves itself by its first line, and we by the record's client token. Raises SessionEnded,
+    OSError.
+    """
     banner = handshake.read_line(connection, timeout=TCP_TIMEOUT)
     if banner == handshake.server_banner(record.nonce):
         if record.knock:
@@ -128,7 +135,7 @@ def fallback_routes(record: Record, state_dir: Path, *, unresponsive: bool) -> I
 
 
 def _port_answers(node: str) -> bool:
-    """Whether the node's port for ssh answers at all, be it that it is closed."""
+    """Return whether the node's port for ssh answers at all, be it that it is closed."""
     try:
         socket.create_connection((node, 22), timeout=_SSH_CONNECT_TIMEOUT).close()
     except ConnectionRefusedError:
@@ -139,7 +146,10 @@ def _port_answers(node: str) -> bool:
 
 
 def via_command(command: list[str], *, timeout: float) -> OpenRoute:
-    """The stdin and stdout of a command that ends up in `sshd -i` on the node."""
+    """Return the stdin and stdout of a command that ends up in `sshd -i` on the node.
+
+    `timeout`: seconds for sshd's first line. Raises RouteUnavailable, SessionEnded.
+    """
     ours, theirs = socket.socketpair()
     # A file, so that what the command says much later blocks nobody.
     with _scratch_file() as errors:
@@ -169,7 +179,10 @@ def via_command(command: list[str], *, timeout: float) -> OpenRoute:
 
 
 def _scratch_file() -> IO[bytes]:
-    """On a full disk it forgets all: then only the reason of a failure is lost."""
+    """Return a temporary file, or on a full disk one that forgets all.
+
+    Then only the reason of a failure is lost.
+    """
     try:
         return tempfile.TemporaryFile()
     except OSError:
@@ -177,12 +190,12 @@ def _scratch_file() -> IO[bytes]:
 
 
 def _stderr_so_far(errors: IO[bytes]) -> str:
-    """What a command has written there so far; its own place in the file stays where it is."""
+    """Return what a command has written to the file so far, and leave its own place there."""
     return os.pread(errors.fileno(), _MAX_NOISE_BYTES, 0).decode("utf-8", errors="replace")
 
 
 def _banner(connection: socket.socket, *, timeout: float) -> bytes:
-    """The line by which sshd begins; sites' scripts may print lines before it.
+    """Return the line by which sshd begins; sites' scripts may print lines before it.
 
     Raises EOFError where the command has ended, and OSError, also with a reason that is given.
     """

@@ -16,7 +16,7 @@ _WRITE = 2
 
 
 def names_writers(path: Path) -> bool:
-    """Whether the list of `path` names somebody who may write it, if its mask lets him."""
+    """Return whether the list of `path` names somebody who may write it, if its mask lets him."""
     try:
         raw = os.getxattr(path, _ATTRIBUTE)
     except (OSError, AttributeError):  # it has none; its file system knows none; no Linux

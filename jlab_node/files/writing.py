@@ -85,7 +85,7 @@ def _create(path: Path, text: str) -> bool:
 
 
 def keep_tail(path: Path, most: int) -> None:
-    """Where the file is longer than `most` bytes, leave its last lines: half of that, at most.
+    """Leave only the last lines of a file that is longer than `most` bytes: half of that, at most.
 
     It is cut in place, for who is appending to it. Raises OSError.
     """

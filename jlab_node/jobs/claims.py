@@ -56,7 +56,7 @@ class Claim:
                 writing.write_atomically(self.path, render(record))
 
     def release(self) -> None:
-        """Another session may have the id."""
+        """Let another session have the id."""
         with contextlib.suppress(OSError):
             if _is_of(self.path, self.record.token):
                 self.path.unlink()
@@ -86,7 +86,7 @@ def _suffixes(draft: Record) -> Iterator[str]:
 
 
 def _take(directory: Path, draft: Record, nodes: Container[str]) -> Claim | None:
-    """None: the id is that of a job elsewhere. Raises JlabError, OSError."""
+    """Return the claim, or None if the id is that of a job elsewhere. Raises JlabError, OSError."""
     for _ in range(_ATTEMPTS):
         number = max(_numbers(directory, draft.id), default=0)
         ended = set()
@@ -113,7 +113,7 @@ def _take(directory: Path, draft: Record, nodes: Container[str]) -> Claim | None
 
 
 def _is_stale(path: Path, ended: Container[str]) -> bool:
-    """Whether a claim is of a session that is known to have ended, or of none."""
+    """Return whether a claim is of a session that is known to have ended, or of none."""
     found = _read(path)
     if found is not None:
         return found.token in ended
@@ -135,7 +135,7 @@ def refuse_nested(directory: Path, draft: Record) -> None:
 
 
 def remove(directory: Path, record: Record) -> None:
-    """That session is over, as its record tells, which is removed."""
+    """Remove the claims of a session that is over, as its record tells."""
     for path, claim in _all(directory):
         if claim.token == record.token:
             with contextlib.suppress(OSError):
@@ -160,7 +160,7 @@ def _already_runs(node: str, draft: Record) -> JlabError:
 
 
 def _is_elsewhere(rival: Record, draft: Record, nodes: Container[str]) -> bool:
-    """Whether it is of another job, which has the same number on another machine or cluster."""
+    """Return whether a claim is of a job of this number on another machine or cluster."""
     if draft.scheduler != local.NAME:
         known = bool(nodes) and rival.node not in nodes
         return known or not rival.is_of(draft.scheduler, draft.cluster)
@@ -170,7 +170,7 @@ def _is_elsewhere(rival: Record, draft: Record, nodes: Container[str]) -> bool:
 
 
 def _is_alive(rival: Record, draft: Record, path: Path) -> bool:
-    """Whether the session of this job has not ended; where nobody can tell, it has not."""
+    """Return whether the session of this job has not ended; where nobody can tell, it has not."""
     lives = process_id.is_alive(rival.process)
     if lives is not None:
         return lives

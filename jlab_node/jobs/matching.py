@@ -47,9 +47,10 @@ def _looks_like_one(status: Status) -> bool:
 def will_start_session(
     status: Status, script: str, wanted: str | None, *, now: float, submitted_for_this: bool = False
 ) -> bool:
-    """Whether to wait for a job that has no session yet.
+    """Return whether to wait for a job that has no session yet.
 
-    `submitted_for_this`: it was submitted for nothing else, whatever it looks like.
+    `wanted`: the name of the session; None: any. `now` is in Unix seconds. `submitted_for_this`:
+    the job was submitted for nothing else, whatever it looks like.
     """
     names = session_names(status, script)
     if names == [] and submitted_for_this:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def clock(moment: int, *, now: float) -> str:
-    """A time of the day; with its date if that is another day."""
+    """Return a time of the day, with its date if that is another day than `now`'s; Unix seconds."""
     then, today = time.localtime(moment), time.localtime(now)
     form = "%H:%M" if then[:3] == today[:3] else "%Y-%m-%d %H:%M"
     return time.strftime(form, then)
 
 
 def job_ended(scheduler: str, job_id: str, status: Status) -> str:
-    """How and when the job of a session ended."""
+    """Say how and when the job of a session ended, in a clause."""
     what = job(scheduler, job_id)
     if status.state is State.QUEUED:
         return f"{what} was put back in the queue"
@@ -35,24 +35,24 @@ def job_ended(scheduler: str, job_id: str, status: Status) -> str:
 
 
 def session_died(scheduler: str, job_id: str) -> str:
-    """A session that died before its job."""
+    """Say, in a clause, that a session died before its job."""
     return f"its jlab-node has ended, although {job(scheduler, job_id)} still runs"
 
 
 def job(scheduler: str, job_id: str) -> str:
-    """What a job is called in the middle of a sentence."""
+    """Return what a job is called in the middle of a sentence."""
     if scheduler == local.NAME:
         return f"its process {job_id}"
     return f"{TABLE[scheduler].DISPLAY_NAME} job {job_id}"
 
 
 def job_restarted(scheduler: str, job_id: str) -> str:
-    """The job of a session has been started again."""
+    """Say, in a clause, that the job of a session has been started again."""
     return f"{job(scheduler, job_id)} was started again"
 
 
 def what_became_of(session_id: str, status: Status | None) -> str:
-    """What became of a session that is not there any more."""
+    """Say what became of a session that is not there any more."""
     scheduler, job_id, name = split_id(session_id)
     if status is None or (scheduler == local.NAME and status.state is State.RUNNING):
         return f"session {name} is over"
@@ -62,13 +62,13 @@ def what_became_of(session_id: str, status: Status | None) -> str:
 
 
 def running(record: Record, *, now: float) -> str:
-    """A session that can be used."""
+    """Say that a session can be used, where, and for how long."""
     where = "" if record.scheduler == local.NAME else f" in {job(record.scheduler, record.job_id)}"
     return f"session {record.name} runs on {record.node}{where}{time_left(record.ends_at, now=now)}"
 
 
 def time_left(ends_at: int | None, *, now: float) -> str:
-    """How long that is, as the end of a sentence; "" where it is not known."""
+    """Say how long that is, as the end of a sentence; "" where it is not known."""
     if ends_at is None:
         return ""
     minutes = max(int(ends_at - now) // 60, 0)
@@ -86,7 +86,7 @@ def jupyterlab_was_killed(scheduler: str) -> str:
 
 
 def other_cluster(record: Record) -> str:
-    """A session that only another cluster's machines know of."""
+    """Say that only another cluster's machines know of a session."""
     if record.scheduler not in TABLE:
         return (
             f"session {record.id} is a {record.scheduler} job, which this jlab-node does not know: "
@@ -102,14 +102,14 @@ def other_cluster(record: Record) -> str:
 
 
 def records_removed(count: int) -> str:
-    """Beside the session whose end has been told."""
+    """Say how many records were removed beside that of the session whose end was told."""
     if count == 1:
         return "1 other session is over as well; its record is removed"
     return f"{count} other sessions are over as well; their records are removed"
 
 
 def waiting(pending: Sequence[Status], *, now: float) -> str:
-    """How it stands with the first of these jobs; what matters most comes first."""
+    """Say how it stands with the first of these jobs; what matters most comes first."""
     first = pending[0]
     name = f" ({first.name})" if first.name else ""
     more = f" (and {len(pending) - 1} more)" if len(pending) > 1 else ""
@@ -127,12 +127,12 @@ def waiting(pending: Sequence[Status], *, now: float) -> str:
 
 
 def starting(session_id: str, *, host: str) -> str:
-    """A session that is being started on this machine."""
+    """Say that a session is being started on this machine."""
     return f"session {session_id} runs on {host}; JupyterLab is starting"
 
 
 def job_never_became_session(status: Status) -> str:
-    """A job was waited for, and is no session."""
+    """Say that a job was waited for, and is no session."""
     what = f"job {status.job_id} ({status.name})" if status.name else f"job {status.job_id}"
     if status.state is State.ENDED:
         when = f" at {clock(status.ends_at, now=time.time())}" if status.ends_at else ""
@@ -143,7 +143,7 @@ def job_never_became_session(status: Status) -> str:
 
 
 def unreachable(failures: Sequence[str]) -> str:
-    """Every way to a node is closed."""
+    """Say that every route to a node is closed, and why; two lines."""
     return (
         f"no way leads there: {'; '.join(failures)}\n"
         "if the node is up, ask your site which ports pass from login to compute nodes, and say "
@@ -152,12 +152,12 @@ def unreachable(failures: Sequence[str]) -> str:
 
 
 def how_to_start(site: Site | None) -> str:
-    """What one types on the cluster's own machine to have a session."""
+    """Return what one types on the cluster's own machine to have a session."""
     return site.scheduler.SUBMIT_COMMAND.format("jlab.sh") if site else "jlab-node run"
 
 
 def how_to_submit(site: Site, option: str = "") -> str:
-    """How to submit a job that will be a session, with that option of `jlab-node run`."""
+    """Say how to submit a job that will be a session, with that option of `jlab-node run`."""
     script = f"jlab-node script {site.scheduler.NAME}{option} > jlab.sh"
     return f"submit one with `{how_to_start(site)}` (`{script}` writes it)"
 

@@ -18,5 +18,5 @@ class Site:
     cluster: str  # "" where the scheduler has no name for it
 
     def has(self, record: Record) -> bool:
-        """Whether the record's job is one of this cluster: a home may be seen from several."""
+        """Return whether a record's job is one of this cluster: several may see the home."""
         return record.is_of(self.scheduler.NAME, self.cluster)

@@ -31,7 +31,7 @@ _TIMEOUT = 60.0  # seconds for the command
 
 
 def command_file(home: Home, wanted: str | None) -> Path:
-    """What is to be submitted for the session of that name."""
+    """Return the file that has what to submit for the session of that name."""
     return home.path / (f"submit-{wanted}" if wanted else "submit")
 
 
@@ -50,13 +50,13 @@ def set_command(home: Home, wanted: str | None, command: str) -> None:
 
 
 def check(command: str) -> None:
-    """Raises JlabError unless that is one command line."""
+    """Raise JlabError unless that is one command line."""
     if not command.isprintable() or len(command) > 4096:
         raise JlabError("--submit takes one command line")
 
 
 def command(home: Home, wanted: str | None) -> str:
-    """The command to submit by; "" where nobody opted in."""
+    """Return the command to submit by; "" where nobody opted in."""
     path = command_file(home, wanted)
     if not private.is_writable_only_by_us(path):
         return ""
@@ -67,7 +67,7 @@ def command(home: Home, wanted: str | None) -> str:
 
 
 def start_cooldown(home: Home, *, at: float | None = None) -> None:
-    """A session has ended (`at`, in Unix seconds; None: now): who reconnects has lost it."""
+    """Note that a session ended `at` (Unix seconds; None: now): who reconnects has lost it."""
     mark = _state_file(home)
     with contextlib.suppress(OSError):
         if at is None or not mark.exists() or mark.stat().st_mtime < at:
@@ -77,13 +77,13 @@ def start_cooldown(home: Home, *, at: float | None = None) -> None:
 
 
 def clear_cooldown(home: Home) -> None:
-    """It was ended on purpose, by its owner."""
+    """Forget that a session ended: its owner has ended it on purpose."""
     with contextlib.suppress(OSError):
         _state_file(home).unlink(missing_ok=True)
 
 
 def last_job(home: Home) -> str:
-    """The id of the job that was submitted last, "" if there is none."""
+    """Return the id of the job that was submitted last, "" if there is none."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return _state_file(home).read_text(encoding="utf-8").strip()
     return ""
@@ -171,5 +171,8 @@ def _run(home: Home, text: str, scheduler: Scheduler) -> str:
 
 
 def _state_file(home: Home) -> Path:
-    """Its age: since the last submission or end of a session. Its text: the job submitted last."""
+    """Return the file that is as old as the last submission or end of a session.
+
+    Its text is the id of the job that was submitted last.
+    """
     return home.path / "submitted"

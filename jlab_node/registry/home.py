@@ -63,7 +63,7 @@ class Home:
 
 
 def user() -> str:
-    """The name of whoever runs this; raises JlabError."""
+    """Return the name of whoever runs this; raises JlabError."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -71,19 +71,22 @@ def user() -> str:
 
 
 def state_dir() -> Home:
-    """Where ~/.jlab is, or would be."""
+    """Return where ~/.jlab is, or would be."""
     return Home(Path.home() / ".jlab")
 
 
 def open_state_dir() -> Home:
-    """~/.jlab, if there is one; raises JlabError if what stands in it may be another user's."""
+    """Return ~/.jlab; raises JlabError if what stands in it may be another user's."""
     home = state_dir()
     private.require_owner(home.path)
     return home
 
 
 def ensure_state_dir() -> Home:
-    """Make ~/.jlab complete and current: safe to repeat, and to run twice at once."""
+    """Make ~/.jlab complete and current, and return it; raises JlabError.
+
+    That is safe to repeat, and to do twice at once.
+    """
     home = state_dir()
     try:
         private.ensure_private_directory(home.path, may_be_link=True)
@@ -144,7 +147,7 @@ def remember_site(home: Home, scheduler: str, cluster: str) -> None:
 
 
 def remembered_site(home: Home) -> tuple[str, str, float] | None:
-    """Scheduler, cluster and how many seconds ago that was found out; None: never."""
+    """Return scheduler, cluster and how many seconds ago that was found out; None: never."""
     path = _site_file(home)
     try:
         found = _SITE.match(path.read_text(encoding="ascii"))
@@ -159,7 +162,7 @@ def _site_file(home: Home) -> Path:
 
 
 def connect_script() -> str:
-    """What ~/.jlab/connect should hold."""
+    """Return what ~/.jlab/connect should hold."""
     return Path(__file__).parents[1].joinpath("connect.bash").read_text(encoding="utf-8")
 
 

@@ -22,7 +22,7 @@ _TAIL = 1 << 20  # bytes from the end that are looked at
 
 
 def remember(home: Home, name: str, log: str) -> None:
-    """The session of that name writes its messages to the file `log`; "": to a terminal."""
+    """Remember the file `log` to which the session of that name writes; "": to a terminal."""
     note = _notes(home) / name
     with contextlib.suppress(OSError):  # a full disk: the log itself says so
         note.parent.mkdir(mode=0o700, exist_ok=True)
@@ -33,7 +33,7 @@ def remember(home: Home, name: str, log: str) -> None:
 
 
 def find(home: Home, name: str | None) -> Path:
-    """The log of the last session of that name, or of any; raises JlabError.
+    """Return the log of the last session of that name, or of any; raises JlabError.
 
     A job that failed before it was a session has only its own log, in the usual directory.
     """
@@ -58,7 +58,7 @@ def find(home: Home, name: str | None) -> Path:
 
 
 def _session_name(log: Path) -> str:
-    """Whose log it is by its file's name: jlab-JOB.log, jlab-NAME-JOB.log."""
+    """Return whose log it is by its file's name: jlab-JOB.log, jlab-NAME-JOB.log."""
     return log.stem.removeprefix("jlab-").rpartition("-")[0] or "lab"
 
 
@@ -80,7 +80,7 @@ def show(path: Path, *, lines: int, follow: bool, reader_is_gone: Callable[[], b
 
 
 def _seek_lines(file: IO[bytes], lines: int) -> None:
-    """To the beginning of the last `lines` lines."""
+    """Move to the beginning of the last `lines` lines."""
     size = file.seek(0, 2)
     start = max(size - _TAIL, 0)
     file.seek(start)

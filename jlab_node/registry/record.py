@@ -93,7 +93,10 @@ class Record:
         return f"{self.scheduler}-{self.job_id}{suffix}-{self.name}"
 
     def is_of(self, scheduler: str, cluster: str) -> bool:
-        """Whether its job is one of that cluster, "" if that has no name: nor may the record."""
+        """Return whether its job is one of that cluster.
+
+        "": the cluster has no name, nor may the record then.
+        """
         same = not self.cluster or not cluster or self.cluster == cluster
         return self.scheduler == scheduler and same
 
@@ -111,7 +114,7 @@ def check(key: str, value: str) -> str:
 
 
 def render(record: Record) -> str:
-    """Text of a record; raises RecordError when a value does not fit its pattern."""
+    """Return the text of a record; raises RecordError when a value does not fit its pattern."""
     lines = [f"format={FORMAT}"]
     for key in _PATTERNS:
         value = getattr(record, key)
@@ -122,7 +125,7 @@ def render(record: Record) -> str:
 
 
 def parse(text: str) -> Record:
-    """Record from its text; unknown keys are ignored; raises RecordError."""
+    """Return the record from its text; unknown keys are ignored. Raises RecordError."""
     values = _split(text)
     version = values.get("format", "")
     if not re.fullmatch(r"[1-9][0-9]{0,5}", version):
@@ -141,7 +144,7 @@ def parse(text: str) -> Record:
 
 
 def _with_an_id(record: Record) -> Record:
-    """Job id and suffix together may be too long for one."""
+    """Return the record; raises RecordError if job id and suffix are too long for an id."""
     if record.id_suffix and not is_id(record.id):
         raise RecordError("its id_suffix is not valid")
     return record

@@ -45,14 +45,17 @@ class Response:
 
 
 def render(value: Request | Response | JlabError) -> bytes:
-    """One line. An older session would take a request for a socket for another one."""
+    """Return the line that is sent for that.
+
+    An older session would take a request for a socket for another one, so that has a newer format.
+    """
     known = {"error": str(value)} if isinstance(value, JlabError) else asdict(value)
     version = _WITH_PATH if isinstance(value, Request) and value.path else FORMAT
     return json.dumps({"format": version, **known}).encode() + b"\n"
 
 
 def parse_request(line: bytes) -> Request:
-    """What is asked for; raises JlabError."""
+    """Return what is asked for; raises JlabError."""
     values = _values(line, "the request")
     name, port, path = (values.get(key) for key in ("name", "port", "path"))
     if not all(
@@ -64,7 +67,7 @@ def parse_request(line: bytes) -> Request:
 
 
 def parse_response(line: bytes) -> Response:
-    """What the session answers; raises JlabError, with what it says if that is an error."""
+    """Return what the session answers; raises JlabError, with what it says if that is an error."""
     values = _values(line, "the session's answer")
     error, session, exposed = (values.get(key, "") for key in ("error", "session", "ports"))
     by_path = values.get("sockets", {})
@@ -107,7 +110,10 @@ def _is_port(value: object) -> bool:
 
 
 def ask(runtime_dir: Path, request: Request) -> Response:
-    """Ask the session that this process belongs to, else the newest here; raises JlabError."""
+    """Ask the session that this process belongs to, else the newest here, and return its answer.
+
+    Raises JlabError.
+    """
     session = session_lookup.session_of(os.getpid(), runtime_dir)
     try:
         if session is None:
@@ -129,7 +135,7 @@ def ask(runtime_dir: Path, request: Request) -> Response:
 
 
 def describe(request: Request, answer: Response, runtime_dir: Path) -> str:
-    """What a person is told who has asked for that."""
+    """Return what a person is told who has asked for that."""
     if request.name is None:
         known = [(name, f"port {port}") for name, port in answer.ports.items()]
         lines = [

@@ -9,7 +9,7 @@ _LONGEST_LINE = 256  # RFC 4253: a version line has at most 255
 
 
 def server_banner(nonce: str) -> bytes:
-    """The first line that a client gets. RFC 4253, 4.2: lines may come before the version.
+    """Return the first line that a client gets. RFC 4253, 4.2: lines may come before the version.
 
     It shows the session to the owner: the port may belong to somebody else by now.
     """
@@ -17,17 +17,20 @@ def server_banner(nonce: str) -> bytes:
 
 
 def client_token(secret: str) -> bytes:
-    """The line by which the owner answers that; what follows is ssh."""
+    """Return the line by which the owner answers the banner; what follows is ssh."""
     return f"jlab {secret}\r\n".encode("ascii")
 
 
 def refusal(text: str) -> bytes:
-    """The line that the owner gets instead of an sshd, where there can be none."""
+    """Return the line that the owner gets instead of an sshd, where there can be none."""
     return f"jlab-node: {text}"[: _LONGEST_LINE - 2].encode("ascii", "replace") + b"\r\n"
 
 
 def is_session_at(host: str, port: int, nonce: str, *, timeout: float) -> bool | None:
-    """Whether that session's endpoint greets there; None: nobody answers, so nobody can tell."""
+    """Return whether that session's endpoint is at the port; None: nobody answers there.
+
+    Then nobody can tell. `timeout` is in seconds.
+    """
     try:
         with socket.create_connection((host, port), timeout=timeout) as connection:
             return read_line(connection, timeout=timeout) == server_banner(nonce)
@@ -38,9 +41,9 @@ def is_session_at(host: str, port: int, nonce: str, *, timeout: float) -> bool |
 
 
 def read_line(connection: socket.socket, *, timeout: float) -> bytes:
-    """The first line that comes within `timeout` seconds; raises OSError.
+    """Return the first line that comes within `timeout` seconds; raises OSError.
 
-    Byte by byte: what follows belongs to ssh.
+    It is read byte by byte: what follows belongs to ssh.
     """
     deadline = time.monotonic() + timeout
     line = b""

@@ -51,7 +51,7 @@ def new_path(runtime_dir: Path) -> Path:
 
 
 def owner(directory: Path) -> tuple[str, str] | None:
-    """Machine and identity of the process that made `directory`; None: it carries no mark."""
+    """Return machine and identity of the process that made `directory`; None: it has no mark."""
     with contextlib.suppress(OSError):
         found = _MARK.fullmatch(os.readlink(directory / _OWNER))  # noqa: PTH115
         if found and _is_ours(directory / _OWNER):
@@ -78,23 +78,23 @@ def lock(directory: Path, *, shared: bool = False) -> int:
 
 
 def directories(runtime_dir: Path) -> list[Path]:
-    """The directories of sessions in `runtime_dir`, dead or alive; raises OSError."""
+    """Return the directories of sessions in `runtime_dir`, in use or stale; raises OSError."""
     return [path for path in _ours(runtime_dir) if owner(path)]
 
 
 def stale(runtime_dir: Path) -> list[Path]:
-    """The directories of sessions in `runtime_dir` that were killed; raises OSError."""
+    """Return the directories of sessions in `runtime_dir` that were killed; raises OSError."""
     return [path for path in directories(runtime_dir) if is_stale(path)]
 
 
 def is_stale(directory: Path) -> bool:
-    """Whether a session's directory provably has no session any more."""
+    """Return whether a session's directory provably has no session any more."""
     found = owner(directory)
     return found is not None and _has_ended(*found) and _is_free(directory)
 
 
 def _has_ended(machine: str, process: str) -> bool:
-    """Whether a process has certainly ended: nobody sees one of another container or machine."""
+    """Return whether a process has surely ended: nobody sees another container's or machine's."""
     if not process or machine != os.uname().nodename or not process_id.own_namespace():
         return False
     lives = process_id.is_alive(process)
@@ -103,9 +103,9 @@ def _has_ended(machine: str, process: str) -> bool:
 
 
 def remove(runtime_dir: Path) -> bool:
-    """Clear away what killed sessions left in `runtime_dir`; whether there was any. Raises OSError.
+    """Remove what killed sessions left in `runtime_dir`; return whether there was any.
 
-    Only with the lock of `runtime_dir`: else a directory may just be being made.
+    This needs the lock of `runtime_dir`: else a directory may just be being made. Raises OSError.
     """
     found = stale(runtime_dir)
     for path in found:
@@ -118,7 +118,7 @@ def remove(runtime_dir: Path) -> bool:
 
 
 def clear(directory: Path) -> None:
-    """Remove it, its mark last: whoever is killed meanwhile leaves what the next one removes."""
+    """Remove a directory, its mark last: if we are killed now, the next one removes the rest."""
     with contextlib.suppress(OSError):
         for path in directory.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -145,7 +145,10 @@ def _is_ours(path: Path) -> bool:
 
 
 def _is_free(directory: Path) -> bool:
-    """Whoever looks shares the lock with others that look, and a hundred are looked at quickly."""
+    """Return whether nobody holds the lock of `directory`.
+
+    Whoever looks shares the lock with others that look, and a hundred are looked at quickly.
+    """
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:  # of another kind: no descriptor is free, and nobody can tell

@@ -21,7 +21,7 @@ _LISTENS, _HALF_OPEN, _TIME_WAIT = "0A", "03", "06"  # the kernel's states of TC
 
 
 def _hex(address: bytes) -> str:
-    """As /proc/net has it: words in the byte order of the machine."""
+    """Return an address as /proc/net has it: words in the byte order of the machine."""
     return "".join(f"{word:08X}" for word in struct.unpack(f"={len(address) // 4}I", address))
 
 
@@ -39,7 +39,7 @@ _ADDRESSES = {
 
 
 def pick() -> int:
-    """A port that is free right now, and that this process was not given before.
+    """Return a port that is free right now, and that this process was not given before.
 
     Raises JlabError.
     """
@@ -50,7 +50,7 @@ def pick() -> int:
 
 
 def of_mine(port: int) -> str:
-    """The address at which a process of this user, and no other's, listens on `port`.
+    """Return the address at which a process of this user, and no other's, listens on `port`.
 
     "": there is none, or the system does not tell.
     """
@@ -86,7 +86,7 @@ def _owners(port: int) -> tuple[str, set[int]]:
 
 
 def _listeners() -> Iterator[tuple[str, int]]:
-    """Address and owner of each listening socket."""
+    """Yield address and owner of each listening socket."""
     yield from _listeners_in("/proc/net/tcp")
     with contextlib.suppress(FileNotFoundError):  # a node without IPv6
         yield from _listeners_in("/proc/net/tcp6")

@@ -33,10 +33,10 @@ _IF_FOREIGN = "ask the administrators to remove it, and until then use another n
 
 
 def locate(env: Mapping[str, str], user: str) -> Path:
-    """The user's directory: in /tmp, or in what JLAB_TMPDIR names; raises JlabError.
+    """Return the user's runtime directory, in /tmp or in what JLAB_TMPDIR names.
 
     The laptop's ssh config names it, so it depends on these alone. A long name of a user leaves no
-    room for the sockets of kernels: then it is a short one that stands for it.
+    room for the sockets of kernels: then it is a short one that stands for it. Raises JlabError.
     """
     parent = env.get("JLAB_TMPDIR", "/tmp")  # noqa: S108
     if not re.fullmatch(r"/[A-Za-z0-9._/-]{1,60}", parent):
@@ -124,7 +124,7 @@ def _changed_by_others(path: Path, *, even_when_gone: bool = False) -> Iterator[
 
 
 def _on_the_way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Each directory, and each link, that leads to `path`, as far as they are there."""
+    """Yield each directory, and each link, that leads to `path`, as far as they are there."""
     here, ahead, links = Path("/"), [*path.parts[1:]], 0
     yield here, here.lstat()
     while ahead:
@@ -144,13 +144,16 @@ def _on_the_way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _other_writers(path: Path, found: os.stat_result) -> str:
-    """Whoever is in root's group is an administrator, unless an ACL lets others write."""
+    """Return who else can write there; "": nobody but administrators.
+
+    Whoever is in root's group is one, unless an ACL lets others write.
+    """
     is_of_root = not found.st_gid and not found.st_mode & stat.S_IWOTH
     return "" if is_of_root and not acl.names_writers(path) else private.other_writers(path)
 
 
 def _unmapped() -> set[int]:
-    """In a container without root, what belongs to root seems to be nobody's."""
+    """Return the user id that root's files seem to have, if this is a container without root."""
     with contextlib.suppress(OSError, ValueError):
         mapped = Path("/proc/self/uid_map").read_text("ascii").split()
         if mapped[:2] != ["0", "0"]:

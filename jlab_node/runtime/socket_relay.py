@@ -24,7 +24,7 @@ class PersistentSocket(Protocol):
     """A socket that is to be there for as long as the session."""
 
     def exists(self) -> bool:
-        """Whether it is."""
+        """Return whether the socket is there, and is this one."""
 
     async def start(self) -> None:
         """Listen on it, if it is not there; raises JlabError."""
@@ -41,7 +41,7 @@ class Listener:
         self._listen = listen
 
     def exists(self) -> bool:
-        """Whether the path still leads here."""
+        """Return whether the socket is there, and is this one."""
         try:
             return self.path.lstat().st_ino == self._number
         except OSError:
@@ -59,7 +59,7 @@ class Listener:
             raise JlabError(f"cannot listen on {self.path}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Listen no more. What has been accepted goes on."""
+        """Stop listening. What has been accepted goes on."""
         if self._server:
             self._server.close()
             self._server = None
@@ -71,9 +71,9 @@ class Listener:
 async def serve_unix(
     path: Path, serve: Server, *, listeners: set[PersistentSocket]
 ) -> AsyncIterator[None]:
-    """`serve` each connection to the unix socket `path`. At the end they are cut off.
+    """Serve each connection to the unix socket `path` by `serve`; at the end they are cut off.
 
-    In `kept` is what listens.
+    What listens is put into `listeners`. Raises JlabError.
     """
     tasks: set[asyncio.Future[None]] = set()
 
@@ -95,9 +95,9 @@ async def serve_unix(
 async def relay_unix(
     path: Path, connect_target: ConnectTarget, *, listeners: set[PersistentSocket]
 ) -> AsyncIterator[None]:
-    """Carry connections to the unix socket `path` to where `way` leads for the peer's pid.
+    """Relay connections to the unix socket `path` to where `connect_target` leads the peer's pid.
 
-    In `kept` is what listens.
+    What listens is put into `listeners`. Raises JlabError.
     """
     loop = asyncio.get_running_loop()
     carried: set[RelayEnd] = set()
@@ -164,7 +164,7 @@ class RelayEnd(asyncio.Protocol):
         peer._begin(self)
 
     def _begin(self, peer: RelayEnd) -> None:
-        """What was held back goes to the other end, and so does all that follows."""
+        """Send what was held back to the other end, and all that follows as well."""
         self._peer = peer
         if self._buffer:
             peer._transport.write(self._buffer)
@@ -214,7 +214,7 @@ class RelayEnd(asyncio.Protocol):
 
 
 def peer_credentials(connection: socket.socket) -> tuple[int, int]:
-    """Process and user at the other end of a unix socket; 0 and -1 where the system is silent."""
+    """Return process and user at the other end of a unix socket; 0 and -1 if nobody can tell."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return 0, -1

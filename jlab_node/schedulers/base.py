@@ -110,28 +110,34 @@ class Scheduler(Protocol):
     OPTION_VARIABLES: str  # regular expression of the variables that change what its commands do
 
     def detect(self, env: Mapping[str, str], machine: Machine) -> Job | None:
-        """The job that `env` speaks of, if this machine is one of its nodes."""
+        """Return the job that `env` speaks of, if this machine is one of its nodes."""
 
     def cluster_command(self) -> list[str]:
-        """Prints what names this cluster; [] where nothing does."""
+        """Return the command that prints what names this cluster; [] where nothing does."""
 
     def parse_cluster(self, answer: CommandResult) -> str:
-        """The cluster's name, as `detect` gives it in a job; "" where it cannot be told."""
+        """Return the cluster's name, as `detect` gives it in a job; "" where it cannot be told."""
 
     def list_jobs_commands(self, user: str) -> list[list[str]]:
-        """Each prints a user's queued and running jobs: the next is asked if that is not whole."""
+        """Return commands that print a user's queued and running jobs.
+
+        The next is run if what the last printed is not whole.
+        """
 
     def parse_job_list(self, answer: CommandResult) -> list[Status] | None:
-        """What one of these printed, with UNREADABLE for a job that could not be read.
+        """Return what one of these printed, with UNREADABLE for a job that could not be read.
 
         None: the scheduler does not answer.
         """
 
     def job_status_commands(self, job_id: str) -> list[list[str]]:
-        """Each prints what is known of one job: the next is asked when the last knew too little."""
+        """Return commands that print what is known of one job.
+
+        The next is run when the last knew too little.
+        """
 
     def parse_job_status(self, job_id: str, answer: CommandResult) -> Status | None:
-        """What one of `one` printed; None: it cannot tell."""
+        """Return what one of `job_status_commands` printed; None: it cannot tell."""
 
     def script_command(self, job_id: str) -> list[str]:
         """Prints the script of a job, or where it is; [] where the list says so, or nothing can."""
@@ -140,13 +146,19 @@ class Scheduler(Protocol):
         """The text of the script, or its absolute path; "" where that is not known."""
 
     def run_in_job(self, job_id: str, node: str, command: list[str]) -> list[str]:
-        """Runs `command` (as typed to a shell) on a node of the job; [] where nothing can."""
+        """Return the command that runs `command` (as typed to a shell) on a node of the job.
+
+        []: nothing can.
+        """
 
     def cancel_command(self, job: Status) -> list[str]:
-        """Ends a job, and no other; raises JlabError where that needs an id that is not known."""
+        """Return the command that ends a job, and no other.
+
+        Raises JlabError where that needs an id that is not known.
+        """
 
     def extend_command(self, job_id: str) -> str:
-        """What its owner types for an hour more; "" where users cannot."""
+        """Return what its owner types for an hour more; "" where users cannot."""
 
     def directives(self, request: JobRequest) -> list[str]:
-        """The lines of a job script that ask for all this; raises JlabError if they cannot."""
+        """Return the lines of a job script that ask for this; raises JlabError if none can."""

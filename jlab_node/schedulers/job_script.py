@@ -46,7 +46,7 @@ conda activate "$environment" || {
 
 
 def memory(text: str) -> int:
-    """Megabytes from 16G, 512M, 1.5T, also 16GB or 16GiB; raises JlabError."""
+    """Return megabytes from 16G, 512M, 1.5T, also 16GB or 16GiB; raises JlabError."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([KMGT])(?:I?B)?", text.strip().upper())
     megabytes = round(float(found[1]) * _UNITS[found[2]]) if found else 0
     if not megabytes:
@@ -55,7 +55,7 @@ def memory(text: str) -> int:
 
 
 def walltime(text: str) -> int:
-    """Seconds from 4:00:00, 1-12:00:00, 4h, 90m, 1d12h; raises JlabError."""
+    """Return seconds from 4:00:00, 1-12:00:00, 4h, 90m, 1d12h; raises JlabError."""
     text = text.strip().lower()
     clock = re.fullmatch(r"(?:([0-9]{1,3})-)?([0-9]{1,4}):([0-5][0-9]):([0-5][0-9])", text)
     parts = dict(zip("dhms", clock.groups("0"))) if clock else {}
@@ -72,12 +72,12 @@ def walltime(text: str) -> int:
 
 
 def job_name(session: str) -> str:
-    """What the job is called that runs the session of that name."""
+    """Return what the job is called that runs the session of that name."""
     return _JOB if session == DEFAULT_NAME else f"{_JOB}-{session}"
 
 
 def session_name(request: JobRequest) -> str:
-    """The other way round."""
+    """Return the name of the session that the job runs; raises JlabError."""
     if request.name == _JOB:
         return DEFAULT_NAME
     prefix, _, session = request.name.partition("-")
@@ -102,9 +102,10 @@ def compose(
     notebook_dir: str,
     log_dir: str,
 ) -> str:
-    """The script that the command line asks for; makes the directory of the log. Raises JlabError.
+    """Return the script that the command line asks for, and make the directory of the log.
 
-    A scheduler opens the log before the script runs, so the script would be too late.
+    A scheduler opens the log before the script runs, so the script would be too late. Raises
+    JlabError.
     """
     logs = _absolute(log_dir)
     request = JobRequest(
@@ -125,7 +126,7 @@ def compose(
 
 
 def next_commands(scheduler: Scheduler, typed: list[str]) -> str:
-    """For a person at a terminal, who has only seen the script."""
+    """Return what to type next, for a person at a terminal who has only seen the script."""
     again = shlex.join(["jlab-node", *typed[1:]])
     return f"Next:   {again} > jlab.sh\n        {scheduler.SUBMIT_COMMAND.format('jlab.sh')}"
 
@@ -146,7 +147,7 @@ def _make(logs: str) -> None:
 def render(
     scheduler: Scheduler, request: JobRequest, *, environment: str, notebook_dir: str
 ) -> str:
-    """The text of a job script; raises JlabError.
+    """Return the text of a job script; raises JlabError.
 
     `environment`: a conda environment's name, or the path of a venv or conda environment; "": the
     one that runs this. `notebook_dir`: "" for the home directory.
@@ -225,7 +226,7 @@ command -v jlab-node >/dev/null || {
 
 
 def _own_directories() -> list[str]:
-    """Where this Python's programs are; and where this jlab-node is, if that is not the same."""
+    """Return where this Python's programs are, and this jlab-node if that is somewhere else."""
     found = [f"{sys.prefix}/bin"]
     started = Path(sys.argv[0]).absolute()
     own = started.parent if started.name == "jlab-node" else Path(sysconfig.get_path("scripts"))

@@ -24,7 +24,7 @@ OPTION_VARIABLES = r"(?!)"  # none
 
 
 def detect(env: Mapping[str, str], machine: Machine) -> Job:  # noqa: ARG001
-    """Every process is one."""
+    """Return the process itself: every process is a job here."""
     return Job(scheduler=NAME, job_id=str(machine.pid), cluster=machine.host, node=machine.host)
 
 
@@ -64,7 +64,7 @@ def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
 
 
 def _is_run(printed: str) -> bool:
-    """Whether the process is a `jlab-node run`: process numbers are used again.
+    """Return whether the process is a `jlab-node run`: process numbers are used again.
 
     Not by its age: that moves when the clock is set.
     """

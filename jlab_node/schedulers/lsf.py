@@ -48,7 +48,7 @@ _REASONS = {
 
 
 def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
-    """The job that has this machine among its hosts."""
+    """Return the job that has this machine among its hosts."""
     number, index = env.get(JOB_ID, ""), env.get("LSB_JOBINDEX", "0")
     # LSB_HOSTS is left out when it would be too long; then there are pairs: "hostA 4 hostB 2".
     hosts = env.get("LSB_HOSTS", "").split() or env.get("LSB_MCPU_HOSTS", "").split()[::2]
@@ -155,7 +155,10 @@ def _end(raw_state: str, reason: str) -> str:
 
 
 def _time(printed: str) -> int | None:
-    """From "Dec 28 19:56 L", where the letter says how exact it is; with no year, the nearest."""
+    """Return Unix time from "Dec 28 19:56 L", where the letter says how exact it is.
+
+    With no year it is the nearest.
+    """
     found = re.fullmatch(
         r"([A-Z][a-z]{2}) +([0-9]{1,2}) ([0-9]{2}:[0-9]{2})(:[0-9]{2})?( [0-9]{4})?( [LEX])?",
         printed.strip(),

@@ -27,7 +27,10 @@ _ENDED = {"Terminated", "Error", "toError", "Finishing"}
 
 
 def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
-    """The job whose list of nodes has this machine; not the frontend shell of a cosystem job."""
+    """Return the job whose list of nodes has this machine.
+
+    The frontend's shell of a cosystem job is in no such list.
+    """
     job_id = env.get(JOB_ID)
     if not job_id:
         return None
@@ -59,13 +62,13 @@ def job_status_commands(job_id: str) -> list[list[str]]:
 
 
 def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
-    """OAR forgets no job: one that it does not know is another cluster's."""
+    """Return the job; None: OAR forgets none, so that it is another cluster's."""
     found = _parse(answer.stdout) or []
     return next((status for status in found if status.job_id == job_id), None)
 
 
 def _parse(printed: str) -> list[Status] | None:
-    """All jobs in oarstat's JSON, which is nothing at all where there is no job."""
+    """Return all jobs in oarstat's JSON, which is nothing at all where there is no job."""
     if not printed.strip():
         return []
     try:
@@ -105,7 +108,7 @@ def _status(job_id: str, job: dict[str, Any]) -> Status:
 
 
 def _end(job: dict[str, Any]) -> str:
-    """How it ended, by its events and its exit code, which is that of wait(2)."""
+    """Return how it ended, by its events and its exit code, which is that of wait(2)."""
     # oarwalltime leaves WALLTIME events too, and at the walltime a FRAG_JOB_REQUEST stands as well.
     if any("(Elapsed)" in str(event.get("description")) for event in _events(job)):
         return "reached its walltime"
@@ -120,7 +123,7 @@ def _end(job: dict[str, Any]) -> str:
 
 
 def _is_deleted(job: dict[str, Any]) -> bool:
-    """Whether the job is to be killed, which OAR takes some seconds for."""
+    """Return whether the job is to be killed, which OAR takes some seconds for."""
     return any(event.get("type") == "FRAG_JOB_REQUEST" for event in _events(job))
 
 

@@ -40,7 +40,7 @@ _SIGNALLED = 256  # exit codes above: that plus the number of a signal
 
 
 def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
-    """The job whose list of nodes has this machine: it is a file on the first of them."""
+    """Return the job whose list of nodes has this machine: it is a file on the first of them."""
     job_id, _, server = env.get(JOB_ID, "").partition(".")
     if not job_id:
         return None
@@ -57,7 +57,7 @@ def cluster_command() -> list[str]:
 
 
 def parse_cluster(answer: CommandResult) -> str:
-    """The server's name, which is also the second half of every job id."""
+    """Return the server's name, which is also the second half of every job id."""
     found = re.search(r"^Server: ([A-Za-z0-9_-]+)", answer.stdout, re.MULTILINE)
     return found[1] if found else ""
 
@@ -183,7 +183,7 @@ def _end(job: dict[str, Any], limit: int | None) -> str:
 
 
 def _command(job: dict[str, Any]) -> str:
-    """The script, the last argument of qsub, with the directory that it is relative to."""
+    """Return the script, the last argument of qsub, with the directory that it is relative to."""
     arguments = str(job.get("Submit_arguments") or job.get("submit_args") or "").split()
     if not arguments or "-I" in arguments or "--" in arguments:
         return " ".join(arguments)
@@ -198,7 +198,7 @@ def _command(job: dict[str, Any]) -> str:
 
 
 def _moment(value: object) -> int | None:
-    """Unix time, or a date as asctime writes it."""
+    """Return Unix time from that or from a date as asctime writes it."""
     return _number(value) or parsing.moment(str(value), "%a %b %d %H:%M:%S %Y")
 
 

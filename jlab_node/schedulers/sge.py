@@ -31,7 +31,10 @@ _UNKNOWN = "Following jobs do not exist"
 
 
 def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
-    """The job whose host this is. JOB_ID alone is anybody's: only in jobs are the others there."""
+    """Return the job whose host this is.
+
+    JOB_ID alone is anybody's: only in jobs are the others there.
+    """
     number, task, root = (env.get(key, "") for key in (JOB_ID, "SGE_TASK_ID", "SGE_ROOT"))
     if not number.isdecimal() or not task or not root:
         return None
@@ -46,7 +49,10 @@ def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
 
 
 def _job_id(number: str, task: str) -> str:
-    """Of an array the task, as in 12.3; not "undefined" nor what is still to come, as in 1-10:1."""
+    """Return the job's id; of an array the task's, as in 12.3.
+
+    The task may also be "undefined", or what is still to come, as in 1-10:1.
+    """
     return f"{number}.{task}" if task.isdecimal() else number
 
 

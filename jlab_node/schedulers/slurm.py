@@ -52,7 +52,7 @@ _CAUSES = {"TimeLimit": "TIMEOUT", "NonZeroExitCode": "FAILED", "OutOfMemory": "
 
 
 def detect(env: Mapping[str, str], machine: Machine) -> Job | None:
-    """The job step or batch script that slurmd started here; not the shell of an salloc."""
+    """Return the job step or batch script that slurmd started here; not the shell of an salloc."""
     job_id, node = env.get(JOB_ID), env.get("SLURMD_NODENAME")
     if not job_id or not node or not machine.is_here(node):
         return None
@@ -175,7 +175,7 @@ def _state(raw_state: str) -> State:
 
 
 def _cause(raw_state: str, reason: str) -> str:
-    """The state that a job which is still ending will have."""
+    """Return the state that a job which is still ending will have."""
     return _CAUSES.get(reason, raw_state) if raw_state == "COMPLETING" else raw_state
 
 
@@ -186,7 +186,7 @@ def _reason(raw_state: str, reason: str) -> str:
 
 
 def _time(printed: str) -> int | None:
-    """With SLURM_TIME_FORMAT=%s times are Unix times; before 20.11 they may not be."""
+    """Return Unix time: with SLURM_TIME_FORMAT=%s it is one; before 20.11 it may be a date."""
     if re.fullmatch(r"[0-9]{1,12}", printed):
         return int(printed) or None
     return parsing.moment(printed, "%Y-%m-%dT%H:%M:%S")

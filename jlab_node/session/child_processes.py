@@ -109,7 +109,10 @@ class Children:
     async def output(
         self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Exit code and stdout of a command that says little; raises JlabError."""
+        """Return exit code and stdout of a command that says little; raises JlabError.
+
+        `timeout` is in seconds.
+        """
         with _scratch_file() as file:
             child = self.start(command, env=env, stdout=file.fileno(), stderr=subprocess.DEVNULL)
             try:
@@ -170,7 +173,7 @@ class Children:
 
 
 def _scratch_file() -> IO[bytes]:
-    """Raises JlabError."""
+    """Return a temporary file; raises JlabError."""
     try:
         return tempfile.TemporaryFile()
     except OSError as error:

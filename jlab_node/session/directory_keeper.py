@@ -44,9 +44,9 @@ class DirectoryKeeper:
         self._logged = ""
 
     async def check(self) -> bool:
-        """Make anew what is gone; raises JlabError while the place is not ours alone.
+        """Make anew what is gone; return False if some of it is still missing.
 
-        False: some of it is still missing.
+        Raises JlabError while the place is not ours alone.
         """
         async with self._lock:
             try:
@@ -86,7 +86,7 @@ class DirectoryKeeper:
                 call()
 
     async def _make_anew(self) -> None:
-        """As far as that can be done: a full disk, say, is no danger."""
+        """Make anew what is gone, as far as that can be done: a full disk, say, is no danger."""
         session_dir = self.session_dir
         try:
             ran = session_dir.path.exists()
@@ -115,7 +115,10 @@ class DirectoryKeeper:
     async def keep(
         self, *, period: float = CHECK_INTERVAL, refresh: float = TOUCH_INTERVAL
     ) -> None:
-        """Until cancelled: look, at once when something is removed, and refresh what ages."""
+        """Look, until cancelled: at once when something is removed, and refresh what ages.
+
+        `period` and `refresh` are in seconds.
+        """
         refreshed, is_whole = time.monotonic(), True
         with contextlib.closing(
             RemovalWatch(self.session_dir.runtime_dir, self.session_dir.path)

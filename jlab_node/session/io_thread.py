@@ -26,7 +26,7 @@ class IoThread:
         self._thread: threading.Thread | None = None
 
     def submit(self, call: Callable[[], _T]) -> concurrent.futures.Future[_T]:
-        """Make that call when those before it are through."""
+        """Make that call when those before it are through; return the future of what it returns."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, daemon=True)
             self._thread.start()
@@ -35,11 +35,14 @@ class IoThread:
         return future
 
     async def run(self, call: Callable[[], _T], *, timeout: float) -> _T:
-        """What the call returns; raises asyncio.TimeoutError as well."""
+        """Make that call, and return what it returns.
+
+        Raises what it raises, and asyncio.TimeoutError after `timeout` seconds.
+        """
         return await within(timeout, asyncio.wrap_future(self.submit(call)))
 
     def flush(self, *, timeout: float) -> None:
-        """Wait until all calls are through, but no longer than that."""
+        """Wait until all calls are through, but no longer than `timeout` seconds."""
         concurrent.futures.wait([self.submit(lambda: None)], timeout)
 
     def _work(self) -> None:

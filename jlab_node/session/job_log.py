@@ -19,7 +19,7 @@ _io = IoThread()  # it may be in a home that does not answer
 
 
 def log(text: str) -> None:
-    """One line in the job log."""
+    """Write one line to the job log, when it takes it; return at once."""
     _io.submit(functools.partial(_write, text))
 
 
@@ -32,7 +32,7 @@ def _write(text: str) -> None:
 
 
 def write_raw(descriptor: int, said: bytes) -> concurrent.futures.Future[None]:
-    """The same of what others have said, as it is; the future is done when the log has it."""
+    """Write what others have said, as it is; return a future that is done when the log has it."""
     return _io.submit(functools.partial(_write_raw, descriptor, said))
 
 
@@ -43,5 +43,5 @@ def _write_raw(descriptor: int, said: bytes) -> None:
 
 
 def flush() -> None:
-    """Before the end: let the last lines get there, if they do so soon."""
+    """Let the last lines get to the log, if they do so soon: this is the end."""
     _io.flush(timeout=_TIMEOUT)

@@ -66,7 +66,7 @@ class Output:
 
 
 def _file(descriptor: int) -> tuple[int, int] | None:
-    """Which file that is; None: one that does not grow, such as /dev/null."""
+    """Return which file that is; None: one that does not grow, such as /dev/null."""
     with contextlib.suppress(OSError):
         found = os.fstat(descriptor)
         if not stat.S_ISCHR(found.st_mode) or os.isatty(descriptor):
@@ -115,7 +115,7 @@ class _Pipe:
         return self._budget.take(length)
 
     def _keeps_up(self) -> bool:
-        """Whether the log takes what it is given; waits for one that is slow."""
+        """Return whether the log takes what it is given; wait for one that is slow."""
         with self._progress:
             while self._written - self._taken > _MAX_UNWRITTEN:
                 if self._is_stuck or not self._progress.wait(_LOG_TIMEOUT):

@@ -59,7 +59,7 @@ async def started_unless(
 
 @contextlib.contextmanager
 def suspended_while_lost(keeper: DirectoryKeeper, started: RunningJupyter) -> Iterator[None]:
-    """While the session's directory is another user's, nothing of JupyterLab's goes there."""
+    """Suspend JupyterLab while the session's directory is another user's: it would go there."""
     keeper.on_lost.append(started.suspend)
     keeper.on_restored.append(started.resume)
     try:

@@ -15,7 +15,7 @@ class TokenBucket:
         self._at = time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
-        """Whether that much is left; then it is taken."""
+        """Take that much if it is left; return whether it was."""
         if self.available < amount:
             return False
         self._available -= amount

@@ -26,7 +26,7 @@ _RELEASE_TIMEOUT = 2.0  # seconds for the last of them
 
 @contextlib.contextmanager
 def claimed(home: Home, identity: SessionIdentity) -> Iterator[Claim]:
-    """Be the session of that name in the job for as long as this lasts; raises JlabError."""
+    """Claim the session's id in the job for as long as this lasts; raises JlabError."""
     draft = identity.claim_record()
     if draft.scheduler == schedulers.local.NAME:
         claims.refuse_nested(home.sessions, draft)

@@ -37,7 +37,7 @@ class RemovalWatch:
             self._is_watched = min(watches) >= 0
 
     async def wait(self, *, timeout: float) -> None:
-        """Until something is removed, or for `timeout` seconds."""
+        """Wait until something is removed, or for `timeout` seconds."""
         if self._descriptor < 0:
             await asyncio.sleep(timeout)
             return

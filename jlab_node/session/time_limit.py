@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 async def within(seconds: float, awaited: Awaitable[_T]) -> _T:
-    """What it returns; raises asyncio.TimeoutError when it has not done so by then.
+    """Return what `awaited` returns; raises asyncio.TimeoutError after so many seconds.
 
     asyncio.wait_for forgets, before Python 3.12, a cancellation that comes together with the
     result: a session would go on then that was told to end.

@@ -61,7 +61,7 @@ async def follow(
     moved: Callable[[int], Awaitable[bool]],
     log: Callable[[str], None],
 ) -> None:
-    """Until cancelled: `log` the warnings that fall due, tell `moved` of each new end.
+    """Log the warnings that fall due, and tell `moved` of each new end, until cancelled.
 
     Where that fails, `moved` is told again the next time.
     """
@@ -83,7 +83,7 @@ async def follow(
 
 
 def warning(record: Record, ends_at: int, *, now: float) -> str:
-    """What the job log says when the end is near."""
+    """Say what the job log says when the end is near; `ends_at` and `now` are in Unix seconds."""
     scheduler = schedulers.TABLE[record.scheduler]
     minutes = round((ends_at - now) / 60)
     extend = scheduler.extend_command(record.job_id)

@@ -51,7 +51,7 @@ def test_a_status_for_a_program_is_tagged(capsys: pytest.CaptureFixture[str]) ->
     screen = Screen(None, tagged=True)
     for text in ("queued", "queued", "runs"):
         screen.status(text, waited=1)
-    screen.status("trying srun", waited=2, passing=True)
+    screen.status("trying srun", waited=2, transient=True)
     screen.say("one")
     assert err(capsys) == (
         "jlab-node: [waiting] queued\njlab-node: [waiting] runs\njlab-node: one\n"
@@ -63,11 +63,11 @@ def test_a_status_for_a_program_is_tagged(capsys: pytest.CaptureFixture[str]) ->
 def test_what_passes_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(None)
     screen.status("queued", waited=1)
-    screen.status("trying srun", waited=2, passing=True)
+    screen.status("trying srun", waited=2, transient=True)
     screen.status("queued", waited=3)
     assert err(capsys) == "jlab-node: queued\n"
     screen = Screen(80)
-    screen.status("trying srun", waited=2, passing=True)
+    screen.status("trying srun", waited=2, transient=True)
     assert err(capsys) == f"{BACK}jlab-node [0:02]: trying srun"
 
 

@@ -153,7 +153,7 @@ class Agent:
                 self._channel.send({"error": error.strerror or str(error)})
 
     def _listen_again(self) -> None:
-        """Listen anew on the private socket, if that has been removed and its directory is there."""
+        """Listen on the private socket again, if that was removed and its directory is there."""
         from tornado.netutil import bind_unix_socket
 
         if not os.path.lexists(self._settings["sock"]):

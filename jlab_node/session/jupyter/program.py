@@ -40,7 +40,10 @@ _PRIVATE = ("api/contents", "api/terminals", "api/status", "lab")
 
 
 def find_command(command: str | None) -> list[str]:
-    """The words that start jupyter-lab: those given, or the one on PATH, or the one beside us."""
+    """Return the words that start jupyter-lab: those given, that on PATH, or that beside us.
+
+    Raises JlabError.
+    """
     if command is not None:
         try:
             words = shlex.split(command)
@@ -69,7 +72,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 
 def split_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The user's `--config`, "" without one, and the other arguments.
+    """Return the user's `--config`, "" without one, and the other arguments.
 
     JupyterLab takes only one, which is ours: that brings the user's in.
     """
@@ -85,7 +88,7 @@ def split_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def arguments(channel: Sequence[str], extra: Sequence[str], *, is_root: bool) -> list[str]:
-    """What follows the command's own words; `channel` is what leads it to this session."""
+    """Return what follows the command's own words; `channel` is what leads it to this session."""
     return ["--no-browser", *channel, *(["--allow-root"] if is_root else []), *extra]
 
 
@@ -99,7 +102,7 @@ def check_runtime(runtime: Path) -> None:
 
 
 def is_ready(where: Path | int, *, token: str, base_url: str = "/", tls: bool = False) -> bool:
-    """Whether it lets us in, and nobody else. Only for a socket or port of our child.
+    """Return whether it lets us in, and nobody else. Only for a socket or port of our child.
 
     False: not now. Raises JlabError when the user's own configuration sees to it that it never
     will: to publish an open server would be to give the account away.
@@ -118,9 +121,9 @@ def is_ready(where: Path | int, *, token: str, base_url: str = "/", tls: bool = 
 
 
 def requires_token(where: Path | int, *, base_url: str, tls: bool) -> bool:
-    """Whether it has been seen to let nobody in without the token; raises JlabError if it does.
+    """Return whether it was seen to let nobody in without the token; False: it does not answer.
 
-    False: it does not answer now.
+    Raises JlabError if it lets somebody in.
     """
     answered = True
     for each in _PRIVATE:
@@ -152,7 +155,10 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _status(where: Path | int, path: str, *, token: str = "", tls: bool = False) -> int | None:
-    """HTTP status of `path`. Not urllib: a proxy in the environment would get the token."""
+    """Return the HTTP status of `path`; None: there is no answer.
+
+    Not by urllib: a proxy in the environment would get the token.
+    """
     connection = _connection(where, _any_certificate() if tls else None)
     try:
         headers = {"Authorization": f"token {token}"} if token else {}
@@ -173,7 +179,7 @@ def _connection(where: Path | int, context: ssl.SSLContext | None) -> http.clien
 
 
 def _any_certificate() -> ssl.SSLContext:
-    """For a process that is known to be our own child, whoever has signed its certificate."""
+    """Return a context that trusts whoever has signed: the process is known to be our own child."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -9,7 +9,7 @@ import psutil
 
 
 def cannot_see(pid: int, directory: Path) -> bool:
-    """Whether the process `pid`, or one below it, has no `directory`: it is in a container.
+    """Return whether `pid`, or a process below it, has no `directory`: it is in a container.
 
     False as well where the system does not tell.
     """
@@ -22,7 +22,7 @@ def cannot_see(pid: int, directory: Path) -> bool:
 
 
 def listens_on(pid: int) -> str:
-    """An address on which the process `pid`, or one below it, takes connections; "": on none."""
+    """Return an address on which `pid`, or a process below it, takes connections; "": on none."""
     for process in _family(pid):
         with contextlib.suppress(psutil.Error):
             for each in process.net_connections("tcp"):

@@ -105,7 +105,7 @@ class Endpoint:
         self._rate = TokenBucket(_MAX_UNAUTHENTICATED, unauthenticated_per_second)
 
     async def serve(self, listener: socket.socket) -> None:
-        """Until cancelled."""
+        """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
         try:
@@ -132,7 +132,7 @@ class Endpoint:
             child.signal(signal.SIGTERM)
 
     async def _handle(self, connection: socket.socket) -> None:
-        """One connection, until it is sshd's: the owner's, or one of few strangers'."""
+        """Serve one connection until it is sshd's: the owner's, or one of few strangers'."""
         try:
             with connection:
                 if await self._handshake(connection):
@@ -147,14 +147,14 @@ class Endpoint:
             return
 
     async def _serve_owner(self, connection: socket.socket) -> None:
-        """The owner, who is told why if it cannot be."""
+        """Serve the owner, who is told why if that cannot be done."""
         try:
             await self._serve(connection)
         except JlabError as error:
             connection.sendall(handshake.refusal(str(error)))
 
     async def _serve_unauthenticated(self, connection: socket.socket) -> None:
-        """A stranger, until it has shown a key."""
+        """Serve a stranger, until it has shown a key."""
         with contextlib.suppress(JlabError):
             child = await self._serve(connection)
             connection.close()
@@ -168,7 +168,7 @@ class Endpoint:
         return child
 
     async def _handshake(self, connection: socket.socket) -> bool:
-        """Greet, and tell the owner from a stranger; raises OSError, TimeoutError."""
+        """Send the banner, and tell the owner from a stranger; raises OSError, TimeoutError."""
         try:
             connection.setblocking(False)
             # sshd asks for it late: until then each small packet would wait for the last one's ACK.
@@ -181,7 +181,10 @@ class Endpoint:
                 self._pending.remove(task)
 
     async def _is_owner(self, connection: socket.socket) -> bool:
-        """Whether it knocks, or begins to speak ssh. What follows the knock is left for sshd."""
+        """Return whether it sends the client token, rather than begin to speak ssh.
+
+        What follows the token is left for sshd. Raises OSError where it does neither.
+        """
         for _ in range(_MAX_PEEKS):
             await _readable(connection)
             said = connection.recv(len(self._client_token), socket.MSG_PEEK)

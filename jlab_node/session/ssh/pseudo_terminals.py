@@ -12,7 +12,10 @@ NONE_HERE = (
 
 
 def can_be_given() -> bool:
-    """sshd makes each terminal the group tty's, which only root and its members may do."""
+    """Return whether sshd can give somebody a terminal here.
+
+    It makes each terminal the group tty's, which only root and its members may do.
+    """
     try:
         group = grp.getgrnam("tty").gr_gid
     except KeyError:

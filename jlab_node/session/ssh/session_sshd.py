@@ -40,7 +40,7 @@ class Keys:
 
 
 def read_keys(home: Home) -> Keys:
-    """Those in ~/.jlab, and the user's own if only the user can write them.
+    """Return those in ~/.jlab, and the user's own if only the user can write them.
 
     Raises OSError and JlabError where ~/.jlab is not there, or may be another user's by now.
     """
@@ -84,7 +84,7 @@ class SessionSshd:
         sshd.check(program, self._sealed[0].path)
 
     def _seal(self, keys: Keys) -> list[MemoryFile]:
-        """The configuration, and what it names."""
+        """Return the configuration, and what it names, in memory."""
         host_key, authorized = MemoryFile(keys.host_key), MemoryFile(keys.authorized)
         text = sshd.config(
             host_key.path,
@@ -109,7 +109,10 @@ class SessionSshd:
             return children.start(command, stdin=connection, stdout=connection, stderr=log.fileno())
 
     async def _look_at_keys(self) -> None:
-        """A home that does not answer, or is not to be trusted, leaves them as they were."""
+        """Read the keys again.
+
+        A home that does not answer, or is not to be trusted, leaves them as they were.
+        """
         if self._reading is None or self._reading.done():
             self._reading = self._io.submit(lambda: read_keys(self._home))
             await asyncio.wait([asyncio.wrap_future(self._reading)], timeout=_HOME_TIMEOUT)
@@ -132,7 +135,7 @@ class SessionSshd:
             log(text)
 
     def _open_log(self) -> int:
-        """The file to which sshd writes what it does, for the user to look at."""
+        """Open the file to which sshd writes what it does, for the user to look at."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             return os.open(self._log, flags, 0o600)

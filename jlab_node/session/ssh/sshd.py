@@ -54,7 +54,10 @@ Subsystem sftp internal-sftp
 
 
 def find(path: str | None) -> str | None:
-    """Absolute path of sshd, as it demands to be started by; None where there is none."""
+    """Return the absolute path of sshd, as it demands to be started by; None where there is none.
+
+    `path` is the one that the user has named. Raises JlabError where that is no program.
+    """
     if path is None:
         found = shutil.which("sshd") or shutil.which("sshd", path=_ELSEWHERE)
         return str(Path(found).absolute()) if found else None
@@ -65,7 +68,7 @@ def find(path: str | None) -> str | None:
 
 
 def set_env(env: Mapping[str, str]) -> str:
-    """The SetEnv line that carries the job's environment: one, since sshd reads only the first."""
+    """Return the SetEnv line that carries the job's environment: sshd reads only the first one."""
     pairs = [
         f'"{name}={value}"'
         for name, value in sorted(env.items())
@@ -84,9 +87,10 @@ def config(
     env: Mapping[str, str],
     terminals: bool = True,
 ) -> str:
-    """Text of the configuration, with the paths of the host key and of the keys that may enter.
+    """Return the text of the configuration; raises JlabError for a path that cannot stand in it.
 
-    Without `terminals` who asks for one has a shell without, where sshd itself would hang up.
+    It has the paths of the host key and of the keys that may enter. Without `terminals` who asks
+    for one has a shell without, where sshd itself would hang up.
     """
     return _CONFIG.format(
         host_key=_quoted(host_key),
@@ -107,7 +111,7 @@ def _quoted(path: Path, *, tokens: bool = False) -> str:
 
 
 def command(sshd: str, config_path: Path) -> list[str]:
-    """Serve one connection on stdin and stdout; what sshd logs goes to stderr."""
+    """Return the command that serves one connection on stdin and stdout, and logs to stderr."""
     return [sshd, "-i", "-e", "-f", str(config_path)]
 
 

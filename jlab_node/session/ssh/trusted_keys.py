@@ -16,7 +16,7 @@ _LONGEST = 1 << 20  # bytes
 
 
 def read(path: Path, *, closed: bool = False) -> bytes:
-    """The content of `path`; raises OSError, and JlabError where it may be another user's.
+    """Return the content of `path`; raises OSError, and JlabError where it may be another user's.
 
     Neither the file nor its directory may be one that others can write; the file may be no link.
     `closed`: nor may others read it. Both are looked at as they have been opened: what is put in
