@@ -229,7 +229,7 @@ def test_a_job_of_the_same_number_elsewhere_is_another_one(
     assert files(tmp_path) == [f".claim-1-{found.id}"]
 
 
-def test_what_a_session_does_not_have_it_leaves(tmp_path: Path) -> None:
+def test_claim_of_another_session_is_left(tmp_path: Path) -> None:
     """Whatever the file is called."""
     claim = claims.take(tmp_path, mine())
     another = render(mine(token="ef" * 32))
@@ -239,7 +239,7 @@ def test_what_a_session_does_not_have_it_leaves(tmp_path: Path) -> None:
     assert claim.path.read_text() == another
 
 
-def test_claims_of_sessions_that_are_over_are_swept(tmp_path: Path) -> None:
+def test_prune_removes_claims_of_ended_sessions(tmp_path: Path) -> None:
     now = int(time.time())
     lists_none = JobSnapshot("slurm", "cal1", frozenset(), now)
     over = replace(JOB_12, process=ELSEWHERE, started=now - 90_000)
@@ -268,7 +268,7 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         claims.take(tmp_path / "gone", mine())
 
 
-def test_no_session_within_one_of_its_name_where_there_is_no_job(tmp_path: Path) -> None:
+def test_refuse_nested_session_of_the_same_name(tmp_path: Path) -> None:
     record = replace(JOB_12, scheduler="local", process=process_id.identity(os.getpid()))
     published(tmp_path, record)
     code = f"""

@@ -70,7 +70,7 @@ def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
         ),
     ],
 )
-def test_status(
+def test_status_prints_text_or_json(
     login: Login,
     commands: Commands,
     record: Record,
@@ -114,7 +114,7 @@ def test_status_of_what_is_no_session(login: Login, arguments: list[str]) -> Non
     assert "\x1b" not in done.stderr
 
 
-def test_ls(login: Login, commands: Commands, record: Record) -> None:
+def test_ls_prints_sessions_and_jobs(login: Login, commands: Commands, record: Record) -> None:
     commands.slurm(RUNS, QUEUED, Job("14", "PENDING", name="other"))
     login.publish(record)
     login.publish(replace(record, name="old", job_id="9"))
@@ -176,7 +176,7 @@ def test_output_that_cannot_be_written(login: Login) -> None:
     assert done.stderr == "jlab-node: input or output: No space left on device\n"
 
 
-def test_ctrl_c(login: Login, tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_130(login: Login, tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("a\n")
     logs.remember(login.home, "lab", str(path))
@@ -189,7 +189,7 @@ def test_ctrl_c(login: Login, tmp_path: Path) -> None:
         assert process.stderr.read().strip() == ""
 
 
-def test_logs(login: Login, tmp_path: Path) -> None:
+def test_logs_prints_the_last_lines(login: Login, tmp_path: Path) -> None:
     path = tmp_path / "gpu.log"
     path.write_text("".join(f"{number}\n" for number in range(100)))
     logs.remember(login.home, "gpu", str(path))
@@ -323,7 +323,7 @@ def test_stop_that_is_refused(login: Login, slurm: Commands) -> None:
         pytest.param([], [Job("14", "PENDING", name="other")], "", id="a job will be none"),
     ],
 )
-def test_submit(
+def test_submit_prints_what_was_done(
     login: Login,
     slurm: Commands,
     record: Record,

@@ -107,7 +107,7 @@ def runs_without_a_step(commands: Commands) -> None:
     commands.put("srun", "echo 'srun: error: Unable to create step' >&2; exit 1")
 
 
-def test_there_is_nothing(login: Login, commands: Commands) -> None:
+def test_connect_without_session_or_job_fails(login: Login, commands: Commands) -> None:
     commands.slurm()
     assert login.connect() == [NO_JOB]
     assert commands.names == ["scontrol", "squeue"]
@@ -345,7 +345,7 @@ def test_how_one_of_many_ended_is_told(login: Login, commands: Commands, record:
     assert login.records == []
 
 
-def test_below_many_that_are_over_is_one_that_lives(
+def test_connect_finds_live_session_below_ended_ones(
     login: Login, commands: Commands, endpoint: Record
 ) -> None:
     """What is older than that is left alone."""
@@ -365,7 +365,7 @@ def test_below_many_that_are_over_is_one_that_lives(
     assert commands.names.count("squeue") < 10
 
 
-def test_among_many_that_are_over_is_one_that_cannot_be_reached(
+def test_connect_reports_unreachable_session_between_ended_ones(
     login: Login, commands: Commands, record: Record
 ) -> None:
     """What is on both sides of it is counted apart."""
@@ -509,7 +509,9 @@ def test_a_session_that_only_seems_to_be_over(
     assert login.records == [record.id]
 
 
-def test_no_way_to_a_job_that_runs(login: Login, commands: Commands, record: Record) -> None:
+def test_connect_without_route_to_a_running_job_fails(
+    login: Login, commands: Commands, record: Record
+) -> None:
     runs_without_a_step(commands)
     login.publish(record)
     assert login.connect() == [
@@ -536,7 +538,7 @@ def test_a_session_that_cannot_be_reached_beside_a_job_that_is_waited_for(
 @pytest.mark.parametrize(
     "by", [(), ("bash", "-c", 'exec 3</dev/null; exec "$@"', "bash")], ids=["", "3 is taken"]
 )
-def test_a_step_in_the_job_is_a_way(
+def test_connect_by_a_step_in_the_job(
     login: Login, commands: Commands, record: Record, by: tuple[str, ...]
 ) -> None:
     """Whatever descriptor it gets, the relay finds it."""
@@ -560,7 +562,9 @@ def on_terminal(stderr: str) -> list[str]:
     return [re.sub(r"\[0:\d\d\]", "[TIME]", each) for each in shown]
 
 
-def test_the_ways_on_a_terminal(login: Login, commands: Commands, record: Record) -> None:
+def test_connect_shows_each_route_on_a_terminal(
+    login: Login, commands: Commands, record: Record
+) -> None:
     """Each is told while it is tried, in place."""
     runs_without_a_step(commands)
     login.publish(record)
@@ -956,7 +960,7 @@ def test_a_job_that_is_gone_just_when_another_session_is_over(
     assert in_vain == "jlab-node: job 13 (jlab) is not in the queue any more: its log may say why"
 
 
-def test_it_rests_between_two_looks(
+def test_connect_sleeps_between_two_looks(
     login: Login, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A login node is everybody's."""
@@ -1008,7 +1012,7 @@ def test_a_scheduler_that_does_not_answer(login: Login, commands: Commands) -> N
     assert login.connect(waits=True) == ["Slurm does not answer (down); asking again"]
 
 
-def test_a_plain_server(login: Login, commands: Commands) -> None:
+def test_connect_on_a_plain_server_without_session_fails(login: Login, commands: Commands) -> None:
     submission.set_command(login.home, None, "sbatch jlab.sh")  # from a cluster that has this home
     assert login.connect("--session=gpu") == [
         f"no session called gpu to connect to on {socket.gethostname()}: start one there with "

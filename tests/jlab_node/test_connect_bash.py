@@ -162,7 +162,7 @@ def test_it_ends_with_what_it_reads_however_soon_that_is(connect: Connect, sessi
         assert set(pool.map(once, range(500))) == {BANNER.encode()}
 
 
-def test_it_knocks(connect: Connect, session: Record) -> None:
+def test_sends_the_client_token(connect: Connect, session: Record) -> None:
     connect.publish(replace(session, knock=KNOCK))
     assert connect.said() == f"jlab {KNOCK}"
 
@@ -191,7 +191,7 @@ def test_it_goes_to_the_node(connect: Connect, session: Record) -> None:
         assert connect.said() == "hello"
 
 
-def test_there_is_none(connect: Connect) -> None:
+def test_without_a_record_hands_over_to_python(connect: Connect) -> None:
     assert connect.said() == "jlab-node connect"
     connect.sessions.rmdir()
     assert connect.said("--session=gpu", "--x") == "jlab-node connect --session=gpu --x"
@@ -373,7 +373,7 @@ def test_the_newest_and_the_named(connect: Connect, session: Record) -> None:
     assert connect.said() == "jlab-node connect", "the newest is no record"
 
 
-def test_nobody_listens(connect: Connect, session: Record) -> None:
+def test_refused_port_hands_over_to_python(connect: Connect, session: Record) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         connect.publish(replace(session, ssh_port=closed.getsockname()[1]))

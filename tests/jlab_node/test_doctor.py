@@ -75,14 +75,16 @@ def test_a_scheduler_that_does_not_answer(jlab: Home, program: Callable[[str, st
     assert check["remedy"] == "wait, or ask your site: `squeue` has to work"
 
 
-def test_a_scheduler(jlab: Home, program: Callable[[str, str], Path]) -> None:
+def test_scheduler_that_answers_is_ok(jlab: Home, program: Callable[[str, str], Path]) -> None:
     program("squeue", SQUEUE.format("PENDING"))
     checks = found()
     assert checks["scheduler"]["found"] == "Slurm; jobs of yours: 0 running, 1 queued"
     assert checks["session"]["remedy"] == "start one: `sbatch jlab.sh`"
 
 
-def test_the_step_is_the_only_way(jlab: Home, program: Callable[[str, str], Path]) -> None:
+def test_node_reached_by_a_step_alone_is_a_warning(
+    jlab: Home, program: Callable[[str, str], Path]
+) -> None:
     program("squeue", SQUEUE.format("RUNNING"))
     program("srun", ENTER)
     program("ssh", "echo 'Permission denied (publickey).' >&2; exit 255")
@@ -96,7 +98,7 @@ def test_the_step_is_the_only_way(jlab: Home, program: Callable[[str, str], Path
     assert "--port-range" in check["remedy"]
 
 
-def test_every_way_is_tried(
+def test_node_tries_every_route(
     jlab: Home, program: Callable[[str, str], Path], listener: socket.socket
 ) -> None:
     program("squeue", SQUEUE.format("RUNNING"))
@@ -119,7 +121,7 @@ def test_every_way_is_tried(
     assert ssh.startswith("ssh: answers in ")
 
 
-def test_no_way(jlab: Home, program: Callable[[str, str], Path]) -> None:
+def test_node_without_route_is_a_failure(jlab: Home, program: Callable[[str, str], Path]) -> None:
     program("squeue", SQUEUE.format("RUNNING"))
     program("srun", "printf 'srun: \\033[2Jjob 12 is unknown\\n' >&2; exit 1")
     program("ssh", f"exit {69}")
@@ -153,14 +155,18 @@ def test_a_session_of_another_cluster(jlab: Home, program: Callable[[str, str], 
     ],
     ids=["fine", "exceeded", "broken"],
 )
-def test_quota(program: Callable[[str, str], Path], quota: str, state: str, says: str) -> None:
+def test_quota_that_is_exceeded_is_a_warning(
+    program: Callable[[str, str], Path], quota: str, state: str, says: str
+) -> None:
     program("quota", quota)
     check = machine_checks.quota()
     assert check.state == state
     assert says in check.found
 
 
-def test_quota_hangs(program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quota_that_hangs_is_skipped(
+    program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machine_checks, "_QUOTA_TIMEOUT", 0.2)
     program("quota", "exec sleep 60")
     assert machine_checks.quota().state == "skipped"

@@ -221,7 +221,7 @@ def test_directory_of_a_user_without_a_name_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("found", [0o700, 0o500, 0o710, 0o701, 0o750, 0o777], ids=oct)
-def test_is_private(tmp_path: Path, found: int) -> None:
+def test_is_private_by_mode(tmp_path: Path, found: int) -> None:
     path, link = tmp_path / "directory", tmp_path / "link"
     path.mkdir()
     link.symlink_to(path)
@@ -245,7 +245,7 @@ def test_what_is_no_directory_of_ours_is_not_private(tmp_path: Path) -> None:
     [(0o600, True), (0o644, True), (0o400, True), (0o620, False), (0o602, False), (0o666, False)],
     ids=lambda value: oct(value) if type(value) is int else None,
 )
-def test_only_ours_to_write(tmp_path: Path, found: int, *, expected: bool) -> None:
+def test_is_writable_only_by_us_by_mode(tmp_path: Path, found: int, *, expected: bool) -> None:
     path = tmp_path / "file"
     path.touch()
     path.chmod(found)
@@ -374,7 +374,7 @@ def test_replace_what_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_was_writing_is_swept_when_it_is_old(tmp_path: Path) -> None:
+def test_prune_unfinished_removes_old_temporary_files(tmp_path: Path) -> None:
     kept = writing.write_atomically(tmp_path / "kept", "text")
     (tmp_path / "inner").mkdir()
     for path in (tmp_path / ".new-aaaaaaa1", tmp_path / "inner" / ".new-aaaaaaa2"):
@@ -389,7 +389,7 @@ def test_what_a_killed_process_was_writing_is_swept_when_it_is_old(tmp_path: Pat
     assert list((tmp_path / "inner").iterdir()) == []
 
 
-def test_sweep_leaves_what_is_the_users_own(tmp_path: Path) -> None:
+def test_prune_unfinished_leaves_the_users_own_files(tmp_path: Path) -> None:
     """Names that only begin like ours, directories that hold more, and all that a link leads to."""
     home, project = tmp_path / "home", tmp_path / "project"
     theirs = [
@@ -410,7 +410,7 @@ def test_sweep_leaves_what_is_the_users_own(tmp_path: Path) -> None:
     assert all(link.is_symlink() for link in links)
 
 
-def test_nothing_younger_is_swept(tmp_path: Path) -> None:
+def test_prune_unfinished_leaves_younger_files(tmp_path: Path) -> None:
     old, young = ([tmp_path / f".new-{age}{n}" for n in range(8)] for age in ("earlier", "younger"))
     for path in old:
         path.touch()

@@ -61,7 +61,7 @@ def wrapper(user: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_all_is_there_and_private_whatever_the_umask(user: Path) -> None:
+def test_ensure_state_dir_is_private_whatever_the_umask(user: Path) -> None:
     before = os.umask(0)
     try:
         made = home.ensure_state_dir()
@@ -80,7 +80,7 @@ def test_all_is_there_and_private_whatever_the_umask(user: Path) -> None:
     assert made.public_host_key.read_text().startswith("ssh-ed25519 ")
 
 
-def test_again_changes_nothing(user: Path) -> None:
+def test_ensure_state_dir_twice_changes_nothing(user: Path) -> None:
     made = home.ensure_state_dir()
     home.authorize(made, ED25519)
     (made.sessions / "local-1-lab").write_text("x")
@@ -197,7 +197,9 @@ def test_what_others_can_write_is_not_taken(user: Path) -> None:
         home.open_state_dir()
 
 
-def test_no_ssh_keygen(user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ensure_state_dir_without_ssh_keygen_fails(
+    user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(JlabError, match="ssh-keygen is not on PATH here: install OpenSSH"):
         home.ensure_state_dir()
@@ -354,7 +356,9 @@ def test_authorize_where_nothing_can_be_written(bound_by_modes: Path) -> None:
         pytest.param("oar", "", "oar:\n", id="without"),
     ],
 )
-def test_remember_site(tmp_path: Path, scheduler: str, cluster: str, text: str) -> None:
+def test_remember_site_is_read_back(
+    tmp_path: Path, scheduler: str, cluster: str, text: str
+) -> None:
     """As ~/.jlab/connect reads it: the records that are of this machine's cluster."""
     made = Home(tmp_path)
     assert home.remembered_site(made) is None
@@ -406,7 +410,7 @@ def test_remember_site_that_is_read_as_a_line_of_bash(tmp_path: Path) -> None:
     subprocess.run(["bash", "-c", script, "bash", tmp_path], check=True)
 
 
-def test_prepare_in_a_home_with_a_default_acl_closes_all_files(user: Path) -> None:
+def test_ensure_state_dir_in_a_home_with_a_default_acl_closes_all_files(user: Path) -> None:
     """ssh-keygen makes its key with a mode that such a list widens, and then takes it for open."""
     acl.share(user, "default", "access")
     made = home.ensure_state_dir()
@@ -417,7 +421,7 @@ def test_prepare_in_a_home_with_a_default_acl_closes_all_files(user: Path) -> No
     assert {mode(path) for path in (made.path, made.sessions)} == {0o700}
 
 
-def test_prepare_closes_the_host_key_that_an_older_version_left_open(user: Path) -> None:
+def test_ensure_state_dir_closes_the_host_key_that_an_older_version_left_open(user: Path) -> None:
     home.ensure_state_dir().host_key.chmod(0o644)
     home.state_dir().public_host_key.unlink()
     assert mode(home.ensure_state_dir().host_key) == 0o600

@@ -167,7 +167,7 @@ def test_each_machine_of_a_home_keeps_its_own(squeue: Squeue) -> None:
         pytest.param("", 3, "", "exit code 3", id="silent"),
     ],
 )
-def test_a_command_that_fails(
+def test_fetch_of_a_command_that_fails_tells_the_problem(
     squeue: Squeue, text: str, code: int, stderr: str, problem: str
 ) -> None:
     squeue.says(text, code=code, stderr=stderr)
@@ -190,7 +190,9 @@ def test_jobs_are_not_kept_over_a_failure(squeue: Squeue) -> None:
     assert (cache.latest.jobs, cache.latest.problem) == ((), "down")
 
 
-def test_no_such_command(squeue: Squeue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_fetch_without_the_command_tells_the_problem(
+    squeue: Squeue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     # The command begins with `env`, which is not there either.
     cache = squeue.cache()
@@ -270,7 +272,7 @@ def test_an_answer_from_the_future(squeue: Squeue) -> None:
     assert cache.latest.asked_at <= time.time()
 
 
-def test_what_is_nearest_comes_first(squeue: Squeue) -> None:
+def test_fetch_sorts_jobs_by_their_start(squeue: Squeue) -> None:
     jobs = [
         ("1", "PENDING", "N/A"),
         ("2", "PENDING", "1800000900"),

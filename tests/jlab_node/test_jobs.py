@@ -49,7 +49,7 @@ def published(*records: Record) -> list[StoredRecord]:
     ],
 )
 @pytest.mark.usefixtures("on_stdin")
-def test_ask(commands: Commands, text: str, answer: CommandResult) -> None:
+def test_ask_returns_code_and_output(commands: Commands, text: str, answer: CommandResult) -> None:
     commands.put("squeue", text)
     assert scheduler_client.ask(["squeue"]) == answer
 
@@ -96,7 +96,7 @@ def test_ask_one_that_cannot_be_killed(unkillable: Unkillable) -> None:
         pytest.param(CommandResult(3, "", " \n"), "exit code 3", id="silent"),
     ],
 )
-def test_said(answer: CommandResult, text: str) -> None:
+def test_error_message_is_the_first_line(answer: CommandResult, text: str) -> None:
     assert scheduler_client.error_message(answer) == text
 
 
@@ -256,7 +256,7 @@ def test_site_of_several_of_which_none_answers(
         pytest.param(Site(TABLE["oar"], ""), RECORD, False, id="another scheduler"),
     ],
 )
-def test_site_has(site: Site, record: Record, *, has: bool) -> None:
+def test_site_has_records_of_its_cluster(site: Site, record: Record, *, has: bool) -> None:
     assert site.has(record) is has
 
 
@@ -276,7 +276,7 @@ HERE = socket.gethostname().partition(".")[0]
         pytest.param("a..b", False, id="nor this"),
     ],
 )
-def test_is_here(node: str, *, here: bool) -> None:
+def test_is_here_by_name_and_address(node: str, *, here: bool) -> None:
     assert detection.is_here(node) is here
 
 
@@ -318,7 +318,7 @@ def test_detect_reads_the_list_of_nodes(commands: Commands, tmp_path: Path) -> N
     assert session_jobs.times(found) == (1800000000, 1800003600)
 
 
-def test_look_asks_on_only_where_it_knows_too_little(commands: Commands) -> None:
+def test_query_job_asks_on_only_where_it_knows_too_little(commands: Commands) -> None:
     slurm = TABLE["slurm"]
     commands.slurm(squeue("12"))
     commands.prints("sacct", "12|TIMEOUT|1800000009")
@@ -445,7 +445,7 @@ def test_of_a_local_session(session: subprocess.Popen[bytes]) -> None:
     assert liveness.has_ended(session_jobs.job_status_of(record))
 
 
-def test_living_asks_once_for_all(commands: Commands) -> None:
+def test_alive_asks_once_for_all(commands: Commands) -> None:
     commands.slurm(squeue("12"), squeue("14", "PENDING"), squeue("15", "COMPLETING"))
     detection.site()
     before = len(commands.asked)
@@ -456,14 +456,14 @@ def test_living_asks_once_for_all(commands: Commands) -> None:
     assert "--user=u1" in commands.asked[-1]
 
 
-def test_living_where_the_scheduler_does_not_answer(commands: Commands) -> None:
+def test_alive_where_the_scheduler_does_not_answer(commands: Commands) -> None:
     commands.slurm()
     commands.put("squeue", FAILS)
     mine = published(RECORD)
     assert snapshots.alive(mine, "u1") == mine
 
 
-def test_living_elsewhere(commands: Commands) -> None:
+def test_alive_elsewhere_cannot_be_told(commands: Commands) -> None:
     """What nobody can tell stays; and no question is asked for it."""
     commands.slurm()
     mine = published(
@@ -476,7 +476,7 @@ def test_living_elsewhere(commands: Commands) -> None:
     assert "squeue" not in commands.names
 
 
-def test_living_on_a_plain_server(session: subprocess.Popen[bytes]) -> None:
+def test_alive_on_a_plain_server(session: subprocess.Popen[bytes]) -> None:
     here = replace(RECORD, scheduler="local", node=socket.gethostname())
     alive = replace(here, job_id=str(session.pid))
     dead = replace(here, job_id=str(os.getpid()), name="dead")  # no `jlab-node run`
@@ -551,7 +551,7 @@ def test_cancel_of_a_job_that_slurm_does_not_tell_about_is_refused(commands: Com
         ),
     ],
 )
-def test_cancel_that_cannot(
+def test_cancel_that_fails_raises(
     commands: Commands, record: Record, scancel: str | None, text: str
 ) -> None:
     commands.slurm(Job(word="RUNNING"))
@@ -574,11 +574,11 @@ def test_cancel_that_cannot(
         pytest.param(Status("1", State.ENDED), True, id="ended"),
     ],
 )
-def test_has_ended(status: Status | None, *, ended: bool) -> None:
+def test_has_ended_by_state(status: Status | None, *, ended: bool) -> None:
     assert liveness.has_ended(status) is ended
 
 
-def test_read_text(tmp_path: Path) -> None:
+def test_read_text_of_long_odd_and_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "script"
     path.write_bytes(b"a\xffb\n")
     assert scheduler_client.read_text(str(path)) == "a\ufffdb\n"

@@ -151,7 +151,7 @@ def test_no_arguments_are_fine() -> None:
     jupyter.check_arguments([])
 
 
-def test_arguments() -> None:
+def test_arguments_of_jupyter_lab() -> None:
     made = jupyter.arguments(["--door"], ["--notebook-dir=/a b", "x"], is_root=False)
     assert made == ["--no-browser", "--door", "--notebook-dir=/a b", "x"]
 
@@ -233,11 +233,11 @@ def test_find_takes_the_one_on_path_before_the_one_beside_us(
         pytest.param(TOKEN, "/é/", False, id="not ASCII"),
     ],
 )
-def test_answers(server: int, token: str, url: str, *, expected: bool) -> None:
+def test_is_ready_with_the_token(server: int, token: str, url: str, *, expected: bool) -> None:
     assert jupyter.is_ready(server, token=token, base_url=url) is expected
 
 
-def test_answers_by_a_unix_socket(tmp_path: Path) -> None:
+def test_is_ready_by_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "s"
     assert not jupyter.is_ready(path, token=TOKEN)
     with unix_server(path):

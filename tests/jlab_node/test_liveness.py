@@ -54,7 +54,7 @@ PBS = JobSnapshot("pbs", "cal1", frozenset({"11", "12[]"}), NOW)
         ),
     ],
 )
-def test_what_it_says(
+def test_snapshot_contains_and_job_has_ended(
     snapshot: JobSnapshot, changes: dict[str, object], *, contains: bool | None, has_ended: bool
 ) -> None:
     record = replace(RECORD, **changes)  # type: ignore[arg-type]
@@ -111,7 +111,9 @@ ENDED = Status("12", State.ENDED, reason="failed")
         ),
     ],
 )
-def test_verdict(status: Status | None, verdict: JobEnded | JobSuspended | None) -> None:
+def test_verdict_by_the_jobs_state(
+    status: Status | None, verdict: JobEnded | JobSuspended | None
+) -> None:
     assert liveness.verdict(replace(RECORD, job_started=NOW - 6000), status) == verdict
 
 
@@ -129,5 +131,7 @@ def test_verdict(status: Status | None, verdict: JobEnded | JobSuspended | None)
         ),
     ],
 )
-def test_what_remains(status: Status | None, job_started: int | None, remains: Remains) -> None:
+def test_what_remains_by_the_jobs_state(
+    status: Status | None, job_started: int | None, remains: Remains
+) -> None:
     assert liveness.what_remains(replace(RECORD, job_started=job_started), status) is remains

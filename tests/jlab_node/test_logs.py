@@ -89,7 +89,7 @@ def test_the_jobs_log_and_the_sessions(home: Home) -> None:
     assert logs.find(home, "lab") == session
 
 
-def test_no_log(home: Home) -> None:
+def test_find_without_a_log_fails(home: Home) -> None:
     with pytest.raises(
         JlabError, match=r"^no log is known here: .* terminal writes to that terminal$"
     ) as no:
@@ -126,7 +126,7 @@ def shown(capfdbinary: pytest.CaptureFixture[bytes], path: Path, lines: int) -> 
         pytest.param(b"x" * (3 << 20), 1, b"x" * (1 << 20), id="a line that is too long"),
     ],
 )
-def test_the_last_lines(
+def test_show_prints_the_last_lines(
     capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, text: bytes, lines: int, end: bytes
 ) -> None:
     path = tmp_path / "log"
@@ -139,7 +139,7 @@ def test_a_log_that_cannot_be_read(tmp_path: Path) -> None:
         logs.show(tmp_path / "gone", lines=1, follow=False, reader_is_gone=lambda: False)
 
 
-def test_what_comes_is_shown_too(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+def test_show_follows_what_comes(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"a\nb\n")
     looked, gone = threading.Event(), threading.Event()

@@ -38,7 +38,7 @@ def pending_jobs(sessions: PendingSessions, *, max_age: float) -> list[Status]:
     return sessions.jobs()
 
 
-def test_pending_jobs(home: Home, commands: Commands, record: Record) -> None:
+def test_jobs_worth_waiting_for(home: Home, commands: Commands, record: Record) -> None:
     """The nearest first; not those that have a session, had one, or will not be one."""
     commands.slurm(
         Job("11", "PENDING", start=9000),
@@ -100,7 +100,9 @@ def test_a_job_that_was_pending_has_or_had_a_session(
     assert [each.job_id for each in found if sessions.has_or_had_session(each)] == ["12", "13"]
 
 
-def test_no_answer_leaves_the_graves(home: Home, commands: Commands, record: Record) -> None:
+def test_refresh_without_an_answer_leaves_tombstones(
+    home: Home, commands: Commands, record: Record
+) -> None:
     commands.slurm()
     commands.put("squeue", "echo down >&2; exit 1")
     tombstones.mark_ended(records.publish(home.sessions, record))

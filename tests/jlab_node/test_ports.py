@@ -34,13 +34,13 @@ def listening(address: str, port: int = 0, *, user: int | None = None) -> Iterat
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1"])
-def test_mine(address: str) -> None:
+def test_of_mine_finds_own_listener(address: str) -> None:
     with listening(address) as port:
         assert ports.of_mine(port)
     assert not ports.of_mine(port), "nobody has it any more"
 
 
-def test_mine_on_all_addresses_of_both_kinds() -> None:
+def test_of_mine_on_all_addresses_of_both_kinds() -> None:
     with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
         assert ports.of_mine(listener.getsockname()[1])
 
@@ -68,7 +68,7 @@ def test_many_half_done_connections_do_not_hide_it() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1"])
-def test_another_users(address: str) -> None:
+def test_of_mine_does_not_take_another_users(address: str) -> None:
     with listening(address, user=NOBODY) as port:
         assert not ports.of_mine(port)
 

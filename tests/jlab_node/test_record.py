@@ -105,7 +105,7 @@ def lines(**values: str) -> str:
 
 
 @pytest.mark.parametrize("record", [FULL, MINIMAL], ids=["full", "minimal"])
-def test_round_trip(record: Record) -> None:
+def test_render_and_parse_round_trip(record: Record) -> None:
     assert parse(render(record)) == record
 
 
@@ -127,7 +127,7 @@ def test_every_key_of_a_full_record_is_written() -> None:
         ("format-1-socket-dir", replace(KNOCK, sshd_config="", socket_dir="/tmp/jlab-alice")),
     ],
 )
-def test_released_sample(sample: str, expected: Record) -> None:
+def test_parse_released_sample(sample: str, expected: Record) -> None:
     assert parse(SAMPLES.joinpath(sample).read_text(encoding="utf-8")) == expected
 
 
@@ -285,7 +285,7 @@ def test_error_and_repr_keep_the_token_to_themselves() -> None:
     ("text", "expected"),
     [("lab", True), ("0", True), ("", False), ("a\n", False), ("Lab", False), ("-a", False)],
 )
-def test_is_name(text: str, *, expected: bool) -> None:
+def test_is_name_accepts_and_rejects(text: str, *, expected: bool) -> None:
     assert is_name(text) is expected
 
 
@@ -308,7 +308,7 @@ def test_is_name(text: str, *, expected: bool) -> None:
         ("", False),
     ],
 )
-def test_is_id(text: str, *, expected: bool) -> None:
+def test_is_id_accepts_and_rejects(text: str, *, expected: bool) -> None:
     assert is_id(text) is expected
 
 
@@ -324,5 +324,5 @@ def test_is_id(text: str, *, expected: bool) -> None:
         pytest.param("", "oar", "gricad", False, id="the record has none, another scheduler"),
     ],
 )
-def test_is_of(own: str, scheduler: str, cluster: str, *, expected: bool) -> None:
+def test_is_of_a_cluster(own: str, scheduler: str, cluster: str, *, expected: bool) -> None:
     assert replace(FULL, cluster=own).is_of(scheduler, cluster) is expected

@@ -56,7 +56,9 @@ def test_a_new_end_of_the_job_is_published(
 
 
 @pytest.mark.parametrize("inherited", [False, True])
-def test_outside_of_a_job(login: Login, commands: Commands, *, inherited: bool) -> None:
+def test_require_job_refuses_outside_of_a_job(
+    login: Login, commands: Commands, *, inherited: bool
+) -> None:
     """On a login node, say: sites kill what works there."""
     commands.slurm()
     if inherited:

@@ -32,7 +32,7 @@ LONG = "u1.van-der-berg@lab.example-university.edu"
         pytest.param(LONG, None, "/tmp/jlab-89da6943", id="much too long"),
     ],
 )
-def test_base_path(user: str, tmpdir: str | None, path: str) -> None:
+def test_locate_depends_on_user_and_jlab_tmpdir(user: str, tmpdir: str | None, path: str) -> None:
     """It stands in ssh configs of laptops: the same user has the same for ever."""
     assert (
         str(runtime_directory.locate({} if tmpdir is None else {"JLAB_TMPDIR": tmpdir}, user))

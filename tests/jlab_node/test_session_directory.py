@@ -97,7 +97,7 @@ def test_a_link_leads_to_the_newest_socket_of_its_name(base: Path) -> None:
         assert leads_to(base, "lab") == old.path
 
 
-def test_what_a_killed_session_left_is_cleared_away(base: Path, killed: Path) -> None:
+def test_remove_stale_removes_what_a_killed_session_left(base: Path, killed: Path) -> None:
     with SessionDirectory(base, "a", "local-2-a") as place:
         assert not killed.exists()
         place.paths.socket("lab").touch()
@@ -107,7 +107,7 @@ def test_what_a_killed_session_left_is_cleared_away(base: Path, killed: Path) ->
         assert (base / "lab.sock").resolve() == place.paths.direct, "past the relay: it is alone"
 
 
-def test_nothing_is_cleared_away_while_another_is_at_it(base: Path, killed: Path) -> None:
+def test_remove_stale_does_nothing_while_the_lock_is_held(base: Path, killed: Path) -> None:
     place = SessionDirectory(base, "a", "local-2-a")
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -123,7 +123,7 @@ def held(path: Path) -> int:
     return descriptor
 
 
-def test_what_is_locked_is_not_dead(base: Path, killed: Path) -> None:
+def test_locked_directory_is_not_stale(base: Path, killed: Path) -> None:
     """Its process may be one of another container, which is not to be seen from here."""
     descriptor = held(killed)
     with SessionDirectory(base, "a", "local-2-a") as place:
@@ -156,7 +156,7 @@ def test_a_number_that_another_process_has_now_is_no_life(base: Path, killed: Pa
         assert not killed.exists()
 
 
-def test_a_session_is_never_dead_to_itself(base: Path) -> None:
+def test_own_directory_is_never_stale(base: Path) -> None:
     """Whatever became of its mark and its lock."""
     with SessionDirectory(base, "a", "local-1-a") as place:
         for path in [*place.path.iterdir()]:

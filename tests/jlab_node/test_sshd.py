@@ -271,7 +271,7 @@ def test_find_what_is_no_program(path: str) -> None:
         sshd.find(path)
 
 
-def test_command(tmp_path: Path) -> None:
+def test_command_of_one_connection(tmp_path: Path) -> None:
     path = tmp_path / "sshd_config"
     assert sshd.command("/usr/sbin/sshd", path) == ["/usr/sbin/sshd", "-i", "-e", "-f", str(path)]
 

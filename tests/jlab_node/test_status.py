@@ -53,7 +53,7 @@ def look(
         pytest.param("slurm-12-lab", "12", id="by its id"),
     ],
 )
-def test_running(
+def test_status_of_a_session_that_runs(
     home: Home, commands: Commands, record: Record, wanted: str | None, job_id: str
 ) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200), Job("13", "RUNNING", start=-200))
@@ -104,7 +104,9 @@ def test_one_of_this_cluster_comes_before_a_newer_one_of_another(
         ),
     ],
 )
-def test_queued(home: Home, commands: Commands, line: Job, wanted: str | None, text: str) -> None:
+def test_status_of_a_queued_job(
+    home: Home, commands: Commands, line: Job, wanted: str | None, text: str
+) -> None:
     commands.slurm(line)
     assert look(home, wanted) == SessionStatus("queued", text, job_id="14")
 
@@ -129,7 +131,9 @@ def test_status_of_a_job_submitted_just_after_another_look_is_queued(
     assert look(home).job_id == "12"
 
 
-def test_starting(home: Home, commands: Commands, tmp_path: Path) -> None:
+def test_status_of_a_session_that_is_starting(
+    home: Home, commands: Commands, tmp_path: Path
+) -> None:
     """Here, without a job."""
     base = tmp_path / "jlab-u"
     with SessionDirectory(base, "lab", "local-7-lab"):
@@ -142,13 +146,17 @@ def test_starting(home: Home, commands: Commands, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [None, "slurm-12-lab"])
-def test_unknown(home: Home, commands: Commands, after: str | None) -> None:
+def test_status_without_an_answer_is_unknown(
+    home: Home, commands: Commands, after: str | None
+) -> None:
     commands.slurm()
     commands.put("squeue", FAILS)
     assert look(home, after=after) == SessionStatus("unknown", "Slurm does not answer (down)")
 
 
-def test_none(home: Home, commands: Commands, record: Record) -> None:
+def test_status_without_session_or_job_is_none(
+    home: Home, commands: Commands, record: Record
+) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200), Job("13", "PENDING", name="other"))
     records.publish(home.sessions, record)
     found = look(home, "gpu")
@@ -173,7 +181,7 @@ def test_none(home: Home, commands: Commands, record: Record) -> None:
         ),
     ],
 )
-def test_over(
+def test_status_of_a_session_that_has_ended(
     home: Home,
     commands: Commands,
     monkeypatch: pytest.MonkeyPatch,

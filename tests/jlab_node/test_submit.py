@@ -89,7 +89,7 @@ def refused(home: Home, *, by_a_person: bool) -> str:
     return str(caught.value)
 
 
-def test_nobody_opted_in(home: Home) -> None:
+def test_command_where_nobody_opted_in_is_empty(home: Home) -> None:
     assert submission.command(home, None) == ""
     assert submission.command(home, "gpu") == ""
     assert submission.last_job(home) == ""
@@ -240,7 +240,7 @@ def test_a_new_command_is_a_new_beginning(home: Home) -> None:
     assert connect(home, by_a_person=False).startswith("submitted")
 
 
-def test_note_end_now(home: Home) -> None:
+def test_start_cooldown_now(home: Home) -> None:
     submission.start_cooldown(home)
     assert age(home) < 5
     assert mark(home).stat().st_mode & 0o7777 == 0o600
@@ -258,14 +258,14 @@ def test_note_end_now(home: Home) -> None:
         pytest.param(300, 300, 300, id="the same"),
     ],
 )
-def test_note_end_at(home: Home, before: int | None, ended: int, after: int) -> None:
+def test_start_cooldown_at_a_time(home: Home, before: int | None, ended: int, after: int) -> None:
     if before is not None:
         aged(home, before)
     submission.start_cooldown(home, at=time.time() - ended)
     assert age(home) == pytest.approx(after, abs=5)
 
 
-def test_an_end_keeps_the_last_job(home: Home) -> None:
+def test_start_cooldown_keeps_the_last_job(home: Home) -> None:
     submission.set_command(home, None, COMMAND)
     connect(home)
     submission.start_cooldown(home)
@@ -273,7 +273,7 @@ def test_an_end_keeps_the_last_job(home: Home) -> None:
     assert submission.last_job(home) == "12"
 
 
-def test_an_end_on_purpose_is_forgotten(home: Home) -> None:
+def test_clear_cooldown_lets_the_next_job_be_submitted(home: Home) -> None:
     submission.set_command(home, None, COMMAND)
     submission.start_cooldown(home)
     submission.clear_cooldown(home)
@@ -281,7 +281,7 @@ def test_an_end_on_purpose_is_forgotten(home: Home) -> None:
     assert connect(home, by_a_person=False).startswith("submitted")
 
 
-def test_no_end_can_be_noted_in_a_home_that_is_gone(home: Home) -> None:
+def test_cooldown_in_a_home_that_is_gone_does_nothing(home: Home) -> None:
     home.path.rmdir()
     submission.start_cooldown(home)
     submission.start_cooldown(home, at=1.0)
@@ -300,7 +300,7 @@ def test_no_end_can_be_noted_in_a_home_that_is_gone(home: Home) -> None:
         pytest.param("kill -9 $$", "-9", id="killed"),
     ],
 )
-def test_command_that_fails(home: Home, command: str, says: str) -> None:
+def test_submit_by_a_command_that_fails_raises(home: Home, command: str, says: str) -> None:
     submission.set_command(home, None, command)
     with pytest.raises(JlabError) as caught:
         connect(home)
@@ -342,7 +342,7 @@ def test_an_id_that_cannot_be_kept(home: Home) -> None:
     assert connect(home) == f"submitted Slurm job 12 by `{COMMAND}`"
 
 
-def test_command_that_hangs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submit_by_a_command_that_hangs_raises(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submission, "_TIMEOUT", 0.3)
     command = f"exec {NAP}"
     submission.set_command(home, None, command)
@@ -358,7 +358,7 @@ def is_sleep(process: psutil.Process) -> bool:
     return bool(process.info["cmdline"] == NAP.split())
 
 
-def test_no_shell_to_run_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submit_without_a_shell_fails(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     submission.set_command(home, None, COMMAND)
     monkeypatch.setenv("PATH", str(home.path))
     with pytest.raises(JlabError, match=f"^`{re.escape(COMMAND)}` could not be run: .*No such"):

@@ -93,7 +93,7 @@ class Life:
         return [minute for minute, _ in self.said]
 
 
-def test_three_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_follow_warns_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
     life = Life(end=120, lasts=120).run(monkeypatch, ends=120)
     assert life.said == [
         (90, "Slurm ends this job in 30 minutes, at 10:00: save your work"),
@@ -155,7 +155,7 @@ def test_the_scheduler_is_asked_every_ten_minutes(monkeypatch: pytest.MonkeyPatc
         pytest.param({15: 120.5}, [(20, 120.5)], [90.5, 110.5, 115.5], id="by half a minute"),
     ],
 )
-def test_the_end_moves(
+def test_follow_tells_of_a_moved_end(
     monkeypatch: pytest.MonkeyPatch,
     moves: dict[float, float | None],
     moved: list[tuple[float, float]],
@@ -213,12 +213,12 @@ def test_a_job_that_outlives_its_end_does_not_besiege_the_scheduler(
         ),
     ],
 )
-def test_warning(scheduler: str, left: int, text: str) -> None:
+def test_warning_names_time_and_command(scheduler: str, left: int, text: str) -> None:
     record = replace(RECORD, scheduler=scheduler)
     assert walltime.warning(record, NOW + left, now=NOW) == text
 
 
-def test_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_follow_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real clock and a real loop, which ends it."""
     import time
 

@@ -45,7 +45,7 @@ def test_no_answer_is_never_an_end(scheduler: Scheduler, answer: CommandResult) 
 
 
 @each_batch
-def test_garbage(scheduler: Scheduler) -> None:
+def test_parse_garbage_ends_no_job(scheduler: Scheduler) -> None:
     for answer in (CommandResult(code, text, text) for text in GARBAGE for code in (0, 1)):
         listed = [job.job_id for job in scheduler.parse_job_list(answer) or []]
         assert "999" not in listed, answer
@@ -55,7 +55,9 @@ def test_garbage(scheduler: Scheduler) -> None:
 
 
 @each_batch
-def test_nothing_is_no_job(scheduler: Scheduler, machine: Callable[..., Machine]) -> None:
+def test_detect_without_variables_finds_no_job(
+    scheduler: Scheduler, machine: Callable[..., Machine]
+) -> None:
     assert scheduler.detect({}, machine("n1")) is None
     assert scheduler.detect({scheduler.JOB_ID: ""}, machine("n1")) is None
     assert scheduler.detect({scheduler.JOB_ID: "12"}, machine("n1")) is None
@@ -73,18 +75,18 @@ def test_nothing_is_no_job(scheduler: Scheduler, machine: Callable[..., Machine]
         ("lsf", "Job <12> is submitted to default queue <normal>.\n", "12"),
     ],
 )
-def test_submitted(name: str, printed: str, job_id: str) -> None:
+def test_submit_output_has_the_job_id(name: str, printed: str, job_id: str) -> None:
     found = re.search(TABLE[name].SUBMIT_OUTPUT_RE, printed)
     assert found is not None
     assert found[1] == job_id
 
 
 @each_batch
-def test_name_is_that_of_an_id(scheduler: Scheduler) -> None:
+def test_names_can_stand_in_session_ids(scheduler: Scheduler) -> None:
     assert is_id(f"{scheduler.NAME}-12-lab")
 
 
-def test_each_has_a_program_of_its_own() -> None:
+def test_probe_programs_are_distinct() -> None:
     """Otherwise the first in the table would take the other's clusters."""
     assert len({scheduler.PROBE_PROGRAM for scheduler in TABLE.values()}) == len(TABLE)
     assert list(TABLE)[-1] == "local"

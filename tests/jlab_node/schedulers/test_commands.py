@@ -32,7 +32,7 @@ def typed(commands: list[list[str]]) -> list[str]:
         ("local", "ps -ww -u u1 -o pid=,stat=,args="),
     ],
 )
-def test_mine(name: str, command: str) -> None:
+def test_list_jobs_commands_word_for_word(name: str, command: str) -> None:
     assert typed(TABLE[name].list_jobs_commands("u1")) == [command]
 
 
@@ -54,7 +54,7 @@ def test_mine(name: str, command: str) -> None:
         ("local", ["ps -ww -p 12 -o stat=,args="]),
     ],
 )
-def test_one(name: str, commands: list[str]) -> None:
+def test_job_status_commands_word_for_word(name: str, commands: list[str]) -> None:
     assert typed(TABLE[name].job_status_commands("12")) == commands
 
 
@@ -69,7 +69,7 @@ def test_one(name: str, commands: list[str]) -> None:
         ("local", ""),
     ],
 )
-def test_cluster(name: str, command: str) -> None:
+def test_cluster_command_word_for_word(name: str, command: str) -> None:
     assert typed([TABLE[name].cluster_command()]) == [command]
 
 
@@ -84,7 +84,7 @@ def test_cluster(name: str, command: str) -> None:
         ("local", "kill 12"),
     ],
 )
-def test_cancel(name: str, command: str) -> None:
+def test_cancel_command_word_for_word(name: str, command: str) -> None:
     assert typed([TABLE[name].cancel_command(Status("12", State.RUNNING, cancel_id="12"))]) == [
         command
     ]
@@ -102,7 +102,7 @@ def test_cancel(name: str, command: str) -> None:
         *[(name, "") for name in ("pbs", "sge", "lsf", "local")],
     ],
 )
-def test_step(name: str, command: str) -> None:
+def test_run_in_job_word_for_word(name: str, command: str) -> None:
     assert typed([TABLE[name].run_in_job("12", "n1", ["bash", "/x", "--y=z"])]) == [command]
 
 
@@ -124,7 +124,7 @@ def test_step(name: str, command: str) -> None:
         ("local", "local", "ps", "", "nohup jlab.sh &", "jlab-node run"),
     ],
 )
-def test_words(
+def test_constants_word_for_word(
     name: str, *, title: str, program: str, job_id: str, submit: str, inside: str
 ) -> None:
     each = TABLE[name]

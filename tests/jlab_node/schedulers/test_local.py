@@ -25,11 +25,11 @@ MINE = """\
 """
 
 
-def test_every_process_is_a_job(machine: Callable[..., Machine]) -> None:
+def test_detect_takes_every_process(machine: Callable[..., Machine]) -> None:
     assert local.detect({}, machine("m1")) == Job("local", "4711", "m1", "m1")
 
 
-def test_mine() -> None:
+def test_parse_job_list_takes_only_jlab_node_run() -> None:
     found = local.parse_job_list(CommandResult(0, MINE))
     assert found == [Status(job_id, State.RUNNING) for job_id in ("4711", "4712")]
     assert local.parse_job_list(CommandResult(127, "", "ps is not on PATH here")) is None
@@ -47,16 +47,16 @@ def test_mine() -> None:
         ("", State.ENDED),
     ],
 )
-def test_one(printed: str, state: State) -> None:
+def test_parse_job_status_by_the_process(printed: str, state: State) -> None:
     status = local.parse_job_status("4711", CommandResult(0 if printed else 1, printed))
     assert status == Status("4711", state, reason="has ended" if state is State.ENDED else "")
 
 
-def test_no_ps() -> None:
+def test_parse_without_ps_is_no_answer() -> None:
     assert local.parse_job_status("4711", CommandResult(127, "", "ps is not on PATH here")) is None
     assert local.parse_job_status("4711", CommandResult(1, "", "error: unknown option\n")) is None
 
 
-def test_nothing_is_asked_for(least: JobRequest) -> None:
+def test_local_has_no_cluster_and_no_directives(least: JobRequest) -> None:
     assert local.directives(least) == []
     assert local.parse_cluster(CommandResult(0, "x")) == ""

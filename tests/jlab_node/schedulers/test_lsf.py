@@ -103,13 +103,13 @@ def record(**fields: str) -> CommandResult:
         ({"LSB_JOBID": "12"}, "n1", None),
     ],
 )
-def test_detect(
+def test_detect_by_variables_and_hosts(
     machine: Callable[..., Machine], env: dict[str, str], host: str, expected: Job | None
 ) -> None:
     assert lsf.detect(env, machine(host)) == expected
 
 
-def test_done() -> None:
+def test_parse_job_status_of_a_job_that_finished() -> None:
     status = lsf.parse_job_status("22005", CommandResult(0, DONE))
     assert status is not None
     assert (status.state, status.reason, status.node) == (State.ENDED, "has finished", "tbi-cn019")
@@ -118,7 +118,7 @@ def test_done() -> None:
     assert abs(time.time() - (status.ends_at or 0)) < 190 * 86400
 
 
-def test_cancelled_and_a_slow_daemon() -> None:
+def test_parse_job_status_after_a_note_of_a_slow_daemon() -> None:
     expected = Status("12", State.ENDED, raw_state="EXIT", reason="was cancelled")
     assert lsf.parse_job_status("12", CommandResult(0, EXIT)) == expected
     assert lsf.parse_job_status("12", CommandResult(0, WAIT + EXIT)) == expected
@@ -146,12 +146,12 @@ def test_cancelled_and_a_slow_daemon() -> None:
         ("", "failed"),
     ],
 )
-def test_ended(reason: str, why: str) -> None:
+def test_parse_job_status_tells_how_a_job_ended(reason: str, why: str) -> None:
     status = lsf.parse_job_status("12", record(JOBID="12", STAT="EXIT", EXIT_REASON=reason))
     assert status == Status("12", State.ENDED, raw_state="EXIT", reason=why)
 
 
-def test_queued() -> None:
+def test_parse_job_status_of_a_queued_job() -> None:
     now = int(time.time()) // 60 * 60
     start = time.strftime("%b %d %H:%M", time.localtime(now + 3600))
     answer = record(
@@ -187,14 +187,14 @@ def test_queued() -> None:
         ("ZOMBI", State.ENDED, "failed"),
     ],
 )
-def test_little_is_known(word: str, state: State, why: str) -> None:
+def test_parse_job_status_with_fields_missing(word: str, state: State, why: str) -> None:
     expected = Status("12", state, raw_state=word, reason=why)
     assert lsf.parse_job_status("12", record(JOBID="12", STAT=word)) == expected
     assert lsf.parse_job_status("12", record(JOBID="12", STAT=word, EXEC_HOST="")) == expected
     assert lsf.parse_job_status("13", record(JOBID="12", STAT=word)) is None
 
 
-def test_control_characters() -> None:
+def test_parse_with_control_characters() -> None:
     """bjobs writes them as they are, which JSON forbids."""
     printed = record(JOBID="12", STAT="RUN", JOB_NAME="a|b").stdout.replace("|", "\t")
     status = lsf.parse_job_status("12", CommandResult(0, printed))
@@ -216,14 +216,14 @@ def test_control_characters() -> None:
         ("-", None),
     ],
 )
-def test_times(printed: str, moment: int | None) -> None:
+def test_parse_times_with_a_year(printed: str, moment: int | None) -> None:
     status = lsf.parse_job_status("12", record(JOBID="12", STAT="RUN", FINISH_TIME=printed))
     assert status is not None
     assert status.ends_at == moment
 
 
 @pytest.mark.parametrize("days", [-150, -1, 0, 1, 150])
-def test_times_without_a_year(days: int) -> None:
+def test_parse_times_without_a_year_takes_the_nearest(days: int) -> None:
     """The nearest: at the turn of the year that is another."""
     then = (int(time.time()) // 86400 + days) * 86400 + 43200  # no clock is set back at noon
     printed = time.strftime("%b %d %H:%M L", time.localtime(then))
@@ -233,7 +233,7 @@ def test_times_without_a_year(days: int) -> None:
 
 
 @pytest.mark.parametrize("word", ["RUN", "USUSP", "SSUSP", "UNKWN"])
-def test_running(word: str) -> None:
+def test_parse_job_status_of_a_running_job(word: str) -> None:
     status = lsf.parse_job_status(
         "12",
         record(
@@ -256,7 +256,7 @@ def test_running(word: str) -> None:
     )
 
 
-def test_unknown() -> None:
+def test_parse_job_status_of_an_unknown_job_has_ended() -> None:
     expected = Status("12", State.ENDED, reason="has ended")
     assert lsf.parse_job_status("12", CommandResult(0, UNKNOWN)) == expected
     assert lsf.parse_job_list(CommandResult(0, UNKNOWN)) == []
@@ -265,7 +265,7 @@ def test_unknown() -> None:
     assert lsf.parse_job_status("1", CommandResult(255, "", "Job <12> is not found\n")) is None
 
 
-def test_none() -> None:
+def test_parse_job_list_without_jobs_is_empty() -> None:
     assert lsf.parse_job_list(CommandResult(255, "", "No unfinished job found\n")) == []
     assert lsf.parse_job_list(CommandResult(255, "No job found\n", "")) == []
     assert lsf.parse_job_list(CommandResult(0, '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}')) == []
@@ -279,18 +279,18 @@ def test_none() -> None:
         CommandResult(255, "", "batch system daemon not responding ... still trying\n"),
     ],
 )
-def test_no_answer(answer: CommandResult) -> None:
+def test_parse_of_a_failure_is_no_answer(answer: CommandResult) -> None:
     assert lsf.parse_job_list(answer) is None
     assert lsf.parse_job_status("12", answer) is None
 
 
-def test_cluster() -> None:
+def test_parse_cluster_of_lsid() -> None:
     printed = "IBM Spectrum LSF 10.1.0.0\n\nMy cluster name is prod\nMy master name is m1\n"
     assert lsf.parse_cluster(CommandResult(0, printed)) == "prod"
     assert lsf.parse_cluster(CommandResult(255, "", "lsid: ls_getentitlementinfo() failed")) == ""
 
 
-def test_directives(everything: JobRequest, least: JobRequest) -> None:
+def test_directives_of_much_and_of_little(everything: JobRequest, least: JobRequest) -> None:
     assert lsf.directives(everything) == [
         "#BSUB -J jlab-gpu",
         "#BSUB -n 4",

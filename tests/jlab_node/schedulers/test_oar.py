@@ -337,7 +337,7 @@ ENV = {"OAR_JOB_ID": "5", "OAR_NODEFILE": "/var/lib/oar/5", "OAR_ARRAY_INDEX": "
         ({**ENV, "OAR_JOB_ID": ""}, "d1", FILES, None),
     ],
 )
-def test_detect(
+def test_detect_by_the_list_of_nodes(
     machine: Callable[..., Machine],
     env: dict[str, str],
     host: str,
@@ -360,7 +360,7 @@ def test_detect(
         (OARDEL, "8", "Error", State.ENDED),
     ],
 )
-def test_states(printed: str, job_id: str, word: str, state: State) -> None:
+def test_parse_job_status_of_each_state(printed: str, job_id: str, word: str, state: State) -> None:
     status = oar.parse_job_status(job_id, CommandResult(0, printed))
     assert status is not None
     assert (status.job_id, status.raw_state, status.state) == (job_id, word, state)
@@ -368,7 +368,7 @@ def test_states(printed: str, job_id: str, word: str, state: State) -> None:
     assert oar.parse_job_status("99999", CommandResult(0, printed)) is None
 
 
-def test_times_and_places() -> None:
+def test_parse_job_status_has_times_and_nodes() -> None:
     waiting = oar.parse_job_status("10", CommandResult(0, WAITING))
     assert waiting is not None
     assert (waiting.starts_at, waiting.node, waiting.command) == (1795468972, "", "sleep 1000")
@@ -382,7 +382,7 @@ def test_times_and_places() -> None:
     assert (running.node, running.nodes) == ("d1", ("d1",))
 
 
-def test_ended_how() -> None:
+def test_parse_job_status_tells_how_a_job_ended() -> None:
     walltime = oar.parse_job_status("7", CommandResult(0, WALLTIME))
     assert walltime is not None
     assert (walltime.reason, walltime.ends_at) == ("reached its walltime", 1795468096)
@@ -416,7 +416,7 @@ def changed(**values: object) -> Status:
         ("OfTheFuture", State.RUNNING, ""),
     ],
 )
-def test_rare_states(word: str, state: State, why: str) -> None:
+def test_parse_job_status_of_rare_states(word: str, state: State, why: str) -> None:
     status = changed(state=word, message="R=1", exit_code=None)
     assert (status.raw_state, status.state, status.reason) == (word, state, why)
 
@@ -432,12 +432,12 @@ def test_rare_states(word: str, state: State, why: str) -> None:
         ("Error", 256, "failed with exit code 1"),
     ],
 )
-def test_ended_by_itself(word: str, code: int | None, why: str) -> None:
+def test_parse_job_status_by_the_exit_code(word: str, code: int | None, why: str) -> None:
     assert changed(state=word, exit_code=code).reason == why
 
 
 @pytest.mark.parametrize("word", ["Running", "Terminated", "Waiting"])
-def test_what_oarstat_does_not_say(word: str) -> None:
+def test_parse_job_status_with_fields_missing(word: str) -> None:
     absent = ("message", "events", "exit_code", "stopTime", "scheduledStart", "walltime", "owner")
     others = ("name", "command", "launchingDirectory", "assigned_network_address", "startTime")
     status = changed(state=word, **dict.fromkeys((*absent, *others)))
@@ -447,27 +447,27 @@ def test_what_oarstat_does_not_say(word: str) -> None:
     assert changed(state=None).raw_state == ""
 
 
-def test_owner_and_nodes() -> None:
+def test_parse_job_status_has_owner_and_nodes() -> None:
     status = changed(assigned_network_address=["d2", "d1"], owner="u2", events=[7, None])
     assert (status.owner, status.node, status.nodes) == ("u2", "d2", ("d2", "d1"))
     assert changed(walltime=0).ends_at is None
     assert changed(startTime=0).ends_at is None
 
 
-def test_deleted_after_oarwalltime() -> None:
+def test_parse_job_status_of_a_deleted_job_that_was_extended() -> None:
     """Which leaves an event WALLTIME as well."""
     deleted = oar.parse_job_status("8", CommandResult(0, OARDEL))
     assert deleted is not None
     assert (deleted.reason, deleted.ends_at) == ("was deleted", 1795468084)
 
 
-def test_unknown() -> None:
+def test_parse_job_status_of_an_unknown_job_is_no_answer() -> None:
     """oarstat prints nothing, and its exit code is 0."""
     assert oar.parse_job_list(CommandResult(0, "")) == []
     assert oar.parse_job_status("99999", CommandResult(0, "")) is None
 
 
-def test_hostile_name() -> None:
+def test_parse_job_list_with_a_hostile_name() -> None:
     name = '"name": "a|b \\u001b[31m \\n\\" } , {"'
     status = oar.parse_job_status("8", CommandResult(0, RUNNING.replace('"name": "lab"', name)))
     assert status is not None
@@ -475,7 +475,7 @@ def test_hostile_name() -> None:
     assert status.name == 'a|b \x1b[31m \n" } , {'
 
 
-def test_directives(everything: JobRequest, least: JobRequest) -> None:
+def test_directives_of_much_and_of_little(everything: JobRequest, least: JobRequest) -> None:
     assert oar.directives(replace(everything, memory=None)) == [
         "#OAR -n jlab-gpu",
         "#OAR -l /nodes=1/gpu=1,walltime=36:00:00",

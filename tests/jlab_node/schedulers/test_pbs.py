@@ -123,7 +123,7 @@ def as_json(job_id: str = "12.pbs", **job: Any) -> CommandResult:
     return CommandResult(0, json.dumps({"pbs_server": "pbs", "Jobs": {job_id: job}}))
 
 
-def test_in_a_job(machine: Callable[..., Machine]) -> None:
+def test_detect_in_a_job(machine: Callable[..., Machine]) -> None:
     assert pbs.detect(ENV, machine("n2", FILE)) == Job("pbs", "12", "pbs-1", "n2.example.org")
     array = {**ENV, "PBS_JOBID": "12[3].pbs-1.example.org"}
     assert pbs.detect(array, machine("n1", FILE)) == Job("pbs", "12[3]", "pbs-1", "n1.example.org")
@@ -144,13 +144,13 @@ def test_in_a_job(machine: Callable[..., Machine]) -> None:
         ({**ENV, "PBS_JOBID": ""}, "n1", FILE),
     ],
 )
-def test_not_in_a_job(
+def test_detect_outside_of_a_job_finds_none(
     machine: Callable[..., Machine], env: dict[str, str], host: str, files: dict[str, str]
 ) -> None:
     assert pbs.detect(env, machine(host, files)) is None
 
 
-def test_running() -> None:
+def test_parse_json_of_a_running_job() -> None:
     expected = Status(
         "12860476",
         State.RUNNING,
@@ -168,7 +168,7 @@ def test_running() -> None:
     assert pbs.parse_job_status("12860476", another_is_unknown) == expected
 
 
-def test_finished() -> None:
+def test_parse_json_of_a_finished_job() -> None:
     status = pbs.parse_job_status("40", CommandResult(0, FINISHED))
     assert status is not None
     assert (status.state, status.reason, status.ends_at) == (
@@ -180,7 +180,7 @@ def test_finished() -> None:
     assert pbs.parse_job_list(CommandResult(0, FINISHED)) == []
 
 
-def test_torque() -> None:
+def test_parse_text_of_torque() -> None:
     assert pbs.parse_job_list(CommandResult(0, TORQUE)) == [
         Status(
             "1701",
@@ -195,7 +195,7 @@ def test_torque() -> None:
     ]
 
 
-def test_torque_finished() -> None:
+def test_parse_text_of_torque_of_a_finished_job() -> None:
     done = TORQUE.replace(
         "job_state = R", "job_state = C\n    comp_time = Fri Oct 12 07:51:12 2012"
     )
@@ -204,7 +204,7 @@ def test_torque_finished() -> None:
     assert (status.state, status.ends_at) == (State.ENDED, 1350021072)
 
 
-def test_what_only_looks_like_torque() -> None:
+def test_parse_text_with_lines_that_only_look_like_fields() -> None:
     """Nothing outside of a job is of the job."""
     noise = "job_state = R\n    a note\n  Job_Name = x\n"
     status = pbs.parse_job_status(
@@ -235,7 +235,7 @@ def test_what_only_looks_like_torque() -> None:
         ),
     ],
 )
-def test_little_is_known(job: dict[str, Any], status: Status) -> None:
+def test_parse_job_status_with_fields_missing(job: dict[str, Any], status: Status) -> None:
     """PBS also writes control characters into strings, which JSON forbids."""
     printed = as_json(**job).stdout.replace("\\t", "\t")
     assert pbs.parse_job_status("12", CommandResult(0, printed)) == status
@@ -245,7 +245,7 @@ def test_a_job_that_qstat_could_not_ask_for() -> None:
     assert pbs.parse_job_list(as_json(Error="cannot connect")) == []
 
 
-def test_queued() -> None:
+def test_parse_job_list_of_a_queued_job() -> None:
     comment = "Not Running: Insufficient amount of resource: ncpus (R: 4 A: 0 T: 8)"
     start = {"exec_vnode": "(n1:ncpus=4)", "start_time": "Tue Oct  4 21:23:33 2022"}
     found = pbs.parse_job_list(as_json(job_state="Q", Job_Name=7, comment=comment, estimated=start))
@@ -277,7 +277,7 @@ def used(walltime: str, limit: str) -> dict[str, Any]:
         ("", ""),
     ],
 )
-def test_what_was_submitted(submitted: str, command: str) -> None:
+def test_parse_job_status_has_the_submitted_script(submitted: str, command: str) -> None:
     variables = {"PBS_O_WORKDIR": "/home/u1"}
     job = as_json(job_state="R", Submit_arguments=submitted, Variable_List=variables)
     status = pbs.parse_job_status("12", job)
@@ -307,7 +307,7 @@ def test_what_was_submitted(submitted: str, command: str) -> None:
         (used("", "01:00:00"), "was killed"),
     ],
 )
-def test_ended(job: dict[str, Any], why: str) -> None:
+def test_parse_job_status_tells_how_a_job_ended(job: dict[str, Any], why: str) -> None:
     status = pbs.parse_job_status("12", as_json(job_state="F", **job))
     assert status is not None
     assert (status.state, status.reason) == (State.ENDED, why)
@@ -321,7 +321,7 @@ def test_ended(job: dict[str, Any], why: str) -> None:
         "qstat: 12.pbs Job has finished, use -x or -H to obtain historical job information\n",
     ],
 )
-def test_forgotten(said: str) -> None:
+def test_parse_job_status_of_a_forgotten_job_has_ended(said: str) -> None:
     assert pbs.parse_job_status("12", CommandResult(153, "", said)) == Status(
         "12", State.ENDED, reason="has ended"
     )
@@ -341,7 +341,7 @@ def test_forgotten(said: str) -> None:
         CommandResult(0, '{"Jobs":{"12.pbs":{"job_state":"R","Job_Name":0123}}}'),  # a bug of PBS
     ],
 )
-def test_no_answer(answer: CommandResult) -> None:
+def test_parse_of_a_failure_is_no_answer(answer: CommandResult) -> None:
     assert pbs.parse_job_list(answer) is None
     assert pbs.parse_job_status("12", answer) is None
 
@@ -424,7 +424,7 @@ def test_list_without_a_job_that_ended_meanwhile_is_complete() -> None:
     assert not is_complete(pbs.parse_job_list(another))
 
 
-def test_cluster() -> None:
+def test_parse_cluster_of_qstat() -> None:
     assert (
         pbs.parse_cluster(CommandResult(0, "Server: pbs-1\n    server_state = Active\n")) == "pbs-1"
     )
@@ -432,7 +432,7 @@ def test_cluster() -> None:
     assert pbs.parse_cluster(CommandResult(111, "", "Connection refused")) == ""
 
 
-def test_directives(everything: JobRequest, least: JobRequest) -> None:
+def test_directives_of_much_and_of_little(everything: JobRequest, least: JobRequest) -> None:
     assert pbs.directives(everything) == [
         "#PBS -N jlab-gpu",
         "#PBS -S /bin/bash",

@@ -118,13 +118,13 @@ def job(state: str, name: str = "lab") -> CommandResult:
         ({**ENV, "HOSTNAME": ""}, "n1", None),
     ],
 )
-def test_detect(
+def test_detect_by_variables_and_hosts(
     machine: Callable[..., Machine], env: dict[str, str], host: str, expected: Job | None
 ) -> None:
     assert sge.detect(env, machine(host, HOSTS)) == expected
 
 
-def test_mine() -> None:
+def test_parse_job_list_of_qstat() -> None:
     assert sge.parse_job_list(CommandResult(0, MINE)) == [
         Status(
             "389524",
@@ -158,16 +158,16 @@ def test_mine() -> None:
         "error: no such thing\n",
     ],
 )
-def test_what_is_not_qstats(printed: str) -> None:
+def test_parse_of_other_text_is_no_answer(printed: str) -> None:
     assert sge.parse_job_list(CommandResult(0, printed)) is None
 
 
-def test_control_characters() -> None:
+def test_parse_with_control_characters() -> None:
     (status,) = sge.parse_job_list(job("r", "a\x00b\x1bc")) or []
     assert status.name == "a?b?c"
 
 
-def test_cluster() -> None:
+def test_parse_cluster_of_its_file() -> None:
     assert sge.parse_cluster(CommandResult(0, "p6444\n")) == "p6444"
     assert sge.parse_cluster(CommandResult(1, "p6444\n", "cat: No such file or directory")) == ""
 
@@ -186,7 +186,7 @@ def test_cluster() -> None:
         ("z", State.ENDED, "has finished"),
     ],
 )
-def test_states(letters: str, state: State, why: str) -> None:
+def test_parse_job_status_of_each_state(letters: str, state: State, why: str) -> None:
     status = sge.parse_job_status("12", job(letters))
     assert status == Status("12", state, raw_state=letters, reason=why, name="lab")
 
@@ -198,7 +198,7 @@ def test_states(letters: str, state: State, why: str) -> None:
         CommandResult(1, "Following jobs do not exist: \n12\n", ""),
     ],
 )
-def test_unknown(answer: CommandResult) -> None:
+def test_parse_job_status_of_an_unknown_job_has_ended(answer: CommandResult) -> None:
     assert sge.parse_job_status("12", answer) == Status("12", State.ENDED, reason="has ended")
 
 
@@ -216,12 +216,12 @@ def test_unknown(answer: CommandResult) -> None:
         CommandResult(0, '<!DOCTYPE a [<!ENTITY a "aaaa">]>' + MINE),
     ],
 )
-def test_cannot_tell(answer: CommandResult) -> None:
+def test_parse_job_status_of_other_output_is_no_answer(answer: CommandResult) -> None:
     assert sge.parse_job_status("12", answer) is None
 
 
 @pytest.mark.parametrize("name", ["a & b < c", "\x1b[31m&amp;", "</JB_name>", "<job_list>", "a\nb"])
-def test_names_do_not_hide_other_jobs(name: str) -> None:
+def test_parse_job_list_with_a_broken_name_has_the_other_jobs(name: str) -> None:
     """Whether or not qstat escapes them."""
     hostile = job("r", name).stdout.replace(">12<", ">666<")
     found = sge.parse_job_list(CommandResult(0, hostile + MINE))
@@ -231,12 +231,12 @@ def test_names_do_not_hide_other_jobs(name: str) -> None:
     assert any(job.job_id in ("666", "") for job in found), "it is there, or known to be missing"
 
 
-def test_a_task_of_an_array() -> None:
+def test_array_task_has_an_id_of_its_own() -> None:
     assert sge.cancel_command(Status("12.3", State.RUNNING)) == ["qdel", "12", "-t", "3"]
     assert sge.job_status_commands("12.3")[1] == ["qstat", "-j", "12"]
 
 
-def test_directives(everything: JobRequest, least: JobRequest) -> None:
+def test_directives_of_much_and_of_little(everything: JobRequest, least: JobRequest) -> None:
     assert sge.directives(everything) == [
         "#$ -N jlab-gpu",
         "#$ -S /bin/bash",

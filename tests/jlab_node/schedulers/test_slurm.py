@@ -53,13 +53,13 @@ BATCH = {
         ({"SLURM_JOB_ID": "16", "SLURM_CLUSTER_NAME": "cal1"}, "login", None),  # salloc
     ],
 )
-def test_detect(
+def test_detect_by_variables_and_node(
     machine: Callable[..., Machine], env: dict[str, str], host: str, expected: Job | None
 ) -> None:
     assert slurm.detect(env, machine(host)) == expected
 
 
-def test_mine() -> None:
+def test_parse_job_list_with_a_hostile_name() -> None:
     """A hostile name costs no job, and no other's fields: it is the last."""
     found = slurm.parse_job_list(CommandResult(0, MINE))
     assert found is not None
@@ -91,7 +91,7 @@ def test_mine() -> None:
         ("20\x1fNODE_FAIL\x1fNodeDown\x1f1795468262\x1f1795468275\x1fn2\x1fwrap", "lost its node"),
     ],
 )
-def test_ended(line: str, why: str) -> None:
+def test_parse_job_status_tells_how_a_job_ended(line: str, why: str) -> None:
     status = slurm.parse_job_status("20", CommandResult(0, f"{line}\x1f(null)\n"))
     assert status is not None
     assert status.state is State.ENDED
@@ -124,14 +124,14 @@ def squeue(
         ("OF_THE_FUTURE", State.RUNNING, ""),
     ],
 )
-def test_rare_words(word: str, state: State, why: str) -> None:
+def test_parse_job_status_of_rare_states(word: str, state: State, why: str) -> None:
     status = slurm.parse_job_status("20", squeue(word))
     assert status is not None
     assert (status.job_id, status.state, status.reason) == ("20", state, why)
 
 
 @pytest.mark.parametrize("nothing", ["n/a", "N/A", "(null)", ""])
-def test_what_squeue_does_not_know(nothing: str) -> None:
+def test_parse_job_status_with_fields_missing(nothing: str) -> None:
     status = slurm.parse_job_status("20", squeue(node=nothing, command="(null)"))
     assert status is not None
     assert (status.node, status.command, status.ends_at) == ("", "", None)
@@ -146,7 +146,7 @@ def test_what_squeue_does_not_know(nothing: str) -> None:
     ("printed", "moment"),
     [("1795475462", 1795475462), ("2026-11-24T20:51:02", 1795549862), ("0", None), ("NONE", None)],
 )
-def test_times(printed: str, moment: int | None) -> None:
+def test_parse_times_of_old_and_new_versions(printed: str, moment: int | None) -> None:
     """Old ones print local dates, whatever they are asked for."""
     status = slurm.parse_job_status("20", squeue(end=printed))
     assert status is not None
@@ -162,7 +162,7 @@ def test_times(printed: str, moment: int | None) -> None:
         ("Resources", "is ending"),
     ],
 )
-def test_ending(reason: str, why: str) -> None:
+def test_parse_job_list_of_a_job_that_is_ending_tells_how(reason: str, why: str) -> None:
     """What it will have ended by is known already."""
     line = f"20\x1fCOMPLETING\x1f{reason}\x1f1795468262\x1f1795468275\x1fn2\x1fwrap\x1f(null)\n"
     found = slurm.parse_job_list(CommandResult(0, line))
@@ -179,14 +179,14 @@ def test_ending(reason: str, why: str) -> None:
         ("SIGNALING", ""),
     ],
 )
-def test_running(word: str, why: str) -> None:
+def test_parse_job_status_of_a_running_job(word: str, why: str) -> None:
     line = f"20\x1f{word}\x1fNone\x1f1795468262\x1f1795468275\x1fn2\x1fwrap\x1f(null)\n"
     status = slurm.parse_job_status("20", CommandResult(0, line))
     assert status is not None
     assert (status.state, status.reason) == (State.RUNNING, why)
 
 
-def test_forgotten() -> None:
+def test_parse_job_status_of_a_forgotten_job_asks_accounting() -> None:
     """What squeue forgets is over; accounts, where there are any, know how."""
     squeue = CommandResult(1, "", "slurm_load_jobs error: Invalid job id specified\n")
     assert slurm.parse_job_status("7", squeue) == Status("7", State.ENDED, reason="has ended")
@@ -211,18 +211,18 @@ def test_forgotten() -> None:
         "squeue: fatal: Unable to process configuration file\n",
     ],
 )
-def test_no_answer(said: str) -> None:
+def test_parse_of_a_failure_is_no_answer(said: str) -> None:
     assert slurm.parse_job_list(CommandResult(1, "", said)) is None
     assert slurm.parse_job_status("7", CommandResult(1, "", said)) is None
 
 
-def test_cluster() -> None:
+def test_parse_cluster_of_scontrol() -> None:
     printed = CommandResult(0, "ClusterName             = cal1\nCommunicationParameters = (null)\n")
     assert slurm.parse_cluster(printed) == "cal1"
     assert slurm.parse_cluster(CommandResult(1, "", "connect failure")) == ""
 
 
-def test_directives(everything: JobRequest, least: JobRequest) -> None:
+def test_directives_of_much_and_of_little(everything: JobRequest, least: JobRequest) -> None:
     assert slurm.directives(everything) == [
         "#SBATCH --job-name=jlab-gpu",
         "#SBATCH --nodes=1",

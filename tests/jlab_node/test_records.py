@@ -67,7 +67,7 @@ def test_published_as_of_an_earlier_time_does_not_become_the_newest(tmp_path: Pa
     assert names(tmp_path) == ["lab", "gpu"], "without it, now"
 
 
-def test_a_publication_is_amended_in_place(tmp_path: Path) -> None:
+def test_own_record_is_updated_in_place(tmp_path: Path) -> None:
     """What two parts of a session change stands side by side, and makes it no newer."""
     publication = OwnRecord(tmp_path, LAB)
     published_at = (tmp_path / LAB.id).stat().st_mtime
@@ -81,7 +81,7 @@ def test_a_publication_is_amended_in_place(tmp_path: Path) -> None:
     assert names(tmp_path) == ["gpu", "lab"]
 
 
-def test_a_publication_that_cannot_be_amended_stays_as_it_was(tmp_path: Path) -> None:
+def test_own_record_that_cannot_be_updated_stays_as_it_was(tmp_path: Path) -> None:
     publication = OwnRecord(tmp_path, LAB)
     with pytest.raises(JlabError, match="its exposed is not valid"):
         publication.update(exposed="$(reboot)")
@@ -89,14 +89,14 @@ def test_a_publication_that_cannot_be_amended_stays_as_it_was(tmp_path: Path) ->
     assert publication.record == replace(LAB, ends_at=1_700_009_999)
 
 
-def test_a_publication_does_not_come_back_after_its_end(tmp_path: Path) -> None:
+def test_own_record_does_not_come_back_after_its_end(tmp_path: Path) -> None:
     publication = OwnRecord(tmp_path, LAB)
     publication.remove(job_lives_on=False)
     publication.update(exposed="dask")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_publication_that_ends_before_its_job(tmp_path: Path) -> None:
+def test_own_record_that_ends_before_its_job_leaves_a_tombstone(tmp_path: Path) -> None:
     """Nobody reads it any more, and nobody waits for that job."""
     publication = OwnRecord(tmp_path, GPU)
     publication.remove(job_lives_on=True)
@@ -107,7 +107,7 @@ def test_a_publication_that_ends_before_its_job(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_publication_that_cannot_be_buried_is_gone_all_the_same(tmp_path: Path) -> None:
+def test_own_record_without_a_tombstone_is_removed_all_the_same(tmp_path: Path) -> None:
     publication = OwnRecord(tmp_path, GPU)
     grave = tmp_path / f".dead-{GPU.id}"
     grave.mkdir()  # a file cannot be renamed to that
@@ -115,7 +115,7 @@ def test_a_publication_that_cannot_be_buried_is_gone_all_the_same(tmp_path: Path
     assert list(tmp_path.iterdir()) == [grave]
 
 
-def test_a_publication_leaves_what_took_its_place(tmp_path: Path) -> None:
+def test_own_record_leaves_what_took_its_place(tmp_path: Path) -> None:
     """A session of the same name in the same job."""
     publication = OwnRecord(tmp_path, LAB)
     another = replace(LAB, token="ef" * 32)
@@ -125,7 +125,7 @@ def test_a_publication_leaves_what_took_its_place(tmp_path: Path) -> None:
     assert records.find_session(records.read_all(tmp_path)[0], "lab").record == another
 
 
-def test_a_publication_leaves_another_sessions_record_whatever_its_file_is_called(
+def test_own_record_leaves_another_sessions_record_whatever_its_file_is_called(
     tmp_path: Path,
 ) -> None:
     publication = OwnRecord(tmp_path, LAB)
@@ -137,7 +137,7 @@ def test_a_publication_leaves_another_sessions_record_whatever_its_file_is_calle
     assert (tmp_path / LAB.id).read_text() == text
 
 
-def test_a_publication_that_somebody_removed_is_there_again_when_amended(tmp_path: Path) -> None:
+def test_own_record_that_somebody_removed_is_there_again_when_updated(tmp_path: Path) -> None:
     publication = OwnRecord(tmp_path, LAB)
     (tmp_path / LAB.id).unlink()
     publication.update(exposed="dask")
@@ -150,14 +150,14 @@ def test_a_record_that_is_not_valid_is_not_published(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_directory_that_is_gone(tmp_path: Path) -> None:
+def test_publish_and_read_all_in_a_missing_directory(tmp_path: Path) -> None:
     gone = tmp_path / "sessions"
     with pytest.raises(JlabError, match=r"cannot publish the session in .*: No such file"):
         records.publish(gone, LAB)
     assert records.read_all(gone) == ([], [])
 
 
-def test_read_only_directory(bound_by_modes: Path) -> None:
+def test_publish_in_a_read_only_directory_fails(bound_by_modes: Path) -> None:
     bound_by_modes.chmod(0o500)
     try:
         with pytest.raises(JlabError, match=r"cannot publish the session in .*: Permission denied"):
@@ -191,14 +191,14 @@ def test_order_is_kept_within_one_second(tmp_path: Path) -> None:
         pytest.param("slurm-12-gpu", "12", id="by id"),
     ],
 )
-def test_choose(tmp_path: Path, wanted: str | None, job_id: str) -> None:
+def test_find_session_by_name_or_id(tmp_path: Path, wanted: str | None, job_id: str) -> None:
     publish(tmp_path, GPU, at=100)
     publish(tmp_path, LAB, at=200)
     publish(tmp_path, replace(GPU, job_id="13"), at=300)
     assert records.find_session(records.read_all(tmp_path)[0], wanted).record.job_id == job_id
 
 
-def test_choose_from_none(tmp_path: Path) -> None:
+def test_find_session_without_sessions_fails(tmp_path: Path) -> None:
     with pytest.raises(
         JlabError, match=r"no session is running on .*: start one there with `jlab-node run`"
     ):
@@ -206,13 +206,13 @@ def test_choose_from_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["la", "lab2", "", "local-11-la", "11"])
-def test_choose_what_is_not_there(tmp_path: Path, wanted: str) -> None:
+def test_find_session_that_is_not_there_fails(tmp_path: Path, wanted: str) -> None:
     records.publish(tmp_path, LAB)
     with pytest.raises(JlabError, match=r"no session is called .* on .*; running: "):
         records.find_session(records.read_all(tmp_path)[0], wanted)
 
 
-def test_withdraw_removes_our_record_and_no_other(tmp_path: Path) -> None:
+def test_remove_takes_our_record_and_no_other(tmp_path: Path) -> None:
     mine = records.publish(tmp_path, LAB)
     records.publish(tmp_path, GPU)
     assert records.remove(mine)
@@ -220,7 +220,7 @@ def test_withdraw_removes_our_record_and_no_other(tmp_path: Path) -> None:
     assert not records.remove(mine)
 
 
-def test_withdraw_leaves_what_is_no_longer_ours(tmp_path: Path) -> None:
+def test_remove_leaves_what_is_no_longer_ours(tmp_path: Path) -> None:
     mine = records.publish(tmp_path, LAB)
     theirs = records.publish(tmp_path, replace(LAB, token="ef" * 32))
     assert theirs.path == mine.path
@@ -228,14 +228,14 @@ def test_withdraw_leaves_what_is_no_longer_ours(tmp_path: Path) -> None:
     assert records.read_all(tmp_path) == ([theirs], [])
 
 
-def test_withdraw_leaves_what_it_cannot_read(tmp_path: Path) -> None:
+def test_remove_leaves_what_it_cannot_read(tmp_path: Path) -> None:
     mine = records.publish(tmp_path, LAB)
     mine.path.write_text("format=9\n")
     assert not records.remove(mine)
     assert mine.path.exists()
 
 
-def test_withdraw_where_nothing_can_be_removed(bound_by_modes: Path) -> None:
+def test_remove_where_nothing_can_be_removed(bound_by_modes: Path) -> None:
     mine = records.publish(bound_by_modes, LAB)
     bound_by_modes.chmod(0o500)
     try:
@@ -245,7 +245,7 @@ def test_withdraw_where_nothing_can_be_removed(bound_by_modes: Path) -> None:
     assert mine.path.exists()
 
 
-def test_buried_is_no_record_any_more_but_is_known_of(tmp_path: Path) -> None:
+def test_tombstone_is_no_record_but_is_known_of(tmp_path: Path) -> None:
     dead, alive = records.publish(tmp_path, GPU), records.publish(tmp_path, LAB)
     assert not tombstones.exists(tmp_path, "slurm", "12")
     tombstones.mark_ended(dead)
@@ -260,7 +260,7 @@ def test_buried_is_no_record_any_more_but_is_known_of(tmp_path: Path) -> None:
     tombstones.remove(tmp_path, "slurm", "12")
 
 
-def test_bury_leaves_what_is_no_longer_that_session(tmp_path: Path) -> None:
+def test_mark_ended_leaves_what_is_no_longer_that_session(tmp_path: Path) -> None:
     """It took a while to find out that it is dead; meanwhile it was started again in its job."""
     dead = records.publish(tmp_path, GPU)
     again = records.publish(tmp_path, replace(GPU, token="ef" * 32))
@@ -269,7 +269,7 @@ def test_bury_leaves_what_is_no_longer_that_session(tmp_path: Path) -> None:
     assert not tombstones.exists(tmp_path, "slurm", "12")
 
 
-def test_what_is_withdrawn_is_not_buried(tmp_path: Path) -> None:
+def test_mark_ended_of_a_removed_record_does_nothing(tmp_path: Path) -> None:
     dead = records.publish(tmp_path, GPU)
     records.remove(dead)
     tombstones.mark_ended(dead)
@@ -297,7 +297,7 @@ def test_job_ids_are_no_patterns(
     assert tombstones.exists(tmp_path, "pbs", "12[3].srv") is not buried
 
 
-def test_all_of_a_jobs_sessions_are_exhumed_together(tmp_path: Path) -> None:
+def test_remove_tombstones_of_all_sessions_of_a_job(tmp_path: Path) -> None:
     for name in ("a", "b"):
         tombstones.mark_ended(records.publish(tmp_path, replace(GPU, name=name)))
     tombstones.remove(tmp_path, "slurm", "12")
@@ -314,14 +314,14 @@ def test_all_of_a_jobs_sessions_are_exhumed_together(tmp_path: Path) -> None:
         pytest.param(1061, False, id="started again since"),
     ],
 )
-def test_buried_since_the_job_was_started(
+def test_tombstone_since_the_job_was_started(
     tmp_path: Path, since: int | None, *, buried: bool
 ) -> None:
     tombstones.mark_ended(publish(tmp_path, GPU, at=1000))
     assert tombstones.exists(tmp_path, "slurm", "12", since=since) is buried
 
 
-def test_buried_is_told_by_the_schedulers_clock_where_that_is_known(tmp_path: Path) -> None:
+def test_tombstone_by_the_schedulers_clock_where_that_is_known(tmp_path: Path) -> None:
     """A node may die, and its job begin anew, within a minute."""
     tombstones.mark_ended(publish(tmp_path, replace(GPU, job_started=1000), at=5000))
     for since, buried in ((1000, True), (1005, True), (1020, False)):
@@ -337,7 +337,7 @@ def test_buried_is_told_by_the_schedulers_clock_where_that_is_known(tmp_path: Pa
         pytest.param("cal2", "", True, id="this one has no name"),
     ],
 )
-def test_buried_of_a_cluster(tmp_path: Path, of: str, cluster: str, *, buried: bool) -> None:
+def test_tombstone_of_a_cluster(tmp_path: Path, of: str, cluster: str, *, buried: bool) -> None:
     """A home may be seen from two, and the numbers of their jobs are the same."""
     tombstones.mark_ended(records.publish(tmp_path, replace(GPU, cluster=of)))
     assert tombstones.exists(tmp_path, "slurm", "12", cluster=cluster) is buried
@@ -345,7 +345,7 @@ def test_buried_of_a_cluster(tmp_path: Path, of: str, cluster: str, *, buried: b
     assert (list(tmp_path.iterdir()) == []) is buried
 
 
-def test_those_are_exhumed_that_are_not_listed(tmp_path: Path) -> None:
+def test_prune_tombstones_of_unlisted_jobs(tmp_path: Path) -> None:
     for job_id in ("12", "13", "12[3].srv", "123"):
         tombstones.mark_ended(records.publish(tmp_path, replace(GPU, job_id=job_id)))
     other = replace(GPU, scheduler="pbs")
@@ -359,7 +359,7 @@ def test_those_are_exhumed_that_are_not_listed(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_no_grave(tmp_path: Path) -> None:
+def test_tombstone_that_is_no_record_is_ignored(tmp_path: Path) -> None:
     """It hides no job, and is nobody's to remove."""
     texts = {"12-a": b"", "12-b": b"\xff", "12-c": b"format=9\n", "12": b"x", "": b"x"}
     for name, text in texts.items():
@@ -370,7 +370,7 @@ def test_what_is_no_grave(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_burying_where_nothing_can_be_changed(bound_by_modes: Path) -> None:
+def test_mark_ended_where_nothing_can_be_changed(bound_by_modes: Path) -> None:
     dead = records.publish(bound_by_modes, GPU)
     bound_by_modes.chmod(0o500)
     try:
@@ -457,11 +457,11 @@ def test_dot_files_are_not_records(tmp_path: Path) -> None:
     ],
     ids=ascii,
 )
-def test_printable(name: str, shown: str) -> None:
+def test_shown_name_has_no_control_characters(name: str, shown: str) -> None:
     assert records.shown_name(Path("/x", name)) == shown
 
 
-def test_a_shelf_opens_no_more_than_is_asked_for(tmp_path: Path) -> None:
+def test_record_cache_opens_no_more_than_is_asked_for(tmp_path: Path) -> None:
     """Whoever opened one of the older ones would wait for ever: it is a pipe."""
     newest = publish(tmp_path, GPU, at=3 * 10**9)
     for number in range(3):
@@ -473,7 +473,7 @@ def test_a_shelf_opens_no_more_than_is_asked_for(tmp_path: Path) -> None:
     assert list(shelf.records(name="lab")) == list(shelf.records(jobs={"1x"})) == []
 
 
-def test_a_shelf_knows_names_with_dashes(tmp_path: Path) -> None:
+def test_record_cache_knows_names_with_dashes(tmp_path: Path) -> None:
     dashed = publish(tmp_path, replace(GPU, name="gpu-2-lab"), at=100)
     shelf = records.RecordCache(tmp_path)
     assert list(shelf.records(name="gpu-2-lab")) == list(shelf.records(jobs={"12"})) == [dashed]
@@ -481,7 +481,7 @@ def test_a_shelf_knows_names_with_dashes(tmp_path: Path) -> None:
         assert list(shelf.records(name=part)) == []
 
 
-def test_a_shelf_reads_again_what_has_changed_and_only_that(tmp_path: Path) -> None:
+def test_record_cache_reads_again_what_has_changed_and_only_that(tmp_path: Path) -> None:
     for record in (LAB, GPU):
         publish(tmp_path, record, at=100)
     shelf = records.RecordCache(tmp_path)
@@ -505,7 +505,7 @@ def test_names_that_are_no_ids_are_of_no_job(tmp_path: Path) -> None:
     assert list(shelf.records(jobs={"12"})) == []
 
 
-def test_what_killed_sessions_left_is_swept(tmp_path: Path) -> None:
+def test_prune_removes_records_of_killed_sessions(tmp_path: Path) -> None:
     """Not the newest of a name: how that ended is told to whoever comes."""
     old = replace(GPU, cluster="cal1", started=100)
     for at, job_id in enumerate(("12", "13", "14", "15")):

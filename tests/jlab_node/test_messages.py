@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("utc")
         pytest.param(365 * 86400, "2028-01-15 08:00", id="the same day of another year"),
     ],
 )
-def test_clock(later: int, text: str) -> None:
+def test_clock_has_the_date_of_another_day(later: int, text: str) -> None:
     assert messages.clock(NOW + later, now=NOW) == text
 
 
@@ -73,11 +73,11 @@ def test_clock_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_end(scheduler: str, status: Status, text: str) -> None:
+def test_job_ended_by_state(scheduler: str, status: Status, text: str) -> None:
     assert messages.job_ended(scheduler, RECORD.job_id, status) == text
 
 
-def test_death() -> None:
+def test_session_died_names_the_job() -> None:
     text = "its jlab-node has ended, although OAR job 12 still runs"
     assert messages.session_died("oar", RECORD.job_id) == text
 
@@ -109,7 +109,7 @@ def test_death() -> None:
         ),
     ],
 )
-def test_elsewhere(record: Record, text: str) -> None:
+def test_other_cluster_by_scheduler(record: Record, text: str) -> None:
     assert messages.other_cluster(record) == text
 
 
@@ -159,7 +159,7 @@ def test_elsewhere(record: Record, text: str) -> None:
         ),
     ],
 )
-def test_waiting(ahead: list[Status], text: str) -> None:
+def test_waiting_by_state(ahead: list[Status], text: str) -> None:
     assert messages.waiting(ahead, now=NOW) == text
 
 
@@ -188,11 +188,11 @@ def test_waiting(ahead: list[Status], text: str) -> None:
         ),
     ],
 )
-def test_in_vain(job: Status, text: str) -> None:
+def test_job_never_became_session_by_state(job: Status, text: str) -> None:
     assert messages.job_never_became_session(job) == text
 
 
-def test_no_way() -> None:
+def test_unreachable_lists_the_failures() -> None:
     said = messages.unreachable(["TCP to port 1: refused", "srun: down", "ssh: down"])
     assert said.splitlines()[0] == (
         "no way leads there: TCP to port 1: refused; srun: down; ssh: down"
@@ -262,7 +262,7 @@ def test_no_way() -> None:
         ),
     ],
 )
-def test_no_session(
+def test_no_session_says_why_and_what_to_do(
     site: Site | None, wanted: str | None, names: list[str], jobs: int, text: str
 ) -> None:
     found = NoSession(site, host="box", wanted=wanted, names=names, job_count=jobs)
@@ -322,7 +322,7 @@ def test_no_session_names_jobs_that_are_none(how: dict[str, list[Status]], text:
         ),
     ],
 )
-def test_fate(session_id: str, status: Status | None, text: str) -> None:
+def test_what_became_of_by_state(session_id: str, status: Status | None, text: str) -> None:
     assert messages.what_became_of(session_id, status) == f"session gpu is over{text}"
 
 
@@ -342,11 +342,11 @@ def test_fate(session_id: str, status: Status | None, text: str) -> None:
         ),
     ],
 )
-def test_running(record: Record, text: str) -> None:
+def test_running_says_where_and_how_long(record: Record, text: str) -> None:
     assert messages.running(record, now=NOW) == text
 
 
-def test_restart() -> None:
+def test_job_restarted_names_the_job() -> None:
     assert messages.job_restarted("slurm", "12") == "Slurm job 12 was started again"
 
 

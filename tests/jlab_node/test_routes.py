@@ -83,7 +83,7 @@ def server() -> Iterator[Callable[[bytes | None], Record]]:
         yield serve
 
 
-def test_tcp(server: Callable[[bytes | None], Record]) -> None:
+def test_tcp_to_the_endpoint_opens_a_route(server: Callable[[bytes | None], Record]) -> None:
     way = routes.tcp(server(b"jlab " + NONCE.encode() + b"\r\n" + BANNER + b"more"))
     with way.connection as connection:
         assert way.first_line == BANNER
@@ -194,7 +194,7 @@ def test_tcp_to_one_that_is_silent(
     gc.collect()  # what was left open would complain
 
 
-def test_tcp_refused(server: Callable[[bytes | None], Record]) -> None:
+def test_tcp_to_a_closed_port_is_unavailable(server: Callable[[bytes | None], Record]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(routes.RouteUnavailable, match=r"^Connection refused$"):
@@ -221,7 +221,7 @@ SSH = [
         pytest.param("oar", "oarsh", ["env", "OAR_JOB_ID=12", "oarsh", "n1"], id="oar"),
     ],
 )
-def test_fallback_routes(jlab: Path, scheduler: str, name: str, begin: list[str]) -> None:
+def test_fallback_routes_in_order(jlab: Path, scheduler: str, name: str, begin: list[str]) -> None:
     record = replace(RECORD, scheduler=scheduler)
     step, ssh = routes.fallback_routes(record, jlab, unresponsive=False)
     assert (step.name, step.is_outside) == (name, False)
@@ -427,12 +427,12 @@ def test_a_session_that_is_over(command: str) -> None:
         pytest.param("bash: /home/u1/.jlab/connect: No such file or directory", id="no home"),
     ],
 )
-def test_what_only_looks_like_it(said: str) -> None:
+def test_via_command_with_what_only_looks_like_the_end_is_unavailable(said: str) -> None:
     with pytest.raises(routes.RouteUnavailable, match=f"^{said}$"):
         routes.via_command(sh(f"echo '{said}' >&2; exit 1"), timeout=10)
 
 
-def test_too_much_noise(children: Children) -> None:
+def test_via_command_with_too_much_noise_is_unavailable(children: Children) -> None:
     with pytest.raises(routes.RouteUnavailable, match=r"^it printed too much$"):
         routes.via_command(sh("while :; do echo noise; done"), timeout=10)
     assert children() == []

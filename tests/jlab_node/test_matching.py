@@ -68,7 +68,7 @@ JOB = Status("12", State.QUEUED, name="work", command="/home/u/job.sh")
         pytest.param("\0\x1b[2J\n#" + "x" * 5000, [], id="no script at all"),
     ],
 )
-def test_names_in_a_script(script: str, names: list[str] | None) -> None:
+def test_session_names_from_the_script(script: str, names: list[str] | None) -> None:
     assert matching.session_names(JOB, script) == names
 
 
@@ -96,7 +96,7 @@ def test_names_in_a_script(script: str, names: list[str] | None) -> None:
         pytest.param("", "", [], id="nothing is known"),
     ],
 )
-def test_names_by_what_the_scheduler_knows(
+def test_session_names_from_name_and_command(
     name: str, command: str, names: list[str] | None
 ) -> None:
     assert matching.session_names(replace(JOB, name=name, command=command), "") == names
@@ -116,7 +116,9 @@ def test_names_by_what_the_scheduler_knows(
         pytest.param("sleep 9", "gpu", False, id="no session, and none of that name"),
     ],
 )
-def test_wanted(script: str, wanted: str | None, *, answer: bool) -> None:
+def test_will_start_session_of_the_wanted_name(
+    script: str, wanted: str | None, *, answer: bool
+) -> None:
     assert matching.will_start_session(JOB, script, wanted, now=NOW) is answer
 
 
@@ -130,7 +132,7 @@ def test_wanted(script: str, wanted: str | None, *, answer: bool) -> None:
         pytest.param("jlab-node run", "gpu", False, id="lab by default"),
     ],
 )
-def test_a_job_that_was_submitted_for_that(
+def test_will_start_session_of_a_job_submitted_for_this(
     script: str, wanted: str | None, *, answer: bool
 ) -> None:
     assert (
@@ -170,7 +172,9 @@ def test_job_called_jlab_whose_script_is_known_will_be_what_that_says() -> None:
         pytest.param(State.ENDED, NOW - 1, False, id="ended"),
     ],
 )
-def test_states(state: State, starts_at: int | None, *, answer: bool) -> None:
+def test_will_start_session_by_the_jobs_state(
+    state: State, starts_at: int | None, *, answer: bool
+) -> None:
     job = replace(JOB, state=state, starts_at=starts_at)
     assert matching.will_start_session(job, "jlab-node run", None, now=NOW) is answer
 
@@ -191,5 +195,5 @@ def test_states(state: State, starts_at: int | None, *, answer: bool) -> None:
         pytest.param("", [], id="unknown"),
     ],
 )
-def test_script_paths(command: str, paths: list[str]) -> None:
+def test_script_paths_begin_with_an_absolute_word(command: str, paths: list[str]) -> None:
     assert matching.script_paths(replace(JOB, command=command)) == paths

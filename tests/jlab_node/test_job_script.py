@@ -51,12 +51,12 @@ END
         (" 4096k ", 4),
     ],
 )
-def test_memory(text: str, megabytes: int) -> None:
+def test_memory_parses_amounts(text: str, megabytes: int) -> None:
     assert job_script.memory(text) == megabytes
 
 
 @pytest.mark.parametrize("text", ["", "16", "G", "0G", "1K", "-1G", "16 G", "16G\n#", "1e3G", "²G"])
-def test_no_memory(text: str) -> None:
+def test_memory_rejects_other_text(text: str) -> None:
     with pytest.raises(JlabError, match="is not an amount of memory: write it as 16G"):
         job_script.memory(text)
 
@@ -76,14 +76,14 @@ def test_no_memory(text: str) -> None:
         ("45s", 45),
     ],
 )
-def test_walltime(text: str, seconds: int) -> None:
+def test_walltime_parses_times(text: str, seconds: int) -> None:
     assert job_script.walltime(text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "4", "4:00", "0:00:00", "0h", "1:60:00", "1h1h", "4 h", "-4h", "1-4h", "²h"]
 )
-def test_no_walltime(text: str) -> None:
+def test_walltime_rejects_other_text(text: str) -> None:
     with pytest.raises(JlabError, match="is not a time: write it as 4:00:00"):
         job_script.walltime(text)
 
@@ -184,7 +184,7 @@ def body(home: Path, environment: str, **changes: Any) -> str:
 
 
 @pytest.mark.parametrize("directory", ["env", "env with 'quotes' and $x"])
-def test_venv(home: Path, directory: str) -> None:
+def test_script_activates_a_venv(home: Path, directory: str) -> None:
     venv = home / directory
     write(venv / "bin/activate", f"export WHERE=venv PATH={shlex.quote(str(venv / 'bin'))}:$PATH\n")
     write(venv / "bin/jlab-node", FAKE)
@@ -201,7 +201,7 @@ def test_venv(home: Path, directory: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["miniconda3", "miniforge3", "anaconda3", "PATH", "CONDA_EXE"])
-def test_conda(home: Path, where: str) -> None:
+def test_script_activates_a_conda_environment(home: Path, where: str) -> None:
     conda = write(home / where / "bin/conda", CONDA)
     write(home / "envs/dl/bin/jlab-node", FAKE)
     variables = {
@@ -215,7 +215,7 @@ def test_conda(home: Path, where: str) -> None:
         assert done.stdout.splitlines() == expected
 
 
-def test_what_is_missing(home: Path) -> None:
+def test_script_says_what_is_missing(home: Path) -> None:
     """Each is one sentence in the job's log."""
     for environment in ("dl", str(home / "nothing")):
         done = run(body(home, environment), home)
@@ -232,7 +232,7 @@ def test_what_is_missing(home: Path) -> None:
     assert done.stderr == "jlab: dl has no jlab-node: type `pip install jlab-remote` in it\n"
 
 
-def test_own_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_script_without_env_uses_its_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = write(home / "own/bin/jlab-node", FAKE)
     monkeypatch.setattr(sys, "prefix", str(home / "prefix"))
     monkeypatch.setattr(sys, "argv", [str(own)])
@@ -262,7 +262,7 @@ def command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_command_line(tmp_path: Path) -> None:
+def test_script_command_prints_the_script(tmp_path: Path) -> None:
     done = command(
         tmp_path,
         *["slurm", "--name", "gpu", "--cpus", "4", "--gpus", "1", "--mem", "16G", "--time", "1d"],
@@ -300,7 +300,9 @@ def test_command_line(tmp_path: Path) -> None:
         ([], 2),
     ],
 )
-def test_wrong_usage(tmp_path: Path, arguments: list[str], code: int) -> None:
+def test_script_command_refuses_wrong_usage(
+    tmp_path: Path, arguments: list[str], code: int
+) -> None:
     done = command(tmp_path, *arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert "Traceback" not in done.stderr
@@ -308,7 +310,7 @@ def test_wrong_usage(tmp_path: Path, arguments: list[str], code: int) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("script"), reason="no script(1) on this machine")
-def test_on_a_terminal(tmp_path: Path) -> None:
+def test_script_command_on_a_terminal_says_what_is_next(tmp_path: Path) -> None:
     """A person is told what to type next."""
     line = shlex.join([sys.executable, "-m", "jlab_node", "script", "oar", "--cpus", "2"])
     done = subprocess.run(

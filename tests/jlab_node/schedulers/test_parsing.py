@@ -11,7 +11,7 @@ from jlab_node.schedulers import parsing
     ("seconds", "clock"),
     [(0, "0:00:00"), (59, "0:00:59"), (3599, "0:59:59"), (3600, "1:00:00"), (360061, "100:01:01")],
 )
-def test_clock(seconds: int, clock: str) -> None:
+def test_clock_renders_a_duration(seconds: int, clock: str) -> None:
     assert parsing.clock(seconds) == clock
     assert parsing.seconds(clock) == seconds
 
@@ -30,5 +30,5 @@ def test_clock(seconds: int, clock: str) -> None:
         ("-1:00:00", None),
     ],
 )
-def test_seconds(written: str, seconds: int | None) -> None:
+def test_seconds_parses_a_duration(written: str, seconds: int | None) -> None:
     assert parsing.seconds(written) == seconds

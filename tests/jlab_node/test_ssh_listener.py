@@ -119,14 +119,14 @@ def is_hung_up_on(client: socket.socket) -> bool:
     return True
 
 
-def test_the_owner(door: Door) -> None:
+def test_owner_with_the_client_token_is_served(door: Door) -> None:
     """What follows the knock, be it at once, is left for sshd."""
     client = door.connect(KNOCK + SSH)
     assert client.makefile("rb").readline() == SSH
     assert is_let_in(client)
 
 
-def test_the_knock_comes_in_pieces(door: Door) -> None:
+def test_client_token_in_pieces_is_recognized(door: Door) -> None:
     client = door.connect(KNOCK[:3])
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for place in range(3, len(KNOCK) - 1):
@@ -136,7 +136,7 @@ def test_the_knock_comes_in_pieces(door: Door) -> None:
     assert is_let_in(client)
 
 
-def test_a_stranger_who_speaks_ssh(door: Door) -> None:
+def test_unauthenticated_client_that_speaks_ssh_is_served(door: Door) -> None:
     """An older `connect` knows of no knock: the laptop's ssh speaks at once."""
     client = door.connect(SSH)
     assert client.makefile("rb").readline() == SSH
@@ -152,7 +152,7 @@ def test_a_stranger_who_speaks_ssh(door: Door) -> None:
         pytest.param(os.urandom(4096), id="noise"),
     ],
 )
-def test_what_is_no_ssh(door: Door, said: bytes) -> None:
+def test_other_protocols_are_refused(door: Door, said: bytes) -> None:
     assert is_hung_up_on(door.connect(said))
     assert not door.started
 

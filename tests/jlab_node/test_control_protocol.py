@@ -47,7 +47,7 @@ def test_what_a_later_version_adds_is_ignored() -> None:
 
 @pytest.mark.parametrize("parse", [parse_request, parse_response])
 @pytest.mark.parametrize("text", [b"", b"\n", b"\xff\n", b"[]\n", b"{}\n", b"1\n", b'{"format"'])
-def test_what_is_no_message(parse: object, text: bytes) -> None:
+def test_parse_rejects_what_is_no_message(parse: object, text: bytes) -> None:
     assert callable(parse)
     with pytest.raises(JlabError, match=r"^the (request|session's answer) is not valid$"):
         parse(text)
@@ -105,7 +105,7 @@ def test_an_answer_that_is_refused(values: dict[str, object]) -> None:
         parse_response(line(**values))
 
 
-def test_nobody_to_ask(tmp_path: Path) -> None:
+def test_ask_without_a_session_fails(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     for base in (tmp_path, tmp_path / "gone"):
         with pytest.raises(JlabError, match="no session of yours that could expose") as caught:
@@ -130,7 +130,7 @@ def test_a_directory_that_others_can_write_is_not_looked_at(tmp_path: Path) -> N
         (Request("x"), LISTED, "x is exposed no longer"),
     ],
 )
-def test_sentence(request_: Request, answer: Response, expected: str) -> None:
+def test_describe_each_request(request_: Request, answer: Response, expected: str) -> None:
     assert describe(request_, answer, Path("/t")) == expected
 
 
@@ -142,6 +142,6 @@ def test_sentence(request_: Request, answer: Response, expected: str) -> None:
         ("slurm-12-a-b", "jlab+ALIAS+a-b"),
     ],
 )
-def test_what_to_type_on_the_laptop(session: str, host: str) -> None:
+def test_describe_names_the_ssh_command(session: str, host: str) -> None:
     said = describe(Request("dask", 8787), Response(session, {"dask": 8787}), Path("/t"))
     assert said.splitlines()[-1] == f"  ssh -L 127.0.0.1:8787:/t/dask.sock {host}"

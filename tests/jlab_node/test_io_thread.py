@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_one_after_the_other() -> None:
+def test_io_thread_makes_calls_in_order() -> None:
     aside, gate = IoThread(), threading.Event()
     made: list[int] = []
     aside.submit(gate.wait)
@@ -31,7 +31,7 @@ def test_one_after_the_other() -> None:
     assert all(each.done() for each in futures)
 
 
-def test_what_it_returns_and_raises() -> None:
+def test_run_returns_and_raises_what_the_call_does() -> None:
     aside = IoThread()
 
     def fails() -> None:
@@ -45,7 +45,7 @@ def test_what_it_returns_and_raises() -> None:
     asyncio.run(both())
 
 
-def test_who_has_given_up_waiting_is_not_served() -> None:
+def test_cancelled_call_is_not_started() -> None:
     """What has begun cannot be undone; what has not is not begun any more."""
     aside, gate = IoThread(), threading.Event()
     made: list[str] = []
@@ -78,7 +78,7 @@ sys.exit(code)
 """
 
 
-def test_a_process_ends_with_a_call_that_never_does(tmp_path: Path) -> None:
+def test_process_ends_although_a_call_hangs(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     began = time.monotonic()
