@@ -24,7 +24,10 @@ _MOST_BLANKS = 20  # in the path of a script
 
 
 def session_names(status: Status, script: str) -> list[str] | None:
-    """Return the sessions that the job will start: [] none, None: some, by unknown names."""
+    """Return the names of the sessions that the job will start.
+
+    None: it will start some, but their names are not known.
+    """
     text = f"{status.command}\n{script}".replace("\\\n", " ")
     text = _COMMENT.sub(lambda found: found[1] or "", text)
     runs = _RUN.findall(text)

@@ -136,7 +136,7 @@ def _directory(job: dict[str, Any]) -> str:
 
 
 def _command(command: str, directory: str) -> str:
-    """The command, its first word with the directory that it is relative to."""
+    """Return the command, its first word with the directory that it is relative to."""
     if command.startswith("./") and directory:
         return f"{directory}/{command[2:]}"
     return command

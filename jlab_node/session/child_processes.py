@@ -124,7 +124,7 @@ class Children:
             return code, file.read().decode("utf-8", errors="replace")
 
     def _prepare(self, ignored: Sequence[signal.Signals]) -> None:
-        """In the child, before it becomes the command."""
+        """Run in the child, before it becomes the command."""
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
         descriptors.lower_limit(self._descriptors)
