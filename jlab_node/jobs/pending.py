@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING
 
 from ..schedulers import local
 from ..schedulers.base import UNREADABLE, State
-from . import matching, messages, scheduler_client, snapshots, submission
+from . import matching, messages, snapshots, submission
 from .job_list_cache import JobList, JobListCache
 from .job_records import JobRecords
+from .job_scripts import JobScripts
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
     from ..registry.home import Home
     from ..registry.record import Record
-    from ..schedulers.base import Scheduler, Status
+    from ..schedulers.base import Status
     from .liveness import JobSnapshot
     from .site import Site
-
-_MOST_SCRIPTS = 10  # that the scheduler is asked for at once
 
 
 def pending(
@@ -59,14 +58,15 @@ class PendingSessions:
         self._user = user
         self._wanted = wanted  # None: a session of any name
         self._records: JobRecords | None = None
+        self._scripts: JobScripts | None = None
         self._cache: JobListCache | None = None
         if site:
             self._records = JobRecords(home.sessions, site)
+            self._scripts = JobScripts(site.scheduler)
             self._cache = JobListCache(site.scheduler, user=user, directory=home.path / "queue")
         self._list = JobList()
         self._expected: list[Status] = []  # those of the list that may become a session
         self._snapshot: JobSnapshot | None = None  # what the list says of records
-        self._scripts: dict[str, str] = {}  # the texts of jobs' scripts, as far as they are known
         self._began_at = time.time()
 
     def refresh(self, *, max_age: float) -> None:
@@ -74,7 +74,7 @@ class PendingSessions:
 
         Also remove the tombstones of jobs that a new list has not.
         """
-        if self._site is None or self._cache is None or self._records is None:
+        if not (self._site and self._cache and self._records and self._scripts):
             return
         self._began_at = min(self._began_at, time.time())  # the clock may have been set back
         before = self._cache.latest
@@ -83,7 +83,7 @@ class PendingSessions:
             return
         self._list = found
         self._snapshot = _snapshot(self._site, found)
-        self._read_scripts(found.jobs)
+        self._scripts.read(found.jobs)
         self._expected = [job for job in found.jobs if self._will_start_session(job, self._wanted)]
         if found.is_complete and not found.problem:
             self._records.prune_tombstones(found.jobs)
@@ -118,20 +118,10 @@ class PendingSessions:
         others = [job for job in jobs if job.job_id not in recorded]
         return recorded, {job.job_id for job in others if self._records.session_ended_early(job)}
 
-    def _read_scripts(self, jobs: Sequence[Status]) -> None:
-        """Read those that are not known yet; of few jobs the scheduler is asked for them."""
-        asked = 0
-        for job in jobs:
-            if job.job_id not in self._scripts and self._site:
-                may_ask = asked < _MOST_SCRIPTS and matching.session_names(job, "") in (None, [])
-                found = _script(job, self._site.scheduler if may_ask else None)
-                self._scripts[job.job_id] = found
-                asked += may_ask
-
     def _will_start_session(self, job: Status, wanted: str | None) -> bool:
         return matching.will_start_session(
             job,
-            self._scripts.get(job.job_id, ""),
+            self._scripts.text(job) if self._scripts else "",
             wanted,
             now=time.time(),
             submitted_for_this=job.job_id == submission.last_job(self._home),
@@ -193,19 +183,3 @@ def _snapshot(site: Site, found: JobList) -> JobSnapshot | None:
         return None
     jobs = found.jobs if found.is_complete else (*found.jobs, UNREADABLE)
     return snapshots.snapshot_of(site.scheduler, site.cluster, jobs, asked_at=found.asked_at)
-
-
-def _script(job: Status, scheduler: Scheduler | None) -> str:
-    """Return the text of the job's script, "" where it cannot be read; it may be asked for."""
-    texts = map(scheduler_client.read_text, matching.script_paths(job))
-    found = next((text for text in texts if text), "")
-    command = [] if found or not scheduler else scheduler.script_command(job.job_id)
-    if not command or not scheduler:
-        return found
-    return _at_path(scheduler.parse_script(scheduler_client.ask(command)))
-
-
-def _at_path(text: str) -> str:
-    """Return what is in the file that `text` names, or `text` itself, which is a script."""
-    is_path = text.startswith("/") and "\n" not in text
-    return scheduler_client.read_text(text) if is_path else text
