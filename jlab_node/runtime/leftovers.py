@@ -110,10 +110,6 @@ def remove(runtime_dir: Path) -> bool:
     found = stale(runtime_dir)
     for path in found:
         clear(path)
-    for path in _ours(runtime_dir):  # one that was killed before it could make its mark
-        if not owner(path) and _is_free(path):
-            with contextlib.suppress(OSError):
-                path.rmdir()  # never more than an empty directory
     return bool(found)
 
 

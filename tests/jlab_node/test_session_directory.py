@@ -117,6 +117,16 @@ def test_remove_stale_does_nothing_while_the_lock_is_held(base: Path, killed: Pa
     assert not killed.exists()
 
 
+def test_directory_without_a_mark_is_left_even_if_it_is_empty(base: Path, killed: Path) -> None:
+    """It is called like a session's, and may be the user's own."""
+    own = base / "s-backup"
+    own.mkdir(mode=0o700)
+    with SessionDirectory(base, "lab", "local-1-lab"):
+        assert not killed.exists()
+        assert own.exists()
+    assert own.exists()
+
+
 def held(path: Path) -> int:
     descriptor = os.open(path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
