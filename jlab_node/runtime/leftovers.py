@@ -30,10 +30,27 @@ if TYPE_CHECKING:
 
 PREFIX = "s-"
 _NAME = re.compile(r"s-[a-z0-9]{6}")
+_NEW = ".jlab-node-"
+_UNFINISHED = re.compile(rf"{re.escape(_NEW)}{identifiers.PROCESS}")
 _OWNER = "owner"
 _MARK = re.compile(rf"jlab-node:([^:]*):({identifiers.PROCESS}|)")
 _LETTERS = string.ascii_lowercase + string.digits
 _ATTEMPTS, _POLL = 500, 0.01  # of seconds: whoever looks at a lock has it for a moment
+
+
+def make(directory: Path) -> None:
+    """Make a session's directory, with this process's mark in it; raises OSError.
+
+    Until it has that, its name says whose it is: if we are killed now, the next one removes it.
+    """
+    process = process_id.identity(os.getpid())
+    new = directory.with_name(_NEW + process) if process else directory
+    with contextlib.suppress(FileExistsError):
+        new.mkdir(mode=0o700)
+    if owner(new) is None:
+        mark(new)
+    if new != directory:
+        new.rename(directory)
 
 
 def mark(directory: Path) -> None:
@@ -110,6 +127,12 @@ def remove(runtime_dir: Path) -> bool:
     found = stale(runtime_dir)
     for path in found:
         clear(path)
+    for path in _ours(runtime_dir, _UNFINISHED):
+        if _has_ended(os.uname().nodename, path.name[len(_NEW) :]):
+            with contextlib.suppress(OSError):  # there is no more in it than its mark
+                if owner(path):
+                    (path / _OWNER).unlink()
+                path.rmdir()
     return bool(found)
 
 
@@ -125,9 +148,9 @@ def clear(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _ours(runtime_dir: Path) -> Iterator[Path]:
+def _ours(runtime_dir: Path, pattern: re.Pattern[str] = _NAME) -> Iterator[Path]:
     with os.scandir(runtime_dir) as entries:
-        names = [each.name for each in entries if _NAME.fullmatch(each.name)]
+        names = [each.name for each in entries if pattern.fullmatch(each.name)]
     for name in names:
         path = runtime_dir / name
         with contextlib.suppress(OSError):

@@ -62,7 +62,7 @@ class OwnedDirectory:
         """Make what is missing of the directory; raises OSError, and as `exists`."""
         path = self._paths.directory
         if not self.exists():
-            path.mkdir(mode=0o700)
+            leftovers.make(path)
             found = path.lstat()
             self._inode = found.st_dev, found.st_ino
             self.release()

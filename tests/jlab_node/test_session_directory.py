@@ -12,7 +12,7 @@ import pytest
 
 from jlab_node import process_id
 from jlab_node.errors import JlabError
-from jlab_node.runtime import runtime_directory, session_lookup
+from jlab_node.runtime import leftovers, runtime_directory, session_lookup
 from jlab_node.runtime.session_directory import SessionDirectory
 
 if TYPE_CHECKING:
@@ -115,6 +115,18 @@ def test_remove_stale_does_nothing_while_the_lock_is_held(base: Path, killed: Pa
     assert killed.exists()
     place.remove_stale()
     assert not killed.exists()
+
+
+def test_directory_of_who_was_killed_before_its_mark_is_removed(base: Path, killed: Path) -> None:
+    """Its name says whose it is; that of a process that lives stays."""
+    _, dead = leftovers.owner(killed) or ("", "")
+    unfinished = base / f".jlab-node-{dead}"
+    unfinished.mkdir(mode=0o700)
+    beginning = base / f".jlab-node-{process_id.identity(os.getppid())}"
+    beginning.mkdir(mode=0o700)
+    with SessionDirectory(base, "lab", "local-1-lab"):
+        assert not unfinished.exists()
+        assert beginning.exists()
 
 
 def test_directory_without_a_mark_is_left_even_if_it_is_empty(base: Path, killed: Path) -> None:
