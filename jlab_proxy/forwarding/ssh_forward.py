@@ -21,7 +21,7 @@ from ..ssh import OPEN, TAGGED
 from . import port_owners
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..paths import Paths
 
@@ -120,23 +120,62 @@ def http_status(
 ) -> int | None:
     """Return the status of an HTTP request to a local port; None if there is no such answer.
 
-    `by`: nothing is said unless one of these processes hears it.
+    `by`: nothing is said unless one of these processes hears it. `timeout`: seconds for all that
+    comes once somebody is there.
     """
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:
         connection.sock = _connected_socket(port, socket_path, timeout)
-        if by is not None and not port_owners.have_accepted(by, connection.sock):
-            return None
-        if scheme == "https":  # through ssh already: the certificate is whatever the user made
-            context = ssl._create_unverified_context()  # noqa: S323
-            connection.sock = context.wrap_socket(connection.sock)
-        headers = {"Authorization": f"token {token}"} if token else {}
-        connection.request("GET", path, headers=headers)
-        return connection.getresponse().status
+        with _deadline(connection.sock, timeout):
+            return _status(connection, scheme, path, token, by)
     except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()
+
+
+def _status(
+    connection: http.client.HTTPConnection,
+    scheme: str,
+    path: str,
+    token: str,
+    by: Sequence[psutil.Process] | None,
+) -> int | None:
+    """Raises OSError, http.client.HTTPException."""
+    if by is not None and not port_owners.have_accepted(by, connection.sock):
+        return None
+    if scheme == "https":  # through ssh already: the certificate is whatever the user made
+        context = ssl._create_unverified_context()  # noqa: S323
+        connection.sock = context.wrap_socket(connection.sock)
+    headers = {"Authorization": f"token {token}"} if token else {}
+    connection.request("GET", path, headers=headers)
+    return connection.getresponse().status
+
+
+@contextlib.contextmanager
+def _deadline(connection: socket.socket, seconds: float) -> Iterator[None]:
+    """Let the connection end after so many seconds, whatever comes; raises TimeoutError then.
+
+    A socket's own timeout begins anew with each byte: an answer that drips would never end.
+    """
+    has_passed = threading.Event()
+    same = connection.dup()
+
+    def end() -> None:
+        has_passed.set()
+        with contextlib.suppress(OSError):
+            same.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        same.close()
+    if has_passed.is_set():  # what came by then may be half an answer
+        raise TimeoutError
 
 
 def _connected_socket(port: int, socket_path: str | None, timeout: float) -> socket.socket:
