@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 
+TURNS_WRITING = r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # from left to right, or back
 # Control characters, halves of surrogate pairs, and what turns the direction of writing.
-_UNSAFE_CHARACTERS = (
-    r"[^\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]"
-    r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
+_UNSAFE_CHARACTERS = rf"[^\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]|{TURNS_WRITING}"
 
 FAILED = 1
 USAGE = 2

@@ -8,7 +8,7 @@ import sys
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
-from ..errors import printable
+from ..errors import TURNS_WRITING, printable
 
 if TYPE_CHECKING:
     from typing import IO
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _CLEAR_LINE = "\r\x1b[K"
 _COLOURS = re.compile(r"(\x1b\[[0-9;]{0,16}m)")
 _MAX_LINE = 1 << 16  # bytes of a line that are read at once: it may have no end
-_UNSAFE_CHARACTERS = r"[^\t\x20-\x7e\u00a1-\U0010ffff]"
+# Control characters, what turns the direction of writing, and tags, which nobody sees.
+_UNSAFE_CHARACTERS = rf"[^\t\x20-\x7e\u00a1-\U0010ffff]|{TURNS_WRITING}|[\U000e0000-\U000e0fff]"
 
 
 def tolerate_encoding_errors() -> None:
@@ -27,7 +28,7 @@ def tolerate_encoding_errors() -> None:
 
 
 def print_stream(stream: IO[bytes]) -> None:
-    """Print a stream as it comes; a terminal gets no more of its escape sequences than colours."""
+    """Print a stream as it comes; a terminal gets nothing that it obeys but tabs and colours."""
     with contextlib.suppress(BrokenPipeError):
         _print_lines(stream)
 

@@ -153,7 +153,7 @@ def test_logs_go_on(laptop: Loopback) -> None:
 
 def test_a_terminal_is_not_at_the_mercy_of_a_log(laptop: Loopback) -> None:
     with (laptop.root / "job.log").open("a") as file:
-        file.write("\x1b[31mred\x1b[m\x1b]0;title\x07 \x1b[2J\r\n")
+        file.write("\x1b[31mred\x1b[m\x1b]0;title\x07 \x1b[2J \u202egnp.exe\u2066\u061c\r\n")
     ours, theirs = pty.openpty()
     done = subprocess.run(
         laptop.proxy("logs", "demo", "-n", "1"),
@@ -164,7 +164,7 @@ def test_a_terminal_is_not_at_the_mercy_of_a_log(laptop: Loopback) -> None:
     )
     os.close(theirs)
     assert done.returncode == 0, done.stderr
-    assert os.read(ours, 1000) == b"\x1b[31mred\x1b[m?]0;title? ?[2J\x1b[m\r\n"
+    assert os.read(ours, 1000) == b"\x1b[31mred\x1b[m?]0;title? ?[2J ?gnp.exe??\x1b[m\r\n"
     os.close(ours)
 
 
