@@ -20,7 +20,8 @@ def _port_range(_: click.Context, __: click.Parameter, value: str | None) -> ran
     return range(low, high + 1)
 
 
-@click.command()
+# What it does not know is jupyter-lab's: the line of the older way works as it is.
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.option(
     "--name",
     default=NEWEST,
@@ -49,7 +50,7 @@ def _port_range(_: click.Context, __: click.Parameter, value: str | None) -> ran
     is_flag=True,
     help="Let kernels open a debugger. It asks for no password: only for who is alone on the node.",
 )
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- JUPYTER-LAB-ARGUMENTS]")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[JUPYTER-LAB-ARGUMENTS]")
 def run(
     name: str,
     *,
@@ -63,9 +64,10 @@ def run(
 ) -> int:
     """Start JupyterLab here, inside the job, and make it reachable from a laptop.
 
-    Ends with JupyterLab, or on SIGTERM, SIGINT and SIGHUP. Arguments after -- go to jupyter-lab.
+    Ends with JupyterLab, or on SIGTERM, SIGINT and SIGHUP. Other options go to jupyter-lab; --ip,
+    --port, --token and --no-browser are not needed and left out. After -- all are jupyter-lab's.
 
-    Example:  jlab-node run --name gpu -- --notebook-dir=/data/alice
+    Example:  jlab-node run --name gpu --notebook-dir=/data/alice
     """
     from ..session import supervisor
 

@@ -129,7 +129,10 @@ async def _session(options: Options, env: Mapping[str, str], warnings: BatchSign
 
     Each stage is undone in reverse order. Raises JlabError.
     """
-    jupyter.check_arguments(options.arguments)
+    arguments, needless = jupyter.without_needless(options.arguments)
+    if needless:
+        log(f"{', '.join(needless)}: not needed, a session has its own address, port and token")
+    options = replace(options, arguments=arguments)
     command = jupyter.find_command(options.jupyter)
     job = identity.job_here(env, outside=options.here)
     who = identity.describe(options.name, env, job)

@@ -92,18 +92,17 @@ def program(path: Path) -> Path:
     "argument",
     [
         "--ip=0.0.0.0",
-        "--ip",
         "--port=8888",
-        "--port",
+        "--no-browser",
+        "--no_browser",
         "--port-retries=5",
         "--port_retries=5",
-        "--sock=/tmp/x",
         "--ServerApp.ip=*",
-        "--ServerApp.ip",
         "--ServerApp.port=1",
         "--ServerApp.port_retries=5",
-        "--ServerApp.sock=/tmp/x",
         "--ServerApp.token=",
+        "--NotebookApp.token=''",
+        "--token=x",
         "--ServerApp.open_browser=True",
         "--LabApp.ip=::",
         "--LabApp.open_browser=True",
@@ -113,16 +112,54 @@ def program(path: Path) -> Path:
         "--PasswordIdentityProvider.token=x",  # the class that jupyter-lab really uses
     ],
 )
-def test_argument_that_would_undo_ours_is_refused(argument: str) -> None:
+def test_argument_of_a_jupyter_lab_by_hand_is_left_out_and_named_without_its_value(
+    argument: str,
+) -> None:
     option = argument.partition("=")[0]
-    with pytest.raises(JlabError, match=rf"^jlab-node sets {option} itself: leave it out after --"):
-        jupyter.check_arguments(["--notebook-dir=/data", argument])
+    found = jupyter.without_needless(["--notebook-dir=/data", argument, "--debug"])
+    assert found == (["--notebook-dir=/data", "--debug"], [option])
 
 
-def test_refusal_does_not_repeat_the_token() -> None:
-    with pytest.raises(JlabError) as caught:
-        jupyter.check_arguments(["--IdentityProvider.token=secret"])
-    assert "secret" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("line", "kept", "needless"),
+    [
+        (
+            "--no-browser --ip=0.0.0.0 --port=8888 --notebook-dir=/w",
+            "--notebook-dir=/w",
+            "--no-browser --ip --port",
+        ),
+        ("--ip 0.0.0.0 --port 8888 --no-browser", "", "--ip --port --no-browser"),
+        ("--no-browser /work", "/work", "--no-browser"),
+        ("--port --notebook-dir=/w", "--notebook-dir=/w", "--port"),
+        ("--port --ip --debug", "--debug", "--port --ip"),
+        ("--notebook-dir /w --port", "--notebook-dir /w", "--port"),
+    ],
+)
+def test_option_line_of_the_older_way_is_sorted(line: str, kept: str, needless: str) -> None:
+    assert jupyter.without_needless(line.split()) == (kept.split(), needless.split())
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--sock=/tmp/x",
+        "--sock-mode=0666",
+        "--ServerApp.sock=/tmp/x",
+        "--ServerApp.config_file=/x",
+        "--ServerApp.sock",
+    ],
+)
+def test_argument_that_would_undo_the_session_is_refused(argument: str) -> None:
+    option = argument.partition("=")[0]
+    with pytest.raises(JlabError, match=rf"^jlab-node sets {option} itself: leave that out$"):
+        jupyter.without_needless(["--debug", argument])
+
+
+def test_all_arguments_that_are_refused_are_named_at_once() -> None:
+    with pytest.raises(
+        JlabError, match=r"^jlab-node sets --sock and --ServerApp.config_file itself"
+    ):
+        jupyter.without_needless(["--sock=/x", "--ServerApp.config_file=/y"])
 
 
 @pytest.mark.parametrize(
@@ -138,17 +175,16 @@ def test_refusal_does_not_repeat_the_token() -> None:
         "--portable",
         "--ipython-dir=/x",
         "--collaborative",
-        "--no-browser",
         "port=1",
         "",
     ],
 )
 def test_other_arguments_are_the_users_own(argument: str) -> None:
-    jupyter.check_arguments([argument])
+    assert jupyter.without_needless([argument]) == ([argument], [])
 
 
 def test_no_arguments_are_fine() -> None:
-    jupyter.check_arguments([])
+    assert jupyter.without_needless([]) == ([], [])
 
 
 def test_arguments_of_jupyter_lab() -> None:

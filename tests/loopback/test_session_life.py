@@ -179,6 +179,21 @@ def test_the_log_stays_clean_with_a_browser_connected(site: Loopback) -> None:
     assert_nothing_is_left(site)
 
 
+def test_run_takes_the_option_line_of_the_older_way(site: Loopback) -> None:
+    (site.home / "work").mkdir()
+    old = ["--no-browser", "--ip=0.0.0.0", "--port", "8888", f"--notebook-dir={site.home}/work"]
+    process = site.start_session(*old, "--name", "gpu")
+    record = record_of(site.wait_for_session(process))
+    assert (record.name, record.port != 8888) == ("gpu", True)
+    log = (site.root / "job.log").read_text()
+    assert "jlab-node: --no-browser, --ip, --port: not needed, a session has its own" in log
+    words = jupyterlab_of(process.pid).cmdline()
+    assert f"--notebook-dir={site.home}/work" in words
+    assert not {"--ip=0.0.0.0", "8888"} & set(words)
+    process.terminate()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+
+
 def test_a_signal_before_jupyterlab_answers(site: Loopback) -> None:
     process = site.start_session()
     wait_until(lambda: list(site.tmp.glob("s-*/jupyter")), "it starts JupyterLab")

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 _SOCKET_PATH = 107
 _KERNEL_SOCKET = len("/kernel-00000000-0000-0000-0000-000000000000-ipc-10")
 
-_OWN_OPTION = re.compile(
+# What one types for a jupyter-lab that is reached by a fixed port: a session has its own.
+_NEEDLESS = re.compile(
     r"--((\w+App|\w*IdentityProvider)\.)?"
-    r"(ip|port|port[-_]retries|sock|sock[-_]mode|token|open_browser)(=.*|$)"
-    r"|--ServerApp\.config_file(=.*|$)",
+    r"(ip|port|port[-_]retries|token|open_browser|no[-_]browser)(=.*|$)",
     re.DOTALL,
+)
+_FLAG = re.compile(r"--no[-_]browser")  # a value does not follow it
+_REFUSED_OPTION = re.compile(
+    r"--((\w+App)\.)?(sock|sock[-_]mode)(=.*|$)|--ServerApp\.config_file(=.*|$)", re.DOTALL
 )
 _TIMEOUT = 10  # seconds for one request
 _REFUSED = (http.client.UNAUTHORIZED, http.client.FORBIDDEN, http.client.FOUND)
@@ -63,12 +67,30 @@ def find_command(command: str | None) -> list[str]:
     return [found]
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
-    """Refuse what would undo our own settings; raises JlabError."""
-    for argument in arguments:
-        if _OWN_OPTION.fullmatch(argument):
-            option = argument.partition("=")[0]
-            raise JlabError(f"jlab-node sets {option} itself", remedy="leave it out after --")
+def without_needless(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments for jupyter-lab, and the options that a session does not need.
+
+    Those are the address, port and token of a jupyter-lab that one starts by hand. Raises JlabError
+    for what would undo the session's own settings.
+    """
+    refused = [each.partition("=")[0] for each in arguments if _REFUSED_OPTION.fullmatch(each)]
+    if refused:
+        raise JlabError(f"jlab-node sets {' and '.join(refused)} itself", remedy="leave that out")
+    kept: list[str] = []
+    needless: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if not _NEEDLESS.fullmatch(word):
+            kept.append(word)
+            continue
+        needless.append(word.partition("=")[0])
+        if "=" in word or _FLAG.fullmatch(word):
+            continue
+        value = next(words, "")  # `--port 8888`
+        if value.startswith("-"):
+            again, more = without_needless([value, *words])
+            return [*kept, *again], [*needless, *more]
+    return kept, needless
 
 
 def split_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
