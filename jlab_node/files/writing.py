@@ -118,7 +118,8 @@ def prune_unfinished(directory: Path, *, now: float | None = None) -> None:
     has written there; links are not followed. Raises OSError where it cannot be listed.
     """
     before = (time.time() if now is None else now) - _ABANDONED_AFTER
-    for path in (*directory.iterdir(), *_in_directories(directory)):
+    # What is in them first: a directory goes only once it is empty.
+    for path in (*_in_directories(directory), *directory.iterdir()):
         if not _BEING_WRITTEN.fullmatch(path.name):
             continue
         with contextlib.suppress(OSError):

@@ -389,6 +389,17 @@ def test_prune_unfinished_removes_old_temporary_files(tmp_path: Path) -> None:
     assert list((tmp_path / "inner").iterdir()) == []
 
 
+def test_prune_unfinished_removes_a_directory_with_a_file_that_was_being_written(
+    tmp_path: Path,
+) -> None:
+    """Killed between the two steps of writing a file into a directory of its own."""
+    directory = tmp_path / ".new-abcdefgh"
+    directory.mkdir()
+    (directory / ".new-12345678").touch()
+    writing.prune_unfinished(tmp_path, now=time.time() + 3700)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_prune_unfinished_leaves_the_users_own_files(tmp_path: Path) -> None:
     """Names that only begin like ours, directories that hold more, and all that a link leads to."""
     home, project = tmp_path / "home", tmp_path / "project"
