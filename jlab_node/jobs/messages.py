@@ -76,7 +76,7 @@ def time_left(ends_at: int | None, *, now: float) -> str:
 
 
 def jupyterlab_was_killed(scheduler: str) -> str:
-    """What the job's log says when JupyterLab was ended by signal 9, which nothing can answer."""
+    """Say, for the job's log, that JupyterLab was ended by signal 9, which nothing can answer."""
     option = {"slurm": "--mem", "pbs": "mem", "sge": "h_vmem", "lsf": "-M"}.get(scheduler, "")
     more = f" ({option})" if option else ""
     return (

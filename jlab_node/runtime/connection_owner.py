@@ -77,7 +77,7 @@ def _asked_for(family: int, theirs: _End, ours: _End) -> int | None:
 
 
 def _read_from_table(pair: tuple[_End, _End]) -> int | None:
-    """The same from the table of all connections; raises OSError."""
+    """Return the same from the table of all connections; raises OSError."""
     family = socket.AF_INET6 if ":" in pair[0][0] else socket.AF_INET
     wanted = [_written(end, family) for end in pair]
     lines = Path(_TABLES[family == socket.AF_INET6]).read_text(encoding="ascii").splitlines()

@@ -140,10 +140,13 @@ class Scheduler(Protocol):
         """Return what one of `job_status_commands` printed; None: it cannot tell."""
 
     def script_command(self, job_id: str) -> list[str]:
-        """Prints the script of a job, or where it is; [] where the list says so, or nothing can."""
+        """Return the command that prints the script of a job, or where it is.
+
+        []: the list says so, or nothing can.
+        """
 
     def parse_script(self, answer: CommandResult) -> str:
-        """The text of the script, or its absolute path; "" where that is not known."""
+        """Return the text of the script, or its absolute path; "" where that is not known."""
 
     def run_in_job(self, job_id: str, node: str, command: list[str]) -> list[str]:
         """Return the command that runs `command` (as typed to a shell) on a node of the job.

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import schedulers
-from ..files import private
-from ..identifiers import NEWEST
 from ..jobs import messages
 from ..registry import home, logs, tombstones
 from ..runtime.session_directory import SessionDirectory
 from . import (
+    announcements,
     identity,
     job_log,
     lost_directory,
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
     from ..jobs.claims import Claim
     from ..registry.home import Home
-    from ..registry.record import Record
     from .identity import SessionIdentity
     from .jupyter.channel import JupyterChannel
     from .jupyter.launch import RunningJupyter
@@ -141,7 +139,7 @@ async def _session(options: Options, env: Mapping[str, str], warnings: BatchSign
         who = replace(who, id_suffix=claim.record.id_suffix)
         tombstones.remove(home_dir.sessions, job.scheduler, job.job_id, cluster=job.cluster)
         logs.remember(home_dir, who.name, who.log)
-        _warn_if_home_writable(home_dir)
+        announcements.warn_if_home_writable(home_dir)
         log(f'session "{who.name}" on {job.node} ({job.scheduler} job {job.job_id})')
         async with contextlib.AsyncExitStack() as stack:
             session = _Session(options, env, command, home_dir, who, warnings)
@@ -179,7 +177,7 @@ async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack
     )
     await started.check_refusal()
     workspace.directory.mark_ready()
-    _log_how_to_connect(record)
+    announcements.log_how_to_connect(record)
     code = await asyncio.shield(started.process.ended)
     if code == _KILLED:
         log(messages.jupyterlab_was_killed(record.scheduler))
@@ -239,24 +237,3 @@ def _ssh_access(
         keeper=workspace.keeper,
         children=workspace.children,
     )
-
-
-def _warn_if_home_writable(home_dir: Home) -> None:
-    whole = home_dir.path.parent
-    others = private.other_writers(whole)
-    if others:
-        log(
-            f"{whole} can be written by {others}, who can then act as you, also in your "
-            f"sessions: type `chmod go-w {whole}`"
-        )
-
-
-def _log_how_to_connect(record: Record) -> None:
-    log(f"published as ~/.jlab/sessions/{record.id}")
-    if record.ssh_port is None:
-        return
-    target = "ALIAS" if record.name == NEWEST else f"ALIAS+{record.name}"
-    log("On your computer, with ALIAS for this cluster's name in your ~/.ssh/config:")
-    log("  the first time    pip install jlab-remote && jlab-proxy setup ALIAS")
-    log(f"  for a shell       ssh jlab+{target}")
-    log(f"  in your browser   jlab-proxy open {target}")
