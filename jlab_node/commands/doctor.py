@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..errors import FAILED
-from ..jobs import detection, session_jobs, snapshots
+from ..jobs import detection, job_of_record, snapshots
 from ..registry import home, records
 from . import machine_checks, session_checks
 from .check import FAILURE, SKIPPED, Check
@@ -42,10 +42,12 @@ def examine() -> Iterator[Check]:
     yield machine_checks.home_directory(directory.path.parent)
     yield machine_checks.quota()
     published, unreadable = records.read_all(directory.sessions)
-    living = snapshots.alive(published, user)
+    living = snapshots.alive_sessions(published, user)
     yield session_checks.session_records(published, living, unreadable)
-    here = [each.record for each in living if session_jobs.is_on_this_cluster(each.record)]
-    elsewhere = [each.record for each in living if not session_jobs.is_on_this_cluster(each.record)]
+    here = [each.record for each in living if job_of_record.is_on_this_cluster(each.record)]
+    elsewhere = [
+        each.record for each in living if not job_of_record.is_on_this_cluster(each.record)
+    ]
     yield session_checks.session(here, elsewhere, site)
     none = Check("node", SKIPPED, "there is no session to reach")
     yield session_checks.node(here[0]) if here else none

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .. import schedulers
 from ..errors import UNAVAILABLE, sanitize
 from ..identifiers import split_id
-from ..jobs import detection, liveness, messages, scheduler_client, session_jobs, snapshots
+from ..jobs import detection, job_of_record, liveness, messages, scheduler_client, snapshots
 from ..jobs.pending import PendingSessions
 from ..registry import home, records
 from ..runtime import runtime_directory, session_lookup
@@ -56,12 +56,12 @@ def running_sessions(directory: Home, *, user: str, unchecked: bool = False) -> 
     """
     found, _ = records.read_all(directory.sessions)
     if not unchecked:
-        taken = snapshots.take(found, user)
+        taken = snapshots.take_snapshots(found, user)
         liveness.prune(found, taken)
         found = snapshots.filter_alive(found, taken)
     return sorted(
         found,
-        key=lambda each: not session_jobs.is_on_this_cluster(each.record, unchecked=unchecked),
+        key=lambda each: not job_of_record.is_on_this_cluster(each.record, unchecked=unchecked),
     )
 
 

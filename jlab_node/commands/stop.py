@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import JlabError
 from ..identifiers import is_job_id
-from ..jobs import claims, detection, messages, scheduler_client, session_jobs, submission
+from ..jobs import claims, detection, job_of_record, messages, scheduler_client, submission
 from ..registry import home, records
 from .json_output import print_json
 from .status import MAX_AGE, pending_sessions, running_sessions
@@ -50,8 +50,8 @@ def stop(name: str, *, as_json: bool) -> None:
 def end_session(directory: Home, published: StoredRecord) -> None:
     """End the session's job and wait until it has ended; raises JlabError."""
     record = published.record
-    session_jobs.cancel(record)
-    _wait_until(lambda: session_jobs.has_left_queue(record), f"session {record.id}")
+    job_of_record.cancel(record)
+    _wait_until(lambda: job_of_record.has_left_queue(record), f"session {record.id}")
     records.remove(published)
     claims.remove(directory.sessions, record)
     submission.clear_cooldown(directory)

@@ -13,12 +13,12 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import UNAVAILABLE, JlabError
-from ..jobs import messages, session_jobs
+from ..jobs import job_of_record, messages
 from ..registry import home, records
 from ..registry.records import StoredRecord
 from ..runtime import runtime_directory, session_lookup
 from ..terminal import Screen
-from . import candidates, ended_sessions, outcomes
+from . import candidates, ended_sessions, try_routes
 from .client import client_disconnected
 from .job_watch import JobWatch
 
@@ -65,7 +65,7 @@ class ConnectAttempt:
                 self._remove_ended(batch.ended)
                 if batch.candidate:
                     outcome = self._connect_to(batch.candidate)
-                    if isinstance(outcome, outcomes.Connected):
+                    if isinstance(outcome, try_routes.Connected):
                         self._screen.clear()
                         become_relay(outcome.route, self._relay_command(batch.candidate))
                     self._note(batch.candidate, outcome)
@@ -83,30 +83,30 @@ class ConnectAttempt:
         if removed:
             self._screen.say(messages.records_removed(removed))
 
-    def _connect_to(self, published: StoredRecord) -> outcomes.Outcome:
+    def _connect_to(self, published: StoredRecord) -> try_routes.Outcome:
         self._tried.add(published.record.token)
-        return outcomes.connect_to(
+        return try_routes.connect_to(
             published.record,
             self._home.path,
             unresponsive=published.path.name == self._request.unresponsive_record,
             show=self._show,
         )
 
-    def _note(self, published: StoredRecord, outcome: outcomes.Outcome) -> None:
+    def _note(self, published: StoredRecord, outcome: try_routes.Outcome) -> None:
         """Keep, or say, why the session of a record could not be connected to."""
         record = published.record
-        if isinstance(outcome, outcomes.Elsewhere):
+        if isinstance(outcome, try_routes.Elsewhere):
             self._elsewhere.append(outcome.text)
-        elif isinstance(outcome, outcomes.Unreachable):
+        elif isinstance(outcome, try_routes.Unreachable):
             where = f"session {record.name} runs on {record.node}"
             self._unreachable.append(f"{where}, but {outcome.why}")
-        elif isinstance(outcome, outcomes.Ended):
+        elif isinstance(outcome, try_routes.Ended):
             self._clear_ended(published, outcome.how)
 
     def _clear_ended(self, published: StoredRecord, how: str) -> None:
         """Leave nothing behind that others would run into, and say how the session ended."""
         record = published.record
-        status = session_jobs.job_status_of(record)
+        status = job_of_record.job_status_of(record)
         is_removed = ended_sessions.clear(self._home, published, status)
         self._watch.start_cooldown(record, status)
         removed = "; its record is removed" if is_removed else ""

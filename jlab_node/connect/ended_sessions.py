@@ -20,7 +20,7 @@ def clear(home: Home, published: StoredRecord, status: Status | None) -> bool:
 
     Begins the time in which no job is submitted by itself. Returns whether the record is removed.
     """
-    rest = liveness.what_remains(published.record, status)
+    rest = liveness.what_remains_of_session(published.record, status)
     if rest is liveness.Remains.TOMBSTONE:
         tombstones.mark_ended(published)
     elif rest is liveness.Remains.NOTHING:

@@ -132,5 +132,5 @@ def _other_names(home: Home, wanted: str | None, user: str) -> list[str]:
     if wanted is None:
         return []
     published, _ = records.read_all(home.sessions)
-    living = snapshots.alive(published, user)
+    living = snapshots.alive_sessions(published, user)
     return sorted({each.record.name for each in living} - {wanted})

@@ -27,7 +27,7 @@ from ..registry.clock_tolerance import RESTART
 from ..registry.record import Record, parse, render
 from ..runtime import handshake
 from ..schedulers import local
-from . import session_jobs
+from . import job_of_record
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -185,7 +185,7 @@ def _is_alive(rival: Record, draft: Record, path: Path) -> bool:
     elif writing.age(path) > _STARTING_PERIOD and not _is_of(path.parent / rival.id, rival.token):
         lives = False  # it never came so far as to be published
     if lives is None:
-        began = draft.job_started or session_jobs.times(draft)[0]
+        began = draft.job_started or job_of_record.times(draft)[0]
         lives = not (rival.job_started and began and began - rival.job_started > RESTART)
     return lives
 

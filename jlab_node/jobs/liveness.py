@@ -119,7 +119,7 @@ class JobSuspended:
     why: str
 
 
-def verdict(record: Record, status: Status | None) -> JobEnded | JobSuspended | None:
+def verdict_on_session(record: Record, status: Status | None) -> JobEnded | JobSuspended | None:
     """Return what the state of a session's job says against the session; None: nothing."""
     if status is None:
         return None
@@ -140,7 +140,7 @@ class Remains(enum.Enum):
     RECORD = enum.auto()  # for the job's new session to replace
 
 
-def what_remains(record: Record, status: Status | None) -> Remains:
+def what_remains_of_session(record: Record, status: Status | None) -> Remains:
     """Return what is to stay of a session that has ended, by the state of its job.
 
     By its node's clock one only guesses that the job was started again: then the record stays.

@@ -77,7 +77,7 @@ def time_left(ends_at: int | None, *, now: float) -> str:
 
 def jupyterlab_was_killed(scheduler: str) -> str:
     """Say, for the job's log, that JupyterLab was ended by signal 9, which nothing can answer."""
-    option = {"slurm": "--mem", "pbs": "mem", "sge": "h_vmem", "lsf": "-M"}.get(scheduler, "")
+    option = TABLE[scheduler].MEMORY_OPTION if scheduler in TABLE else ""
     more = f" ({option})" if option else ""
     return (
         "JupyterLab was killed (signal 9): most often the job, or this machine, had too little "

@@ -12,8 +12,8 @@ from ..schedulers import local
 from ..schedulers.base import UNREADABLE, State
 from . import matching, messages, snapshots, submission
 from .job_list_cache import JobList, JobListCache
-from .job_records import JobRecords
 from .job_scripts import JobScripts
+from .jobs_with_records import JobsWithRecords
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -57,11 +57,11 @@ class PendingSessions:
         self._site = site  # None: a plain server
         self._user = user
         self._wanted = wanted  # None: a session of any name
-        self._records: JobRecords | None = None
+        self._records: JobsWithRecords | None = None
         self._scripts: JobScripts | None = None
         self._cache: JobListCache | None = None
         if site:
-            self._records = JobRecords(home.sessions, site)
+            self._records = JobsWithRecords(home.sessions, site)
             self._scripts = JobScripts(site.scheduler)
             self._cache = JobListCache(site.scheduler, user=user, directory=home.path / "queue")
         self._list = JobList()

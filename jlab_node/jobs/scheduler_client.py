@@ -17,13 +17,13 @@ from . import liveness, messages
 if TYPE_CHECKING:
     from ..schedulers.base import Scheduler
 
-_TIMEOUT = 20.0  # seconds that a scheduler has to answer
+_ANSWER_TIMEOUT = 20.0  # seconds that a scheduler has to answer
 _MAX_FILE_BYTES = 1 << 20
 
 _given_up: list[subprocess.Popen[str]] = []  # kept, or Python would complain that they still run
 
 
-def ask(command: list[str], *, timeout: float = _TIMEOUT) -> CommandResult:
+def ask(command: list[str], *, timeout: float = _ANSWER_TIMEOUT) -> CommandResult:
     """Run a scheduler's command; one that cannot be run or takes too long has failed."""
     try:
         process = subprocess.Popen(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .. import process_id
 from ..schedulers import local
 from ..schedulers.base import State, is_complete
-from . import detection, liveness, scheduler_client, session_jobs
+from . import detection, job_of_record, liveness, scheduler_client
 from .liveness import JobSnapshot
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ..schedulers.base import Scheduler, Status
 
 
-def alive(published: Sequence[StoredRecord], user: str) -> list[StoredRecord]:
+def alive_sessions(published: Sequence[StoredRecord], user: str) -> list[StoredRecord]:
     """Return the sessions whose jobs are not known to have ended: one question for all of them."""
-    return filter_alive(published, take(published, user))
+    return filter_alive(published, take_snapshots(published, user))
 
 
 def filter_alive(
@@ -35,11 +35,11 @@ def filter_alive(
     ]
 
 
-def take(published: Sequence[StoredRecord], user: str) -> list[JobSnapshot]:
+def take_snapshots(published: Sequence[StoredRecord], user: str) -> list[JobSnapshot]:
     """Return the snapshots of my jobs that are needed to tell of these."""
     here = detection.site()
     records = [each.record for each in published]
-    found = [local_snapshot(user)] if any(map(session_jobs.is_local_here, records)) else []
+    found = [local_snapshot(user)] if any(map(job_of_record.is_local_here, records)) else []
     if here and any(map(here.has, records)):
         found.append(_ask_for_snapshot(here.scheduler, here.cluster, user))
     return [each for each in found if each]

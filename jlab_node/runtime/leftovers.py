@@ -107,7 +107,7 @@ def stale(runtime_dir: Path) -> list[Path]:
 def is_stale(directory: Path) -> bool:
     """Return whether a session's directory provably has no session any more."""
     found = owner(directory)
-    return found is not None and _has_ended(*found) and _is_free(directory)
+    return found is not None and _has_ended(*found) and _is_unlocked(directory)
 
 
 def _has_ended(machine: str, process: str) -> bool:
@@ -163,7 +163,7 @@ def _is_ours(path: Path) -> bool:
     return path.lstat().st_uid == os.geteuid()
 
 
-def _is_free(directory: Path) -> bool:
+def _is_unlocked(directory: Path) -> bool:
     """Return whether nobody holds the lock of `directory`.
 
     Whoever looks shares the lock with others that look, and a hundred are looked at quickly.

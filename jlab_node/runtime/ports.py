@@ -1,4 +1,4 @@
-"""Ports of this node: a free one, which are taken, and by whom (psutil shows no other users')."""
+"""Ports of this node: which are taken, and by whom (psutil shows no other users')."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ import os
 import socket
 import struct
 from typing import TYPE_CHECKING
-
-import portpicker
-
-from ..errors import JlabError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,18 +34,7 @@ _ADDRESSES = {
 }
 
 
-def pick() -> int:
-    """Return a port that is free right now, and that this process was not given before.
-
-    Raises JlabError.
-    """
-    try:
-        return int(portpicker.pick_unused_port())
-    except portpicker.NoFreePortFoundError as error:
-        raise JlabError("no port is free on this node") from error
-
-
-def of_mine(port: int) -> str:
+def address_of_my_listener(port: int) -> str:
     """Return the address at which a process of this user, and no other's, listens on `port`.
 
     "": there is none, or the system does not tell.

@@ -1,4 +1,7 @@
-"""The schedulers that jobs can run under: one module each, and this table of them. Pure."""
+"""The schedulers that jobs can run under: one module each, and this table of them. Pure.
+
+A new one defines all of `base.Scheduler`, stands in the table, and in cli/script.py by its name.
+"""
 
 from __future__ import annotations
 

@@ -107,6 +107,7 @@ class Scheduler(Protocol):
     SUBMIT_OUTPUT_RE: str  # regular expression of what that prints; group 1 is the job's id
     LOG_ONLY_AT_END: bool  # what a job prints is out of reach until it ends
     INTERACTIVE_COMMAND: str  # what runs jlab-node in a job, typed outside of one
+    MEMORY_OPTION: str  # what asks for more memory; "" where nothing does
     OPTION_VARIABLES: str  # regular expression of the variables that change what its commands do
 
     def detect(self, env: Mapping[str, str], machine: Machine) -> Job | None:

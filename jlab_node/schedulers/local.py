@@ -20,6 +20,7 @@ SUBMIT_COMMAND = "nohup {} &"
 SUBMIT_OUTPUT_RE = r"(?!)"  # never
 LOG_ONLY_AT_END = False
 INTERACTIVE_COMMAND = "jlab-node run"
+MEMORY_OPTION = ""
 OPTION_VARIABLES = r"(?!)"  # none
 
 

@@ -25,6 +25,7 @@ SUBMIT_COMMAND = "bsub < {}"
 SUBMIT_OUTPUT_RE = r"Job <([0-9]+)> is submitted"
 LOG_ONLY_AT_END = True
 INTERACTIVE_COMMAND = "bsub -Is jlab-node run"
+MEMORY_OPTION = "-M"
 OPTION_VARIABLES = r"(?!)"  # none
 
 _FIELDS = "jobid jobindex stat job_name exec_host pend_reason exit_reason exit_code start_time "

@@ -20,6 +20,7 @@ SUBMIT_COMMAND = "chmod +x {0} && oarsub -S ./{0}"
 SUBMIT_OUTPUT_RE = r"OAR_JOB_ID=([0-9]+)"
 LOG_ONLY_AT_END = False
 INTERACTIVE_COMMAND = "oarsub -I, then jlab-node run"
+MEMORY_OPTION = ""
 OPTION_VARIABLES = r"(?!)"  # none
 
 _QUEUED = {"Waiting", "Hold", "toLaunch", "Launching", "toAckReservation"}

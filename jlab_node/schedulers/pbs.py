@@ -25,6 +25,7 @@ SUBMIT_COMMAND = "qsub {}"
 SUBMIT_OUTPUT_RE = r"(?m)^([0-9]+(?:\[[0-9]*\])?)\.[A-Za-z0-9]"
 LOG_ONLY_AT_END = True
 INTERACTIVE_COMMAND = "qsub -I, then jlab-node run"
+MEMORY_OPTION = "-l mem"
 OPTION_VARIABLES = r"(?!)"  # none
 
 # qstat -f lists everybody's jobs, and takes no -u. Torque's knows no -F; and some versions print no

@@ -24,6 +24,7 @@ SUBMIT_COMMAND = "qsub {}"
 SUBMIT_OUTPUT_RE = r"Your job(?:-array)? ([0-9]+)"
 LOG_ONLY_AT_END = False
 INTERACTIVE_COMMAND = "qrsh jlab-node run"
+MEMORY_OPTION = "-l h_vmem"
 OPTION_VARIABLES = r"(?!)"  # none
 
 _CLUSTER = 'cat "$SGE_ROOT/${SGE_CELL:-default}/common/cluster_name"'

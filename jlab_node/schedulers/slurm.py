@@ -20,6 +20,7 @@ SUBMIT_COMMAND = "sbatch {}"
 SUBMIT_OUTPUT_RE = r"Submitted batch job ([0-9]+)"
 LOG_ONLY_AT_END = False
 INTERACTIVE_COMMAND = "srun --pty jlab-node run"
+MEMORY_OPTION = "--mem"
 
 # squeue, scancel and srun take options from these. A session's own job has more of them.
 OPTION_VARIABLES = (

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import JlabError
 from ..runtime import runtime_directory
+from .deletion_watch import DeletionWatch
 from .job_log import log
-from .removals import RemovalWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,17 +121,17 @@ class DirectoryKeeper:
         """
         refreshed, is_whole = time.monotonic(), True
         with contextlib.closing(
-            RemovalWatch(self.session_dir.runtime_dir, self.session_dir.path)
-        ) as removals:
+            DeletionWatch(self.session_dir.runtime_dir, self.session_dir.path)
+        ) as deletions:
             while True:
-                removals.watch()  # before the look: a moment between the two would be missed
+                deletions.watch()  # before the look: a moment between the two would be missed
                 with contextlib.suppress(JlabError, OSError):
                     is_whole = await self.check()
                     self.session_dir.shorten_logs()
                     if time.monotonic() - refreshed >= refresh:
                         await asyncio.to_thread(touch_all, self.session_dir)
                         refreshed = time.monotonic()
-                await removals.wait(timeout=period if is_whole else min(period, _RETRY_INTERVAL))
+                await deletions.wait(timeout=period if is_whole else min(period, _RETRY_INTERVAL))
                 if self._is_lost:  # whoever has the place can make as many events as they like
                     await asyncio.sleep(_RETRY_INTERVAL)
 

@@ -38,7 +38,7 @@ def describe(target: Target) -> str:
 def address_without_listener(target: Target) -> str:
     """Return the address of the target if no process of the user listens there, else ""."""
     if isinstance(target, int):
-        return "" if ports.of_mine(target) else f"{ports.HOST}:{target}"
+        return "" if ports.address_of_my_listener(target) else f"{ports.HOST}:{target}"
     return "" if _is_my_socket(target) else target
 
 
@@ -65,13 +65,16 @@ async def _connect_to_port(port: int, make: Callable[[], RelayEnd]) -> None:
     that nobody can guess.
     """
     for _ in range(_TRIES):
-        address = ports.of_mine(port)
+        address = ports.address_of_my_listener(port)
         if not address:
             break
         connection = await _connected(address, port)
         try:
             # Who listens has to be the same still: nobody had it for a moment.
-            if connection_owner.is_ours(connection) and ports.of_mine(port) == address:
+            if (
+                connection_owner.is_ours(connection)
+                and ports.address_of_my_listener(port) == address
+            ):
                 await asyncio.get_running_loop().create_connection(make, sock=connection)
                 return
         except BaseException:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import process_id, schedulers
 from ..errors import JlabError
-from ..jobs import detection, messages, session_jobs
+from ..jobs import detection, job_of_record, messages
 from ..registry import home
 from ..registry.record import NO_PORT, Record, RecordError, render
 from ..runtime import runtime_directory
@@ -75,7 +75,7 @@ class SessionIdentity:
 
         Raises JlabError where these cannot be published.
         """
-        job_started, ends_at = session_jobs.times(self.job)
+        job_started, ends_at = job_of_record.times(self.job)
         job = replace(self.job, job_started=job_started, ends_at=ends_at)
         return _checked(replace(self, job=job))
 

@@ -34,7 +34,7 @@ async def background_task(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asynci
 
 
 @contextlib.asynccontextmanager
-async def kept(keeper: DirectoryKeeper) -> AsyncIterator[asyncio.Event]:
+async def directory_kept(keeper: DirectoryKeeper) -> AsyncIterator[asyncio.Event]:
     """Keep the session's directory, from before JupyterLab starts to after its end.
 
     Yield an event: that the directory has been another user's.

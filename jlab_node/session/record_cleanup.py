@@ -12,7 +12,7 @@ from .. import schedulers
 from ..jobs import claims, liveness, snapshots
 from ..registry import records, tombstones
 from ..schedulers.base import is_complete
-from . import scheduler_query
+from . import session_scheduler_client
 from .io_thread import IoThread
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def in_background(home: Home, record: Record, children: Children) -> Iterator[No
 async def _clean_up(home: Home, record: Record, children: Children) -> None:
     scheduler = schedulers.TABLE[record.scheduler]
     asked_at = time.time()
-    jobs = await scheduler_query.list_jobs(children, scheduler, record.user)
+    jobs = await session_scheduler_client.list_jobs(children, scheduler, record.user)
     if jobs is not None and is_complete(jobs):
         snapshot = snapshots.snapshot_of(scheduler, record.cluster, jobs, asked_at=asked_at)
         prune = functools.partial(_prune, home, record, jobs, snapshot)

@@ -146,6 +146,9 @@ async def _session(options: Options, env: Mapping[str, str], warnings: BatchSign
             return await _run(session, claim, stack)
 
 
+# What is entered here ends in reverse order, on SIGTERM too: what is exposed, the questions to the
+# scheduler, the record, the links, ssh, JupyterLab (SIGTERM, then SIGKILL after GRACE seconds) and
+# what else was started, the log of it, the keeper, the directory; at last the claim.
 async def _run(session: _Session, claim: Claim, stack: contextlib.AsyncExitStack) -> int:
     """Start, publish and watch the session; return JupyterLab's exit code. Raises JlabError."""
     workspace = await _make_workspace(session, stack)
@@ -197,7 +200,7 @@ async def _make_workspace(session: _Session, stack: contextlib.AsyncExitStack) -
     channel = await stack.enter_async_context(
         open_channel(directory, session.home, who.token, config=config, debugger=options.debugger)
     )
-    lost = await stack.enter_async_context(lost_directory.kept(keeper))
+    lost = await stack.enter_async_context(lost_directory.directory_kept(keeper))
     output = stack.enter_context(Output())
     children = await stack.enter_async_context(
         Children(grace=GRACE, stdout=output.stdout, stderr=output.stderr)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .. import schedulers
 from ..errors import JlabError
 from ..jobs import messages
-from . import job_log, scheduler_query
+from . import job_log, session_scheduler_client
 from .registration import HOME_TIMEOUT
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def followed(publication: OwnRecord, children: Children, home_io: IoThread) -> I
         return
 
     async def ask(command: list[str]) -> CommandResult:
-        return await scheduler_query.ask(children, command)
+        return await session_scheduler_client.ask(children, command)
 
     async def moved(ends_at: int) -> bool:
         amend = functools.partial(publication.update, ends_at=ends_at)

@@ -16,8 +16,8 @@ from loopback import NOBODY
 from jlab_node.errors import JlabError
 from jlab_node.runtime import runtime_directory, session_lookup, socket_links, socket_relay
 from jlab_node.runtime.session_directory import SessionDirectory
+from jlab_node.session.deletion_watch import DeletionWatch
 from jlab_node.session.directory_keeper import DirectoryKeeper
-from jlab_node.session.removals import RemovalWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -208,7 +208,7 @@ def test_a_removal_is_noticed_at_once(base: Path) -> None:
 
 
 def test_without_inotify_it_is_noticed_in_time(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RemovalWatch, "wait", lambda _, timeout: asyncio.sleep(timeout))
+    monkeypatch.setattr(DeletionWatch, "wait", lambda _, timeout: asyncio.sleep(timeout))
 
     async def do(session: Session) -> None:
         keeping = asyncio.ensure_future(session.keeper.keep(period=0.1))

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from jlab_node.errors import JlabError
-from jlab_node.jobs import detection, liveness, scheduler_client, session_jobs, snapshots
+from jlab_node.jobs import detection, job_of_record, liveness, scheduler_client, snapshots
 from jlab_node.jobs.site import Site
 from jlab_node.registry import home
 from jlab_node.registry.records import StoredRecord
@@ -286,10 +286,10 @@ def test_times_asks_for_what_the_environment_does_not_tell(commands: Commands) -
     found = detection.detect(env)
     assert (found.scheduler, found.job_id, found.node) == ("slurm", "12", HERE)
     assert commands.asked == []
-    assert session_jobs.times(found) == (1800000000, 1800007200)
+    assert job_of_record.times(found) == (1800000000, 1800007200)
     assert commands.names == ["squeue"]
     ends = {"SLURM_JOB_START_TIME": "1799999999", "SLURM_JOB_END_TIME": "1800000001"}
-    assert session_jobs.times(detection.detect({**env, **ends})) == (
+    assert job_of_record.times(detection.detect({**env, **ends})) == (
         1799999999,
         1800000001,
     )
@@ -298,7 +298,7 @@ def test_times_asks_for_what_the_environment_does_not_tell(commands: Commands) -
 
 def test_times_where_the_scheduler_does_not_answer(commands: Commands) -> None:
     found = detection.detect({"SLURM_JOB_ID": "12", "SLURMD_NODENAME": HERE})
-    assert (found.job_id, *session_jobs.times(found)) == ("12", None, None)
+    assert (found.job_id, *job_of_record.times(found)) == ("12", None, None)
 
 
 def test_detect_outside_of_a_job(commands: Commands) -> None:
@@ -306,7 +306,7 @@ def test_detect_outside_of_a_job(commands: Commands) -> None:
     for env in ({}, {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": "192.0.2.1"}):
         found = detection.detect(env)
         assert (found.scheduler, found.job_id) == ("local", str(os.getpid()))
-        assert session_jobs.times(found) == (None, None)
+        assert job_of_record.times(found) == (None, None)
     assert commands.asked == []
 
 
@@ -315,7 +315,7 @@ def test_detect_reads_the_list_of_nodes(commands: Commands, tmp_path: Path) -> N
     commands.oar("7", state="Running", startTime=1800000000, walltime=3600)
     found = detection.detect({"OAR_JOB_ID": "7", "OAR_NODEFILE": str(tmp_path / "nodes")})
     assert (found.scheduler, found.node) == ("oar", HERE)
-    assert session_jobs.times(found) == (1800000000, 1800003600)
+    assert job_of_record.times(found) == (1800000000, 1800003600)
 
 
 def test_query_job_asks_on_only_where_it_knows_too_little(commands: Commands) -> None:
@@ -340,7 +340,7 @@ def test_query_job_asks_on_only_where_it_knows_too_little(commands: Commands) ->
 
 def test_of_a_job_that_runs(commands: Commands) -> None:
     commands.slurm(squeue("12"))
-    status = session_jobs.job_status_of(RECORD)
+    status = job_of_record.job_status_of(RECORD)
     assert status is not None
     assert status.state is State.RUNNING
 
@@ -356,8 +356,8 @@ def test_of_a_job_that_runs(commands: Commands) -> None:
 )
 def test_of_a_job_elsewhere_nobody_can_tell(commands: Commands, record: Record) -> None:
     commands.slurm(squeue("12", "COMPLETED"))
-    assert session_jobs.job_status_of(record) is None
-    assert not session_jobs.is_on_this_cluster(record)
+    assert job_of_record.job_status_of(record) is None
+    assert not job_of_record.is_on_this_cluster(record)
     assert "squeue" not in commands.names, "another's job of that number is none of its business"
 
 
@@ -374,7 +374,7 @@ def test_of_a_job_of_the_same_number(
     commands: Commands, nodes: list[str], state: State | None
 ) -> None:
     commands.oar("12", state="Running", assigned_network_address=nodes)
-    status = session_jobs.job_status_of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
+    status = job_of_record.job_status_of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
     assert (status.state if status else None) is state
 
 
@@ -403,7 +403,7 @@ def test_of_a_job_that_is_another_clusters(
 ) -> None:
     """OAR numbers jobs from 1 on each, and has no name for itself."""
     commands.oar("12", **job)
-    status = session_jobs.job_status_of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
+    status = job_of_record.job_status_of(replace(RECORD, scheduler="oar", cluster="", node="d1"))
     assert (status is not None) is known
 
 
@@ -437,12 +437,12 @@ def test_of_a_local_session(session: subprocess.Popen[bytes]) -> None:
     record = replace(
         RECORD, scheduler="local", node=socket.gethostname(), job_id=str(session.pid), cluster=""
     )
-    status = session_jobs.job_status_of(record)
+    status = job_of_record.job_status_of(record)
     assert status is not None
     assert status.state is State.RUNNING
     session.kill()
     session.wait()
-    assert liveness.has_ended(session_jobs.job_status_of(record))
+    assert liveness.has_ended(job_of_record.job_status_of(record))
 
 
 def test_alive_asks_once_for_all(commands: Commands) -> None:
@@ -450,7 +450,7 @@ def test_alive_asks_once_for_all(commands: Commands) -> None:
     detection.site()
     before = len(commands.asked)
     records = [replace(RECORD, job_id=str(number)) for number in range(11, 17)]
-    found = snapshots.alive(published(*records), "u1")
+    found = snapshots.alive_sessions(published(*records), "u1")
     assert [each.record.job_id for each in found] == ["12"], "that of 14 is over: it waits again"
     assert [line.split()[0] for line in commands.asked[before:]] == ["squeue"]
     assert "--user=u1" in commands.asked[-1]
@@ -460,7 +460,7 @@ def test_alive_where_the_scheduler_does_not_answer(commands: Commands) -> None:
     commands.slurm()
     commands.put("squeue", FAILS)
     mine = published(RECORD)
-    assert snapshots.alive(mine, "u1") == mine
+    assert snapshots.alive_sessions(mine, "u1") == mine
 
 
 def test_alive_elsewhere_cannot_be_told(commands: Commands) -> None:
@@ -472,7 +472,7 @@ def test_alive_elsewhere_cannot_be_told(commands: Commands) -> None:
         replace(RECORD, scheduler="flux"),
         replace(RECORD, scheduler="local", node="n1.invalid"),
     )
-    assert snapshots.alive(mine, "u1") == mine
+    assert snapshots.alive_sessions(mine, "u1") == mine
     assert "squeue" not in commands.names
 
 
@@ -481,7 +481,7 @@ def test_alive_on_a_plain_server(session: subprocess.Popen[bytes]) -> None:
     alive = replace(here, job_id=str(session.pid))
     dead = replace(here, job_id=str(os.getpid()), name="dead")  # no `jlab-node run`
     mine = published(alive, dead)
-    assert snapshots.alive(mine, home.user()) == mine[:1]
+    assert snapshots.alive_sessions(mine, home.user()) == mine[:1]
 
 
 @pytest.mark.parametrize(
@@ -498,7 +498,7 @@ def test_cancel_ends_that_job_alone(
     monkeypatch.setenv("SCANCEL_NAME", "zzz")
     commands.slurm(job)
     commands.put("scancel", 'test -z "$SCANCEL_NAME"')
-    session_jobs.cancel(RECORD)
+    job_of_record.cancel(RECORD)
     assert commands.asked[-1] == scancel
 
 
@@ -508,7 +508,7 @@ def test_cancel_of_a_job_that_slurm_does_not_tell_about_is_refused(commands: Com
     commands.put("sacct", "exit 1")
     commands.put("scancel", "exit 0")
     with pytest.raises(JlabError, match="does not say whether job 12 is one of an array"):
-        session_jobs.cancel(RECORD)
+        job_of_record.cancel(RECORD)
     assert "scancel" not in commands.names
 
 
@@ -559,7 +559,7 @@ def test_cancel_that_fails_raises(
         if scancel is not None:
             commands.put(name, scancel)
     with pytest.raises(JlabError) as caught:
-        session_jobs.cancel(record)
+        job_of_record.cancel(record)
     assert str(caught.value) == text
     elsewhere = "cannot be cancelled" not in text
     assert not (elsewhere and {"scancel", "kill"} & set(commands.names)), "it ends no other job"

@@ -114,7 +114,7 @@ ENDED = Status("12", State.ENDED, reason="failed")
 def test_verdict_by_the_jobs_state(
     status: Status | None, verdict: JobEnded | JobSuspended | None
 ) -> None:
-    assert liveness.verdict(replace(RECORD, job_started=NOW - 6000), status) == verdict
+    assert liveness.verdict_on_session(replace(RECORD, job_started=NOW - 6000), status) == verdict
 
 
 @pytest.mark.parametrize(
@@ -134,4 +134,7 @@ def test_verdict_by_the_jobs_state(
 def test_what_remains_by_the_jobs_state(
     status: Status | None, job_started: int | None, remains: Remains
 ) -> None:
-    assert liveness.what_remains(replace(RECORD, job_started=job_started), status) is remains
+    assert (
+        liveness.what_remains_of_session(replace(RECORD, job_started=job_started), status)
+        is remains
+    )

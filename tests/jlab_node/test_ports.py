@@ -36,26 +36,26 @@ def listening(address: str, port: int = 0, *, user: int | None = None) -> Iterat
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1"])
 def test_of_mine_finds_own_listener(address: str) -> None:
     with listening(address) as port:
-        assert ports.of_mine(port)
-    assert not ports.of_mine(port), "nobody has it any more"
+        assert ports.address_of_my_listener(port)
+    assert not ports.address_of_my_listener(port), "nobody has it any more"
 
 
 def test_of_mine_on_all_addresses_of_both_kinds() -> None:
     with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
-        assert ports.of_mine(listener.getsockname()[1])
+        assert ports.address_of_my_listener(listener.getsockname()[1])
 
 
 def test_an_address_that_127_0_0_1_does_not_lead_to() -> None:
     with listening("127.0.0.2") as port:
-        assert not ports.of_mine(port)
+        assert not ports.address_of_my_listener(port)
 
 
 def test_connected_or_bound_is_not_listening() -> None:
     with listening("127.0.0.1") as port, socket.create_connection(("127.0.0.1", port)) as made:
-        assert not ports.of_mine(made.getsockname()[1])
+        assert not ports.address_of_my_listener(made.getsockname()[1])
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        assert not ports.of_mine(bound.getsockname()[1])
+        assert not ports.address_of_my_listener(bound.getsockname()[1])
 
 
 def test_many_half_done_connections_do_not_hide_it() -> None:
@@ -63,27 +63,27 @@ def test_many_half_done_connections_do_not_hide_it() -> None:
         for _ in range(50):
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         with listening("127.0.0.1") as another:
-            assert ports.of_mine(port)
-            assert ports.of_mine(another)
+            assert ports.address_of_my_listener(port)
+            assert ports.address_of_my_listener(another)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1"])
 def test_of_mine_does_not_take_another_users(address: str) -> None:
     with listening(address, user=NOBODY) as port:
-        assert not ports.of_mine(port)
+        assert not ports.address_of_my_listener(port)
 
 
 def test_what_another_user_has_beside_it_does_not_matter() -> None:
     """The kernel prefers the exact address."""
     with listening("127.0.0.1") as port, listening("::", port, user=NOBODY):
-        assert ports.of_mine(port)
+        assert ports.address_of_my_listener(port)
     with listening("::") as port, listening("127.0.0.1", port, user=NOBODY):
-        assert not ports.of_mine(port)
+        assert not ports.address_of_my_listener(port)
 
 
 def test_who_listens_on_ipv6_alone_is_called_there() -> None:
     """Whether "::" takes what is sent to 127.0.0.1 is not to be seen: another may get that."""
     with listening("::") as port:
-        assert ports.of_mine(port) == "::1"
+        assert ports.address_of_my_listener(port) == "::1"
     with listening("127.0.0.1") as port, listening("::", port):
-        assert ports.of_mine(port) == "127.0.0.1"
+        assert ports.address_of_my_listener(port) == "127.0.0.1"

@@ -58,8 +58,8 @@ def begin(settings: dict[str, Any]) -> None:
     app.runtime_dir = settings["runtime"]
     _load_the_users_own(app, settings["config"])
     agent = Agent(app, settings)
-    _around(app, "init_configurables", before=agent.apply_settings)
-    _around(app, "init_httpserver", before=agent.restrict, after=agent.connect_soon)
+    _around(app, "init_configurables", before=agent.settle_configuration)
+    _around(app, "init_httpserver", before=agent.settle_after_extensions, after=agent.connect_soon)
 
 
 def _load_the_users_own(app: Any, named: str) -> None:
@@ -95,7 +95,7 @@ class Agent:
         self._channel = Channel()
         self._port = Port()
 
-    def apply_settings(self) -> None:
+    def settle_configuration(self) -> None:
         """Settle what must hold: all configuration has been read, and nothing is made of it yet."""
         settle_address(self._app, self._settings["sock"])
         if self._app.file_to_run:  # names the directory to start in; with a socket it is refused
@@ -104,7 +104,7 @@ class Agent:
         settle_token(self._app, self._settings["token"])
         self._transport = settle_kernels(self._app.config)
 
-    def restrict(self) -> None:
+    def settle_after_extensions(self) -> None:
         """Settle the rest: all is made, extensions included, and nothing listens yet."""
         self._app.sock = self._settings["sock"]  # an extension's configuration came later
         if not self._settings["debugger"]:

@@ -8,9 +8,10 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+import portpicker
+
 from ...errors import FAILED, JlabError
 from ...registry.record import NO_PORT, RecordError, check
-from ...runtime import ports
 from .. import batch_signals
 from ..job_log import log
 from . import program, why_silent
@@ -162,10 +163,21 @@ def _raise_if_listening_elsewhere(server: Child) -> None:
         )
 
 
+def _free_port() -> int:
+    """Return a port for JupyterLab, free right now, that this process was not given before.
+
+    Raises JlabError.
+    """
+    try:
+        return int(portpicker.pick_unused_port())
+    except portpicker.NoFreePortFoundError as error:
+        raise JlabError("no port is free on this node") from error
+
+
 async def _open_port(channel: JupyterChannel) -> int:
     """Let JupyterLab listen on a free port, and return which; raises JlabError."""
     for _ in range(_PORTS_TO_TRY):
-        port = ports.pick()
+        port = _free_port()
         if await channel.open_port(port):
             return port
         log(f"another program took port {port} first: trying the next one")

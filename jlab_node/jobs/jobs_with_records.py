@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .site import Site
 
 
-class JobRecords:
+class JobsWithRecords:
     """The records and tombstones of the jobs of `site`, for whoever looks again and again."""
 
     def __init__(self, directory: Path, site: Site) -> None:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from ..schedulers.base import Scheduler, Status
     from .child_processes import Children
 
-_TIMEOUT = 60.0  # seconds for the scheduler to answer
+_ANSWER_TIMEOUT = 60.0  # seconds for the scheduler to answer
 
 
 async def ask(children: Children, command: list[str]) -> CommandResult:
     """Return the scheduler's answer. No answer, or no such command here, is a failure as well."""
     try:
         env = schedulers.without_options(os.environ)
-        return CommandResult(*await children.output(command, env=env, timeout=_TIMEOUT))
+        return CommandResult(*await children.output(command, env=env, timeout=_ANSWER_TIMEOUT))
     except JlabError:
         return CommandResult(FAILED, "")
 

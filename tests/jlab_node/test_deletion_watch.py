@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from jlab_node.session.removals import RemovalWatch
+from jlab_node.session.deletion_watch import DeletionWatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,9 +17,9 @@ def test_wait_that_is_cancelled_as_something_is_removed_is_cancelled(tmp_path: P
 
     async def is_lost(turns: int) -> bool:
         """Whether a cancellation so many turns of the loop after the removal is."""
-        with contextlib.closing(RemovalWatch(tmp_path)) as removals:
-            removals.watch()
-            waiting = asyncio.ensure_future(removals.wait(timeout=60))
+        with contextlib.closing(DeletionWatch(tmp_path)) as deletions:
+            deletions.watch()
+            waiting = asyncio.ensure_future(deletions.wait(timeout=60))
             await asyncio.sleep(0)
             (tmp_path / "file").unlink()
             for _ in range(turns):

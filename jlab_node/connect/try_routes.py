@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from .. import schedulers
-from ..jobs import liveness, messages, session_jobs
+from ..jobs import job_of_record, liveness, messages
 from . import routes
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def connect_to(
     `state_dir` is ~/.jlab. `unresponsive`: the session's port did not even refuse, a moment ago.
     `show` is called with a line that says which route is tried.
     """
-    if not session_jobs.is_on_this_cluster(record):
+    if not job_of_record.is_on_this_cluster(record):
         return Elsewhere(messages.other_cluster(record))
     try:
         if record.ssh_port is None:
@@ -69,7 +69,7 @@ def connect_to(
 
 def _as_its_job_stands(record: Record) -> Ended | Unreachable | None:
     """Return what the scheduler says against the session; None: nothing."""
-    verdict = liveness.verdict(record, session_jobs.job_status_of(record))
+    verdict = liveness.verdict_on_session(record, job_of_record.job_status_of(record))
     if isinstance(verdict, liveness.JobEnded):
         return Ended(verdict.how)
     if isinstance(verdict, liveness.JobSuspended):

@@ -18,7 +18,7 @@ _RETRY_INTERVAL = 0.1  # seconds, while there is no such directory
 _BUFFER_SIZE = 65536  # bytes of events at once
 
 
-class RemovalWatch:
+class DeletionWatch:
     """Of some directories, whatever lies at the paths. Where nothing can tell, only time passes."""
 
     def __init__(self, *paths: Path) -> None:
