@@ -107,6 +107,14 @@ def scheduler(site: Site | None, user: str) -> Check:
         return Check("scheduler", OK, "there is none: a plain server")
     title = site.scheduler.DISPLAY_NAME
     mine = scheduler_client.list_jobs(site.scheduler, user)
+    if mine is None and shutil.which(site.scheduler.PROBE_PROGRAM) is None:
+        return Check(
+            "scheduler",
+            FAILURE,
+            f"{title}'s commands are not on PATH in a shell that ssh starts",
+            "set PATH in ~/.bashrc, before it returns for shells that are not interactive; or type "
+            "`jlab-node setup` once in a shell that has them",
+        )
     if mine is None:
         return Check(
             "scheduler",

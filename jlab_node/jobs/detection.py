@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..schedulers.base import Job, Scheduler
 
 _MAX_SITE_AGE = 86400.0  # seconds
+_MAX_SITE_MEMORY = 30 * 86400.0  # seconds in which a cluster without its commands is one
 
 
 def detect(env: Mapping[str, str]) -> Job:
@@ -56,7 +58,7 @@ def site() -> Site | None:
     """
     candidates = _candidates()
     if not candidates:
-        return None
+        return remembered_site()
     directory = home.state_dir()
     name, cluster, age = home.remembered_site(directory) or ("", "", math.inf)
     if name in candidates and 0 <= age < _MAX_SITE_AGE:
@@ -75,16 +77,35 @@ def site() -> Site | None:
 def remembered_site() -> Site | None:
     """Return the cluster that was here last, else the first that may be; ask nobody."""
     candidates = _candidates()
-    if not candidates:
-        return None
-    name, cluster, _ = home.remembered_site(home.state_dir()) or ("", "", 0)
+    name, cluster, age = home.remembered_site(home.state_dir()) or ("", "", math.inf)
     if name in candidates:
         return Site(candidates[name], cluster)
-    return Site(next(iter(candidates.values())), "")
+    if candidates:
+        return Site(next(iter(candidates.values())), "")
+    # It is no plain server only because its commands are out of reach in this shell.
+    is_known = name in schedulers.TABLE and 0 <= age < _MAX_SITE_MEMORY
+    return Site(schedulers.TABLE[name], cluster) if is_known else None
 
 
 def _candidates() -> dict[str, Scheduler]:
-    """Return the schedulers whose programs are on PATH, by their names."""
+    """Return the schedulers whose programs are on PATH, by their names.
+
+    Where there are none, but there were, their directory is put on this process's PATH.
+    """
+    directory = home.state_dir()
+    found = _on_path()
+    if found:
+        program = next(iter(found.values())).PROBE_PROGRAM
+        home.remember_commands(directory, str(Path(shutil.which(program) or "").parent))
+        return found
+    remembered = home.remembered_commands(directory)
+    if remembered:
+        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), remembered])
+        found = _on_path()
+    return found
+
+
+def _on_path() -> dict[str, Scheduler]:
     return {
         name: each
         for name, each in schedulers.TABLE.items()

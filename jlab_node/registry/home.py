@@ -157,6 +157,31 @@ def remembered_site(home: Home) -> tuple[str, str, float] | None:
     return (found[1], found[2], age) if found else None
 
 
+def remember_commands(home: Home, directory: str) -> None:
+    """Note where the scheduler's commands are on this machine.
+
+    A shell that ssh starts may not have them on its PATH.
+    """
+    path = _commands_file(home)
+    if directory != remembered_commands(home):
+        with contextlib.suppress(OSError, ValueError):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            writing.write_atomically(path, f"{directory}\n")
+
+
+def remembered_commands(home: Home) -> str:
+    """Return the directory in which they were found last; "": never."""
+    try:
+        found = _commands_file(home).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return found if found.startswith("/") and "\n" not in found else ""
+
+
+def _commands_file(home: Home) -> Path:
+    return home.path / "commands" / os.uname().nodename
+
+
 def _site_file(home: Home) -> Path:
     return home.path / "sites" / os.uname().nodename
 

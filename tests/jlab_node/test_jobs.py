@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from jlab_node.commands import machine_checks
 from jlab_node.errors import JlabError
 from jlab_node.jobs import detection, job_of_record, liveness, scheduler_client, snapshots
 from jlab_node.jobs.site import Site
@@ -214,6 +215,32 @@ def test_site_with_the_programs_of_several_takes_the_remembered_one(commands: Co
     remember("oar", "", age=100)
     assert detection.site() == Site(TABLE["oar"], "")
     assert commands.asked == []
+
+
+def test_site_whose_commands_are_not_on_path_is_no_plain_server(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a shell that ssh starts, where an interactive one had them."""
+    home.state_dir().path.mkdir()
+    commands.slurm(Job())
+    assert detection.site() == Site(TABLE["slurm"], "cal1")
+    for _ in range(2):
+        detection.site.cache_clear()
+        monkeypatch.setenv("PATH", "/usr/bin:/bin")
+        assert detection.site() == Site(TABLE["slurm"], "cal1")
+        found = scheduler_client.list_jobs(TABLE["slurm"], "u1")
+        assert [job.job_id for job in found or []] == ["12"], "they are found where they were"
+
+
+@pytest.mark.parametrize(("age", "is_one"), [(86400 * 20, True), (86400 * 31, False)])
+def test_site_whose_commands_are_gone_is_one_for_a_while(
+    commands: Commands, age: int, *, is_one: bool
+) -> None:
+    remember("slurm", "cal1", age=age)
+    assert detection.site() == (Site(TABLE["slurm"], "cal1") if is_one else None)
+    check = machine_checks.scheduler(detection.site(), "u1")
+    assert check.state == ("failure" if is_one else "ok")
+    assert ("Slurm's commands are not on PATH" in check.found) is is_one
 
 
 @pytest.mark.parametrize(
