@@ -41,6 +41,8 @@ def main(arguments: Sequence[str], *, platform: str = os.name) -> NoReturn:
             import subprocess
 
             sys.exit(subprocess.call(command))
+        if share:
+            ssh.outlive_the_terminal()
         os.execvp(command[0], command)  # noqa: S606
     except OSError as error:
         raise JlabError(f"cannot start ssh: {error.strerror}") from error

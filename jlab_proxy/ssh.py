@@ -52,6 +52,19 @@ def command(
     return [*words, "--", alias, remote]
 
 
+def outlive_the_terminal() -> None:
+    """Let this process, and what it becomes or starts, ignore Ctrl-C and a closed terminal.
+
+    An ssh that keeps its connection for later ones leaves the terminal, but not the command by
+    which it gets through a jump host: other terminals' connections would end with that. It ends
+    itself when what it carries has ended.
+    """
+    import _signal as signal  # type: ignore[import-not-found]  # what `signal` makes enums of
+
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def remote_command(file: str, arguments: Sequence[str], *, alias: str) -> str:
     """Return the command that runs `~/.jlab/FILE` on the cluster, whatever the login shell is.
 

@@ -59,12 +59,17 @@ class Terminal:
             if pid:
                 while select.select([self._descriptor], [], [], 0)[0] and self._read():
                     pass  # its last words
-                os.close(self._descriptor)
+                self._close()
                 return os.waitstatus_to_exitcode(status)
         raise TimeoutError(f"it has not ended: {self.text!r}")
 
-    def end(self) -> None:
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1  # its number may be another's soon
         with contextlib.suppress(OSError):
-            os.close(self._descriptor)  # a hang-up
+            os.close(descriptor)
+
+    def end(self) -> None:
+        """Close the window: what runs there hears a hang-up."""
+        self._close()
         with contextlib.suppress(ChildProcessError, TimeoutError):
             wait_until(lambda: os.waitpid(self._pid, os.WNOHANG)[0], "it ends", seconds=20)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import IO
+    from typing import IO, Callable
 
 MAX_OUTPUT = 4_000_000  # bytes of an answer
 MAX_MESSAGES = 100_000  # bytes of messages
@@ -25,7 +25,7 @@ class Running:
     """A program that runs; a context manager that ends it.
 
     `messages`: its stderr is kept as well, else it goes where ours goes. `group`: what it has
-    started ends with it.
+    started ends with it. `prepare` is called in the child before the program starts.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Running:
         messages: bool = True,
         group: bool = False,
         env: Mapping[str, str] | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self._group = group and os.name == "posix"
         self._process = subprocess.Popen(
@@ -45,6 +46,7 @@ class Running:
             stderr=subprocess.PIPE if messages else None,
             env=env,
             start_new_session=self._group,
+            preexec_fn=prepare if os.name == "posix" else None,  # noqa: PLW1509
         )
         self._out = _BoundedReader(self._process.stdout, MAX_OUTPUT)
         self._errors = _BoundedReader(self._process.stderr, MAX_MESSAGES)

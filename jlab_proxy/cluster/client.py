@@ -55,7 +55,9 @@ class ClusterClient:
         command = self._command(remote, batch=batch)
         if timeout is None and not sys.stdin.isatty():
             timeout = _UNATTENDED_TIMEOUT
-        with bounded_output.Running(command, stdin=stdin.encode(), messages=batch) as running:
+        with bounded_output.Running(
+            command, stdin=stdin.encode(), messages=batch, prepare=self._prepare
+        ) as running:
             code = running.wait(timeout)
             if running.has_too_much_output:
                 megabytes = bounded_output.MAX_OUTPUT // 10**6
@@ -70,7 +72,12 @@ class ClusterClient:
         """Run `jlab-node VERB` there, and return its exit code; `show` is given its stdout."""
         remote = ssh.remote_command("jlab-node", [verb, *arguments], alias=self.alias)
         command = self._command(remote)
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            preexec_fn=self._prepare if os.name == "posix" else None,  # noqa: PLW1509
+        )
         assert process.stdout is not None  # noqa: S101
         try:
             with process.stdout as stream:
@@ -79,6 +86,11 @@ class ClusterClient:
         finally:
             process.terminate()
             process.wait()
+
+    def _prepare(self) -> None:
+        """In the child that becomes ssh: it may be the one whose connection others share."""
+        if self.share:
+            ssh.outlive_the_terminal()
 
     def _command(self, remote: str, *, batch: bool = False) -> list[str]:
         if self.share:
