@@ -79,6 +79,7 @@ class StateServer:
 
     def __init__(self, paths: Paths, port: int, describe: Callable[[], dict[str, Any]]) -> None:
         self._socket_path = _socket_path(paths, port)
+        self._paths = paths
         self._describe = describe
         self._listener: Any = None
 
@@ -86,7 +87,7 @@ class StateServer:
         import socket
         import threading
 
-        if len(os.fsencode(self._socket_path)) > _MAX_PATH:
+        if len(os.fsencode(self._socket_path)) > _MAX_PATH or not self._paths.is_ours():
             return self
         listener = socket.socket(socket.AF_UNIX)
         try:

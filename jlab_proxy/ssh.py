@@ -117,7 +117,7 @@ def remove_hung_masters(paths: Paths) -> bool:
     itself.
     """
     try:
-        names = os.listdir(paths.directory)  # noqa: PTH208
+        names = os.listdir(paths.directory) if paths.is_ours() else []  # noqa: PTH208
     except OSError:
         return False
     sockets = [f"{paths.directory}/{name}" for name in names if name.startswith("login-")]

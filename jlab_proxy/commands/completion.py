@@ -40,6 +40,8 @@ def chosen(paths: Paths, named: Sequence[str]) -> list[str]:
 
 def remember_sessions(paths: Paths, alias: str, sessions: Iterable[str]) -> None:
     """Keep the names of the sessions that run there now, for completion."""
+    if not paths.is_ours():
+        return
     known = seen(paths)
     known[alias] = sorted(set(sessions))[:_MAX_SESSIONS]
     with contextlib.suppress(JlabError):  # it is a convenience

@@ -21,18 +21,38 @@ if TYPE_CHECKING:
 
 
 def make_directory(paths: Paths) -> None:
-    """Make ~/.ssh and ~/.ssh/jlab; nobody else writes in the latter. Raises JlabError."""
+    """Make ~/.ssh and ~/.ssh/jlab; nobody else writes in the latter. Raises JlabError.
+
+    A directory of that name which is the user's own is refused and left as it is: files of ours
+    would replace what he has there by the same names.
+    """
     try:
         for directory in (Path(paths.config).parent, Path(paths.directory)):
             directory.mkdir(mode=0o700, exist_ok=True)
         status = directory.lstat()
         if hasattr(os, "getuid") and (status.st_uid != os.getuid() or directory.is_symlink()):
             raise JlabError(f"{directory} is not a directory of yours", remedy="remove it first")
+        _mark(paths)
         if status.st_mode & 0o022:  # it was made with another umask
             with contextlib.suppress(OSError):  # a file system without modes
                 directory.chmod(0o700)
     except OSError as error:
         raise JlabError(f"cannot make {error.filename}: {error.strerror}") from error
+
+
+def _mark(paths: Paths) -> None:
+    """Note in the directory that it is ours; raises JlabError, OSError if it is not."""
+    if any(Path(paths.directory).iterdir()) and not paths.is_ours():
+        elsewhere = "" if paths.is_default else ", or keep the file of -F in another directory"
+        raise JlabError(
+            f"{paths.directory} is not empty, and was not made by jlab-proxy, which keeps its "
+            "files there",
+            remedy=f"move it away{elsewhere}",
+        )
+    with contextlib.suppress(OSError):  # it is marked already, or the disk is full
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with open(os.open(paths.mark, flags, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+            file.write("jlab-proxy made this directory: what is in it may be replaced.\n")
 
 
 def public_key(paths: Paths) -> str:

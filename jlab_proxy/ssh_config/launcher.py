@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..paths import LAUNCHER_HEADER
 from . import text_file
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ..paths import Paths
 
 _TEXT = """\
-# Written by jlab-proxy setup: what ssh starts for `ssh jlab+...`.
 import sys
 
 sys.path.insert(0, {place!a})
@@ -40,16 +40,12 @@ def words(paths: Paths, proxy: Sequence[str], *, platform: str = os.name) -> lis
     """
     if platform == "nt":  # the directory's name may have a space, which ssh cannot quote there
         return [*proxy]
-    return [sys.executable, "-IS", _path(paths)]
+    return [sys.executable, "-IS", paths.launcher]
 
 
 def write(paths: Paths, proxy: Sequence[str]) -> None:
     """Write the file, unless it is there already; raises JlabError."""
     place = str(Path(__file__).parents[2])
-    text = _TEXT.format(place=place, program=proxy[0], words=[*proxy])
-    if text_file.read(_path(paths)) != text:
-        text_file.write(_path(paths), text)
-
-
-def _path(paths: Paths) -> str:
-    return f"{paths.directory}/connect.py"
+    text = LAUNCHER_HEADER + _TEXT.format(place=place, program=proxy[0], words=[*proxy])
+    if text_file.read(paths.launcher) != text:
+        text_file.write(paths.launcher, text)

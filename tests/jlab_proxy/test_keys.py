@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 from loopback import NOBODY
 
-from jlab_proxy import target
+from jlab_proxy import open_state, ssh, target
+from jlab_proxy.commands import completion
 from jlab_proxy.errors import JlabError
-from jlab_proxy.paths import Paths
+from jlab_proxy.paths import LAUNCHER_HEADER, Paths
 from jlab_proxy.ssh_config import keys
 from tests import acl
 
@@ -53,8 +55,10 @@ def mode(path: str) -> int:
 
 
 def files(paths: Paths) -> list[str]:
-    """What is in ~/.ssh/jlab."""
-    return sorted(path.name for path in Path(paths.directory).iterdir())
+    """What is in ~/.ssh/jlab, beside the mark that it is ours."""
+    found = {path.name for path in Path(paths.directory).iterdir()}
+    assert Path(paths.mark).name in found
+    return sorted(found - {Path(paths.mark).name})
 
 
 def test_directories_are_private_and_made_once(paths: Paths) -> None:
@@ -75,6 +79,75 @@ def test_directory_behind_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     Path(paths.directory).symlink_to("elsewhere")
     with pytest.raises(JlabError, match="is not a directory of yours"):
+        keys.make_directory(paths)
+
+
+def test_directory_of_the_user_s_own_is_refused_and_nothing_in_it_changed(tmp_path: Path) -> None:
+    """By the names of our files, by an `open`, by a shared connection."""
+    paths = Paths(str(tmp_path / "config"), is_default=False)
+    own = Path(paths.directory)
+    own.mkdir(mode=0o775)
+    own.chmod(0o775)
+    kept = {name: f"my own {name}" for name in ("connect.py", "known_hosts", "seen", "open-8888")}
+    for name, text in kept.items():
+        (own / name).write_text(text)
+    with pytest.raises(JlabError, match="is not empty, and was not made by jlab-proxy"):
+        keys.make_directory(paths)
+    completion.remember_sessions(paths, "cal1", ["lab"])
+    with open_state.StateServer(paths, 8888, dict), open_state.StateServer(paths, 8889, dict):
+        pass
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{own}/login-1")
+        listener.listen()
+        assert not ssh.remove_hung_masters(paths)
+    assert paths.control_path() is None
+    assert mode(paths.directory) == 0o775
+    (own / "login-1").unlink()
+    assert {each.name: each.read_text() for each in own.iterdir()} == kept
+
+
+@pytest.mark.parametrize(
+    ("files_there", "is_default"),
+    [
+        pytest.param({}, False, id="empty"),
+        pytest.param({"id": "KEY", "known_hosts": f"jlab+a,jlab+a+* {KEY}\n"}, False, id="0.1.0"),
+        pytest.param({"id": "KEY", "known_hosts": "", "x": ""}, False, id="after --remove"),
+        pytest.param({"connect.py": LAUNCHER_HEADER}, False, id="0.2.0"),
+        pytest.param({"seen": "{}", "lock": "", "login-1": ""}, True, id="never finished"),
+    ],
+)
+def test_directory_of_a_release_goes_on_and_is_marked(
+    tmp_path: Path, files_there: dict[str, str], *, is_default: bool
+) -> None:
+    paths = Paths(str(tmp_path / "config"), is_default=is_default)
+    Path(paths.directory).mkdir()
+    for name, text in files_there.items():
+        Path(paths.directory, name).write_text(text)
+    assert paths.is_ours() == bool(files_there)
+    keys.make_directory(paths)
+    assert files(paths) == sorted(files_there)
+    for name in files_there:
+        Path(paths.directory, name).unlink()
+    assert paths.is_ours(), "whatever becomes of its files"
+
+
+@pytest.mark.parametrize("is_default", [True, False])
+@pytest.mark.parametrize(
+    "files_there",
+    [
+        pytest.param({"connect.py": "import mine\n"}, id="a program"),
+        pytest.param({"id": "KEY", "known_hosts": f"cal1 {KEY}\n", "x": ""}, id="hosts"),
+        pytest.param({"bin": "", "seen": "{}"}, id="a venv"),
+    ],
+)
+def test_directory_with_other_files_is_the_user_s(
+    tmp_path: Path, files_there: dict[str, str], *, is_default: bool
+) -> None:
+    paths = Paths(str(tmp_path / "config"), is_default=is_default)
+    Path(paths.directory).mkdir()
+    for name, text in files_there.items():
+        Path(paths.directory, name).write_text(text)
+    with pytest.raises(JlabError, match=r": move it away"):
         keys.make_directory(paths)
 
 

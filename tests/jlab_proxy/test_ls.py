@@ -11,6 +11,7 @@ from jlab_proxy.cluster.responses import Queued, Session
 from jlab_proxy.commands import completion, ls
 from jlab_proxy.commands.ls import Cluster
 from jlab_proxy.paths import Paths
+from jlab_proxy.ssh_config import keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,8 +68,9 @@ def test_for_programs_has_every_value() -> None:
 
 
 def paths_of(directory: Path) -> Paths:
-    (directory / "jlab").mkdir()
-    return Paths(str(directory / "config"), is_default=False)
+    made = Paths(str(directory / "config"), is_default=False)
+    keys.make_directory(made)
+    return made
 
 
 def test_seen_returns_what_was_remembered(tmp_path: Path) -> None:

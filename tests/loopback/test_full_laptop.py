@@ -23,7 +23,8 @@ rm "$0/fill"
 cd "$0" && find . -type f ! -name '*.lock' | sort
 cat config jlab/known_hosts
 """
-OURS = "./jlab/connect.py\n./jlab/id\n./jlab/known_hosts\n./jlab/lock\n"
+OURS = "./jlab/.made-by-jlab-proxy\n"
+OURS += "./jlab/connect.py\n./jlab/id\n./jlab/known_hosts\n./jlab/lock\n"
 FILES = f"./config\n{OURS}./key\n./key.pub\n./known_hosts\n"
 
 

@@ -12,6 +12,8 @@ import pytest
 from loopback import Loopback, finished, free_port
 
 from jlab_proxy import messages
+from jlab_proxy.paths import Paths
+from jlab_proxy.ssh_config import keys
 from tests.jlab_proxy.test_sshconfig import FILES
 from tests.terminal import Terminal
 
@@ -191,10 +193,33 @@ def test_a_command_that_submits(ready: Loopback) -> None:
 
 def test_a_file_system_without_locks(ready: Loopback) -> None:
     """The lock keeps two setups apart; one alone does without."""
-    (ready.laptop / "jlab" / "lock").mkdir(parents=True)
+    keys.make_directory(Paths(str(ready.config), is_default=False))
+    (ready.laptop / "jlab" / "lock").mkdir()
     done = setup(ready, "demo", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
     assert setting(ready, "jlab+demo", "user") == ready.user
+
+
+def test_a_directory_of_the_user_s_own_is_refused_and_kept(ready: Loopback) -> None:
+    """Beside a config file that -F names: `~/jlab`, where a venv may be, beside `~/config`."""
+    own = ready.laptop / "jlab"
+    (own / "bin").mkdir(parents=True, mode=0o755)
+    own.chmod(0o775)
+    names = ("connect.py", "lock", "seen", "known_hosts", "open-8888", "login-1", "bin/activate")
+    for name in names:
+        (own / name).write_text(f"my own {name}\n")
+    before, mode = state(ready.laptop), own.stat().st_mode
+    done = setup(ready, "demo", "--yes")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"jlab-proxy: {own} is not empty, and was not made by jlab-proxy, which keeps its files "
+        "there: move it away, or keep the file of -F in another directory\n"
+    )
+    assert finished(ready.proxy("ls", "demo")).returncode == 0, "it needs nothing there"
+    assert (state(ready.laptop), own.stat().st_mode) == (before, mode)
+    assert sorted(path.name for path in own.iterdir()) == sorted({*names[:-1], "bin"})
+    own.rename(ready.laptop / "moved")
+    assert setup(ready, "demo", "--yes").returncode == 0
 
 
 def test_without_a_terminal_it_needs_yes(ready: Loopback) -> None:

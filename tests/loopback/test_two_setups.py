@@ -89,6 +89,7 @@ def forget(site: Loopback) -> None:
         subprocess.run(
             site.ssh("-Oexit", f"-S{master}", "x"), stderr=subprocess.DEVNULL, check=True
         )
+    wait_until(lambda: not any(site.laptop.glob("jlab/login-*")), "they have ended")
     shutil.rmtree(site.laptop / "jlab")
 
 
