@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import sanitize
 from ..jobs import detection, messages
 from ..registry import home, records
+from ..schedulers import local
 from .json_output import print_json, public
 from .status import MAX_AGE, pending_sessions, running_sessions
 
@@ -25,19 +26,23 @@ def ls(*, as_json: bool) -> None:
     pending = pending_sessions(directory, None)
     jobs = pending.current_jobs(max_age=MAX_AGE)
     if as_json:
-        found = [public(each.record) for each in published]
+        # Another cluster's sessions are that one's to list; a machine's own are nobody else's.
+        machines = [each for each in published.elsewhere if each.record.scheduler == local.NAME]
+        found = [public(each.record) for each in (*published.here, *machines)]
         print_json({"sessions": found, "jobs": [_queued(each) for each in jobs]})
         return
     if pending.problem:
         print(f"jlab-node: {sanitize(pending.problem)}", file=sys.stderr)
-    elif not published and not jobs:
+    elif not published.here and not jobs:
         start = messages.how_to_start(detection.site())
         print(f"no session is running: start one with `{start}`")
-    width = max((len(each.record.name) for each in published), default=0)
-    for each in published:
+    everywhere = [*published.here, *published.elsewhere]
+    width = max((len(each.record.name) for each in everywhere), default=0)
+    for each in everywhere:
         record = each.record
         job = f"{record.scheduler} {record.job_id}"
-        print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}")
+        note = "" if each in published.here else "  (not of this cluster, or machine)"
+        print(f"{record.name:{width}}  {record.node}  {job}  {_times(each)}{note}")
     for status in jobs:
         print(sanitize(messages.waiting([status], now=time.time())))
     for broken in unreadable:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import schedulers
-from ..errors import UNAVAILABLE, sanitize
+from ..errors import UNAVAILABLE, JlabError, sanitize
 from ..identifiers import split_id
 from ..jobs import detection, job_of_record, liveness, messages, scheduler_client, snapshots
 from ..jobs.pending import PendingSessions
@@ -48,21 +48,40 @@ class SessionStatus:
     job_id: str | None = None  # of one that is queued
 
 
-def running_sessions(directory: Home, *, user: str, unchecked: bool = False) -> list[StoredRecord]:
-    """Return the sessions whose jobs have not ended, as far as can be told here, the newest first.
+@dataclass(frozen=True)
+class RunningSessions:
+    """The sessions whose jobs have not ended, as far as can be told, the newest first."""
 
-    Those of this cluster come before, as ssh goes to no other: a home may be seen from several.
-    `unchecked`: without asking the scheduler.
-    """
+    here: list[StoredRecord]  # of this cluster, or of this machine: ssh gets to these
+    elsewhere: list[StoredRecord]  # a home may be seen from several
+
+    def named(self, name: str | None, *, start: str = "jlab-node run") -> StoredRecord:
+        """Return the one of that name or id, None: the newest; raises JlabError.
+
+        `start`: what starts one here.
+        """
+        _, elsewhere = (_named(each, name) for each in (self.here, self.elsewhere))
+        if not _named(self.here, name) and elsewhere:
+            text = messages.other_cluster(elsewhere[0].record)
+            raise JlabError(text, exit_code=UNAVAILABLE)
+        return records.find_session(self.here, name, start=start)
+
+
+def _named(sessions: list[StoredRecord], name: str | None) -> list[StoredRecord]:
+    return [each for each in sessions if name in (None, each.record.name, each.record.id)]
+
+
+def running_sessions(directory: Home, *, user: str, unchecked: bool = False) -> RunningSessions:
+    """Return the sessions that run; `unchecked`: without asking the scheduler."""
     found, _ = records.read_all(directory.sessions)
     if not unchecked:
         taken = snapshots.take_snapshots(found, user)
         liveness.prune(found, taken)
         found = snapshots.filter_alive(found, taken)
-    return sorted(
-        found,
-        key=lambda each: not job_of_record.is_on_this_cluster(each.record, unchecked=unchecked),
-    )
+    here = [
+        each for each in found if job_of_record.is_on_this_cluster(each.record, unchecked=unchecked)
+    ]
+    return RunningSessions(here, [each for each in found if each not in here])
 
 
 def pending_sessions(directory: Home, wanted: str | None) -> PendingSessions:
@@ -111,11 +130,8 @@ def session_status(
     """
     now = time.time()
     found = running_sessions(directory, user=user)
-    for each in found:
-        if wanted in (None, each.record.name, each.record.id):
-            return SessionStatus(
-                RUNNING, messages.running(each.record, now=now), record=each.record
-            )
+    for each in _named(found.here, wanted):
+        return SessionStatus(RUNNING, messages.running(each.record, now=now), record=each.record)
     jobs = pending.current_jobs(max_age=max_age)
     if jobs:
         return SessionStatus(QUEUED, messages.waiting(jobs, now=now), job_id=jobs[0].job_id)
@@ -126,8 +142,10 @@ def session_status(
         return SessionStatus(UNKNOWN, pending.problem)
     if after is not None:
         return SessionStatus(ENDED, what_became_of(after))
-    names = sorted({each.record.name for each in found})
-    return SessionStatus(NONE, messages.no_session(pending.no_session(names=names)))
+    names = sorted({each.record.name for each in found.here})
+    lines = [messages.other_cluster(each.record) for each in _named(found.elsewhere, wanted)[:1]]
+    lines.append(messages.no_session(pending.no_session(names=names)))
+    return SessionStatus(NONE, "\n".join(lines))
 
 
 def what_became_of(session_id: str) -> str:

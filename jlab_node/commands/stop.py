@@ -30,7 +30,7 @@ def stop(name: str, *, as_json: bool) -> None:
     pending = pending_sessions(directory, None)
     jobs = pending.current_jobs(max_age=MAX_AGE)
     if is_job_id(name) and not any(
-        name in (each.record.id, each.record.name) for each in published
+        name in (each.record.id, each.record.name) for each in published.here
     ):
         jobs = pending.current_jobs(max_age=0)  # it may have been submitted just now
     if site and name in [job.job_id for job in jobs]:
@@ -38,7 +38,7 @@ def stop(name: str, *, as_json: bool) -> None:
         _wait_until(lambda: scheduler_client.is_out_of_list(site.scheduler, name), f"job {name}")
         stopped, said = name, f"{messages.job(site.scheduler.NAME, name)} is cancelled"
     else:
-        found = records.find_session(published, name)
+        found = published.named(name)
         end_session(directory, found)
         stopped, said = found.record.id, f"session {found.record.id} is stopped"
     if as_json:

@@ -303,6 +303,21 @@ def test_stop_what_is_neither(login: Login, slurm: Commands, record: Record, nam
     assert login.records == ["slurm-12-gpu"]
 
 
+def test_verbs_leave_a_session_of_another_cluster_alone(
+    login: Login, slurm: Commands, record: Record
+) -> None:
+    """A home may be seen from two clusters, and each has a job of that number."""
+    login.publish(replace(record, cluster="cal2"))
+    for verb in ("url", "stop"):
+        done = login.run(verb, "gpu")
+        assert (done.returncode, done.stdout) == (69, "")
+        assert "in Slurm job 12 of cluster cal2, which this machine does not know" in done.stderr
+    assert "scancel" not in slurm.names
+    assert answer(login.run("ls", "--json"))["sessions"] == []
+    (line,) = (line for line in login.run("ls").stdout.splitlines() if line.startswith("gpu"))
+    assert line.endswith("  (not of this cluster, or machine)")
+
+
 def test_stop_that_is_refused(login: Login, slurm: Commands) -> None:
     slurm.put("scancel", "echo 'scancel: error: Access denied' >&2; exit 1")
     done = login.run("stop", "13")

@@ -75,7 +75,7 @@ def test_a_session_whose_job_has_ended_does_not_run(
     assert path.exists(), "connect tells how it ended"
 
 
-def test_one_of_this_cluster_comes_before_a_newer_one_of_another(
+def test_session_of_another_cluster_of_this_home_never_runs_here(
     home: Home, commands: Commands, record: Record
 ) -> None:
     commands.slurm(Job("12", "RUNNING", start=-200))
@@ -84,7 +84,12 @@ def test_one_of_this_cluster_comes_before_a_newer_one_of_another(
     records.publish(home.sessions, other)
     found = look(home)
     assert found.record == record
-    assert look(home, "far").record == other
+    far = look(home, "far")
+    assert (far.state, far.record) == (status.NONE, None)
+    assert far.text.startswith(f"session far runs on {other.node} in Slurm job 12 of cluster cal2,")
+    records.remove(*(each for each in records.read_all(home.sessions)[0] if each.record == record))
+    commands.slurm(Job("13", "PENDING"))
+    assert (look(home).state, look(home).job_id) == (status.QUEUED, "13"), "it hides no job of here"
 
 
 @pytest.mark.parametrize(
