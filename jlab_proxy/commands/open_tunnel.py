@@ -16,7 +16,7 @@ from ..cluster import client
 from ..errors import UNAVAILABLE, PortTakenError
 from ..forwarding import local_ports, neighbours, ways
 from ..forwarding.carrier import SETTLING_TIME
-from ..forwarding.own_way import OwnWay
+from ..forwarding.held_port_way import HeldPortWay
 from ..open_state import StateServer
 from ..ui.signals import exit_on_signals
 from ..ui.terminal import Screen
@@ -107,7 +107,7 @@ class Tunnel:
                 )
             else:
                 break
-        if isinstance(way, OwnWay):
+        if isinstance(way, HeldPortWay):
             stack.enter_context(way)
             stack.enter_context(StateServer(paths, way.port, self._describe))
         return way
@@ -120,7 +120,7 @@ class Tunnel:
         port = self._forward.port
         if port != self._options.forward.port:
             return 0
-        if neighbours.is_settling(port):
+        if neighbours.is_resting(port):
             self._screen.status(messages.port_is_settling(port))
         return SETTLING_TIME
 

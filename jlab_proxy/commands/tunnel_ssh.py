@@ -66,7 +66,7 @@ class TunnelSsh:
         began = time.monotonic()
         shown = "connecting ..."
         while not connection.has_ended:
-            way.is_whole()  # or raises: nobody would be served
+            way.is_usable()  # or raises: nobody would be served
             waiting = self._read_notices(connection.lines())
             if waiting and waiting != shown and not self._screen.in_place:
                 self._screen.say(waiting)
@@ -75,7 +75,7 @@ class TunnelSsh:
             self._screen.status(f"[{waited // 60}:{waited % 60:02}] {shown}")
             pause = _CONNECT_INTERVAL
             # Before that, what is there may be anybody's, and the token is not for them.
-            if way.is_in(connection):
+            if way.has_arrived(connection):
                 try:
                     self._verify_session(way, forward)
                 except WrongSession as wrong:
@@ -123,7 +123,7 @@ class TunnelSsh:
         refreshed = time.monotonic()
         then = time.time()
         while not connection.has_ended:
-            if not way.is_whole():
+            if not way.is_usable():
                 return
             self._read_notices(connection.lines())
             assert self.session is not None  # noqa: S101

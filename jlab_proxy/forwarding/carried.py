@@ -11,8 +11,8 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from .carried_end import MAX_PIECE, CarriedEnd
 from .pending_request import PendingRequest
-from .relay_end import MAX_PIECE, RelayEnd
 
 if TYPE_CHECKING:
     import selectors
@@ -50,8 +50,8 @@ class CarriedConnection:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._selector = selector
         self._forget = forget  # called when it is closed
-        self._client = RelayEnd(client, selector, self._on_ready)
-        self._peer: RelayEnd | None = None  # behind the unix socket; None: it waits
+        self._client = CarriedEnd(client, selector, self._on_ready)
+        self._peer: CarriedEnd | None = None  # behind the unix socket; None: it waits
         self._request = PendingRequest()
         self._was_refused = False  # since the last answer, by a peer that said nothing
         self._is_closed = False
@@ -82,7 +82,7 @@ class CarriedConnection:
         except OSError:  # gone by now, or many wait there, or too many files are open
             self.retry_at = time.monotonic() + _CONNECT_INTERVAL
             return
-        self._peer = RelayEnd(peer, self._selector, self._on_ready)
+        self._peer = CarriedEnd(peer, self._selector, self._on_ready)
         self._peer.send(memoryview(self._request.text))
         self._watch()
 
@@ -111,16 +111,16 @@ class CarriedConnection:
             self._peer.close()
         self._forget(self)
 
-    def _on_ready(self, end: RelayEnd, can_read: bool, can_write: bool) -> None:
+    def _on_ready(self, end: CarriedEnd, can_read: bool, can_write: bool) -> None:
         if can_write:
             self._flush(end)
         if can_read and not self._is_closed and end in (self._client, self._peer):
             self._relay(end)
 
-    def _other(self, end: RelayEnd) -> RelayEnd | None:
+    def _other(self, end: CarriedEnd) -> CarriedEnd | None:
         return self._peer if end is self._client else self._client
 
-    def _relay(self, source: RelayEnd) -> None:
+    def _relay(self, source: CarriedEnd) -> None:
         """Give the other side what the source has to say by now."""
         sink = self._other(source)
         while True:
@@ -142,7 +142,7 @@ class CarriedConnection:
                 self._watch()
                 return
 
-    def _flush(self, sink: RelayEnd) -> None:
+    def _flush(self, sink: CarriedEnd) -> None:
         try:
             sink.flush()
         except OSError:
@@ -156,7 +156,7 @@ class CarriedConnection:
             sink.end_writing()
         self._watch()
 
-    def _finish(self, source: RelayEnd) -> None:
+    def _finish(self, source: CarriedEnd) -> None:
         """The source has nothing more to say."""
         source.has_finished = True
         sink = self._other(source)
@@ -177,7 +177,7 @@ class CarriedConnection:
         client = self._client
         return self._request.is_repeatable and not client.has_finished and not client.unsent
 
-    def _wait_for_another_peer(self, peer: RelayEnd) -> None:
+    def _wait_for_another_peer(self, peer: CarriedEnd) -> None:
         peer.close()
         self._peer = None
         now = time.monotonic()

@@ -42,7 +42,7 @@ def listen(port: int, *, settling: float = SETTLING_TIME) -> list[socket.socket]
         try:
             return _listen(port)
         except OSError as error:
-            in_use = error.errno == errno.EADDRINUSE and neighbours.is_settling(port)
+            in_use = error.errno == errno.EADDRINUSE and neighbours.is_resting(port)
             if not in_use or time.monotonic() > until:
                 raise
         time.sleep(_SETTLING_INTERVAL)

@@ -118,7 +118,7 @@ def _written(end: tuple[str, int], family: int) -> str:
     return "".join(f"{word:08X}" for word in words) + f":{end[1]:04X}"
 
 
-def is_settling(port: int) -> bool:
+def is_resting(port: int) -> bool:
     """Return whether only ended connections keep the port; False if the system does not say."""
     here = f":{port:04X}"
     rows = [*_rows(_IPV4), *_rows(_IPV6)]

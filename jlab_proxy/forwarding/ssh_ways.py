@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..target import Target
 
 
-class SharedWay:
+class UsersSshWay:
     """An `ssh jlab+x` of the user's has the port: as good as ours, while it lasts."""
 
     is_ours = False
@@ -39,10 +39,10 @@ class SharedWay:
         return []
 
     @contextlib.contextmanager
-    def starting(self) -> Iterator[SharedWay]:
+    def starting(self) -> Iterator[UsersSshWay]:
         yield self
 
-    def is_in(self, _: object) -> bool:
+    def has_arrived(self, _: object) -> bool:
         return not self.has_ended
 
     def forward_to(self, directory: str) -> bool:
@@ -67,12 +67,12 @@ class SharedWay:
     def let_through(self) -> None:
         """Nobody waits at a port that is not ours."""
 
-    def is_whole(self) -> bool:
+    def is_usable(self) -> bool:
         """Return True, as far as anybody knows."""
         return True
 
 
-class SshWay:
+class WindowsSshWay:
     """ssh listens itself: on Windows it can forward from nothing but ports."""
 
     is_ours = True
@@ -98,7 +98,7 @@ class SshWay:
             self._processes = made.processes
             yield made
 
-    def is_in(self, _: object) -> bool:
+    def has_arrived(self, _: object) -> bool:
         return any(port_owners.is_listening(each, self.port) for each in self._processes)
 
     def forward_to(self, directory: str) -> bool:
@@ -112,6 +112,6 @@ class SshWay:
     def let_through(self) -> None:
         """ssh does."""
 
-    def is_whole(self) -> bool:
+    def is_usable(self) -> bool:
         """Return True, as far as anybody knows."""
         return True

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..errors import JlabError
 from . import local_ports, port_owners
-from .own_way import OwnWay
-from .ssh_ways import SharedWay, SshWay
+from .held_port_way import HeldPortWay
+from .ssh_ways import UsersSshWay, WindowsSshWay
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -41,7 +41,7 @@ class Way(Protocol):
     def starting(self) -> AbstractContextManager[Connection]:
         """Start an ssh, which ends with the context; raises JlabError."""
 
-    def is_in(self, connection: Connection) -> bool:
+    def has_arrived(self, connection: Connection) -> bool:
         """Return whether that ssh has reached the session's node."""
 
     def forward_to(self, directory: str) -> bool:
@@ -56,22 +56,22 @@ class Way(Protocol):
     def let_through(self) -> None:
         """Let what waits at the port be carried to the session."""
 
-    def is_whole(self) -> bool:
+    def is_usable(self) -> bool:
         """Return whether it can still lead there; raises JlabError if the port is not served."""
 
 
 def choose(
     paths: Paths, target: Target, forward: local_ports.LocalForward, *, settling: float = 0
-) -> OwnWay | SharedWay | SshWay:
+) -> HeldPortWay | UsersSshWay | WindowsSshWay:
     """Return the way by that port; raises PortTakenError if it is somebody else's, or JlabError.
 
     `settling`: seconds in which a port that has just been used is waited for.
     """
     if os.name == "nt":
-        return SshWay(paths, target, forward)
+        return WindowsSshWay(paths, target, forward)
     for _ in range(2):
         try:
-            return OwnWay(paths, target, forward, settling=settling)
+            return HeldPortWay(paths, target, forward, settling=settling)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise JlabError(
@@ -81,5 +81,5 @@ def choose(
             break
     processes = port_owners.session_ssh_at(forward.port, target.host, paths)
     if processes:
-        return SharedWay(target, forward, processes)
+        return UsersSshWay(target, forward, processes)
     raise local_ports.port_taken(forward.port, target)

@@ -424,8 +424,8 @@ def test_a_port_that_was_used_just_now_is_waited_for() -> None:
         number = listener.getsockname()[1]
         with socket.create_connection(("127.0.0.1", number)):
             listener.accept()[0].close()
-        assert not neighbours.is_settling(number), "somebody listens"
-    assert neighbours.is_settling(number)
+        assert not neighbours.is_resting(number), "somebody listens"
+    assert neighbours.is_resting(number)
     with pytest.raises(OSError, match="in use"):
         listen(number, settling=0)
 
@@ -441,7 +441,7 @@ def ending_connection() -> Iterator[int]:
         came, _ = far.accept()
         near.close()
         came.close()
-        wait_until(lambda: neighbours.is_settling(number), "it waits")
+        wait_until(lambda: neighbours.is_resting(number), "it waits")
         yield number
 
 

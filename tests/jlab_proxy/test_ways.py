@@ -14,8 +14,8 @@ from loopback import NOBODY, free_port, wait_until
 from jlab_proxy import port_check
 from jlab_proxy.errors import JlabError
 from jlab_proxy.forwarding import socket_directory
+from jlab_proxy.forwarding.held_port_way import HeldPortWay
 from jlab_proxy.forwarding.local_ports import LocalForward
-from jlab_proxy.forwarding.own_way import OwnWay
 from jlab_proxy.paths import Paths
 from jlab_proxy.target import Target
 
@@ -31,10 +31,10 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def way(home: Path) -> OwnWay:
+def way(home: Path) -> HeldPortWay:
     """It listens already."""
     paths = Paths(str(home / ".ssh" / "config"), is_default=False)
-    return OwnWay(paths, Target("cal1"), LocalForward(free_port(), "lab", "/tmp/jlab-alice"))
+    return HeldPortWay(paths, Target("cal1"), LocalForward(free_port(), "lab", "/tmp/jlab-alice"))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def _no_umask() -> Iterator[None]:
 @pytest.mark.usefixtures("_no_umask")
 @pytest.mark.parametrize("exists", [False, True])
 def test_socket_directories_are_private_whatever_the_umask(
-    way: OwnWay, home: Path, *, exists: bool
+    way: HeldPortWay, home: Path, *, exists: bool
 ) -> None:
     jlab = home / ".ssh" / "jlab"
     if exists:
@@ -59,7 +59,7 @@ def test_socket_directories_are_private_whatever_the_umask(
 
 
 def test_own_way_frees_its_port_after_all_else(
-    way: OwnWay, monkeypatch: pytest.MonkeyPatch
+    way: HeldPortWay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever has it then may have the directory as well."""
     was_free, clear = [], socket_directory._clear
@@ -75,20 +75,22 @@ def test_own_way_frees_its_port_after_all_else(
     assert port_check.is_free(way.port)
 
 
-def test_own_way_whose_carrier_fails_raises(way: OwnWay, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_way_whose_carrier_fails_raises(
+    way: HeldPortWay, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> None:
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(way._carrier, "_attend_waiting", fail)
     with way:
-        assert not way.is_whole(), "no ssh yet"
+        assert not way.is_usable(), "no ssh yet"
         way.let_through()
         wait_until(lambda: way._carrier.failure, "it fails")
         with pytest.raises(JlabError, match=r"not served any more: .*allocate memory"):
-            way.is_whole()
+            way.is_usable()
 
 
-def test_own_way_refuses_a_directory_that_others_can_enter(way: OwnWay, home: Path) -> None:
+def test_own_way_refuses_a_directory_that_others_can_enter(way: HeldPortWay, home: Path) -> None:
     with way:
         (home / ".ssh" / "jlab" / f"way-{way.port}").chmod(0o777)
         with pytest.raises(JlabError, match="was removed, or opened"), way.starting():
@@ -97,7 +99,7 @@ def test_own_way_refuses_a_directory_that_others_can_enter(way: OwnWay, home: Pa
 
 @pytest.mark.root("only root can give a directory to another user")
 def test_sockets_are_made_elsewhere_where_our_directory_is_another_users(
-    way: OwnWay, home: Path
+    way: HeldPortWay, home: Path
 ) -> None:
     """He could move the one in it away, and put his own there."""
     jlab = home / ".ssh" / "jlab"

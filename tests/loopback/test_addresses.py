@@ -203,7 +203,7 @@ def test_who_has_the_port_after_an_ssh_is_told_nothing(site: Loopback, port: int
     paths, target = Paths(str(site.config), is_default=False), Target("demo")
     with forwarding(site, port) as ssh:
         way = ways.choose(paths, target, local_ports.forward_for(paths, target))
-        assert isinstance(way, ssh_ways.SharedWay)
+        assert isinstance(way, ssh_ways.UsersSshWay)
         address = url(site).stdout.strip()
         assert way.login_status(address) == 200
         ssh.kill()
@@ -219,13 +219,13 @@ def test_who_has_the_port_after_an_ssh_is_told_nothing(site: Loopback, port: int
 def test_where_ssh_itself_listens_nobody_else_is_told_the_token(site: Loopback, port: int) -> None:
     """As on Windows."""
     paths, target = Paths(str(site.config), is_default=False), Target("demo")
-    way = ssh_ways.SshWay(paths, target, local_ports.forward_for(paths, target))
+    way = ssh_ways.WindowsSshWay(paths, target, local_ports.forward_for(paths, target))
     with way.starting() as ssh:
-        wait_until(lambda: way.is_in(ssh), "it listens")
+        wait_until(lambda: way.has_arrived(ssh), "it listens")
         address = url(site).stdout.strip()
         assert way.login_status(address) == 200
     with Listener("127.0.0.1", port, user=NOBODY) as listener:
-        assert not way.is_in(ssh)
+        assert not way.has_arrived(ssh)
         assert way.login_status(address) is None
     assert "token" not in listener.heard
 

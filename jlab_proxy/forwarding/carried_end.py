@@ -18,7 +18,7 @@ _HUNG_UP = getattr(select, "POLLRDHUP", 0)  # Linux tells so of one from whom no
 _buffer = memoryview(bytearray(MAX_PIECE))  # one thread carries them all
 
 
-class RelayEnd:
+class CarriedEnd:
     """A socket, what has not gone into it yet, and what its selector waits for.
 
     `on_ready` is called with this end, and with whether it can be read and written to.
@@ -28,7 +28,7 @@ class RelayEnd:
         self,
         sock: socket.socket,
         selector: selectors.BaseSelector,
-        on_ready: Callable[[RelayEnd, bool, bool], None],
+        on_ready: Callable[[CarriedEnd, bool, bool], None],
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
@@ -68,7 +68,7 @@ class RelayEnd:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
-    def watch(self, *, other: RelayEnd | None = None, reads: bool = True) -> None:
+    def watch(self, *, other: CarriedEnd | None = None, reads: bool = True) -> None:
         """Wait for what it says while `other` takes it, and for room while something is unsent."""
         takes = reads and not self.has_finished and not (other and other.unsent)
         self._set_mask((_READ if takes else 0) | (_WRITE if self.unsent else 0))

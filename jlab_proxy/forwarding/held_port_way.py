@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LOCAL_SSH_TIMEOUT = 10.0  # seconds for an ssh of this computer to obey
 
 
-class OwnWay:
+class HeldPortWay:
     """Listens from beginning to end, and carries to the sockets that one ssh after the other makes.
 
     A context manager. Raises OSError at once where a port is taken, and after `settling` seconds
@@ -50,7 +50,7 @@ class OwnWay:
             self._carrier.add(listeners, name)
         self._directory = ""  # where ssh's sockets are
 
-    def __enter__(self) -> OwnWay:
+    def __enter__(self) -> HeldPortWay:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._carrier)  # the port is free only after all else
             self._directory = stack.enter_context(
@@ -85,7 +85,7 @@ class OwnWay:
     def _control_path(self) -> str:
         return f"{self._directory}/{socket_directory.CONTROL_PREFIX}{os.getpid()}"
 
-    def is_in(self, _: object) -> bool:
+    def has_arrived(self, _: object) -> bool:
         """Return whether ssh has made its socket, which it does when it is there."""
         return os.path.exists(self._control_path)  # noqa: PTH110
 
@@ -118,7 +118,7 @@ class OwnWay:
     def let_through(self) -> None:
         self._carrier.set_sockets(self._sockets)
 
-    def is_whole(self) -> bool:
+    def is_usable(self) -> bool:
         """Return whether nobody has removed the socket; raises JlabError if nothing is carried."""
         if self._carrier.failure:
             problem = f"port {self.port} is not served any more: {self._carrier.failure}"
