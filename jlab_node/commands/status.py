@@ -62,8 +62,7 @@ class RunningSessions:
         """
         _, elsewhere = (_named(each, name) for each in (self.here, self.elsewhere))
         if not _named(self.here, name) and elsewhere:
-            text = messages.other_cluster(elsewhere[0].record)
-            raise JlabError(text, exit_code=UNAVAILABLE)
+            raise JlabError(messages.other_cluster(elsewhere[0].record))
         return records.find_session(self.here, name, start=start)
 
 

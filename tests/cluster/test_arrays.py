@@ -19,7 +19,7 @@ sleep 600
 
 @pytest.fixture
 def account() -> str:
-    return "3"
+    return "2"
 
 
 def submit_array(person: Person, element: int) -> None:

@@ -215,10 +215,12 @@ def test_a_home_that_becomes_full(small: SmallHome) -> None:
     person = small.person
     job = person.submit()
     person.wait_for_session(job)
+    url = person.open_forward()
+    assert person.evaluate(url) == "42", "IPython has made its directory, without which it ends"
     small.fill()
     said = person.ssh(f"echo ${person.site.job_variable}")
     assert (said.stdout, said.stderr) == (f"{job}\n", "")
-    assert person.evaluate(person.open_forward()) == "42"
+    assert person.evaluate(url) == "42"
     small.free()
     person.submit(name="next", before="until [ -e ~/go ]; do sleep 0.1; done")
     small.fill()
