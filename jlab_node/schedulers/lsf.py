@@ -100,7 +100,7 @@ def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
 
 
 def _parse(printed: str) -> list[Status] | None:
-    """The records; before them it may say that it cannot connect yet."""
+    """Return the jobs of an answer, before which LSF may say that it cannot connect yet."""
     start = printed.find("{")
     try:
         found = json.JSONDecoder(strict=False).raw_decode(printed, max(start, 0))[0]["RECORDS"]
@@ -110,7 +110,7 @@ def _parse(printed: str) -> list[Status] | None:
 
 
 def _listed(job: dict[str, Any]) -> Status | None:
-    """None: there is no such job."""
+    """Return what one entry of a list says; None: that there is no such job."""
     if "ERROR" in job:
         return None if "not found" in str(job["ERROR"]) else UNREADABLE
     return _status(job)
@@ -145,7 +145,7 @@ def _status(job: dict[str, Any]) -> Status:
 
 
 def _command(text: str) -> str:
-    """The command; a whole script that came by standard input has `;` for each end of a line."""
+    """Return the command: a script that came by standard input has `;` for each end of a line."""
     return text.replace(";", "\n") if text.startswith("#") else text
 
 

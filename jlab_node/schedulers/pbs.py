@@ -69,7 +69,7 @@ def list_jobs_commands(user: str) -> list[list[str]]:
 
 
 def parse_job_list(answer: CommandResult) -> list[Status] | None:
-    """One that has ended between the two commands makes the second fail, after all others."""
+    """Return the jobs: one that has ended meanwhile makes qstat fail, after all the others."""
     selected, printed = _selected(answer.stdout)
     found = _parse(printed)
     if found is None or (not found and answer.code and not _is_unknown(answer)):
@@ -81,7 +81,7 @@ def parse_job_list(answer: CommandResult) -> list[Status] | None:
 
 
 def _selected(printed: str) -> tuple[list[str], str]:
-    """The numbers of the jobs that were asked about, and what was said of them."""
+    """Return the numbers of the jobs that were asked about, and what was said of them."""
     line, _, rest = printed.partition("\n")
     if not line.startswith(_SELECTED):
         return [], printed
@@ -124,7 +124,10 @@ def _json(printed: str) -> dict[str, Any]:
 
 
 def _text(printed: str) -> dict[str, dict[str, Any]]:
-    """What Torque prints: `name = value` indented by blanks, the rest of long values by a tab."""
+    """Return the jobs of what Torque prints.
+
+    Lines are `name = value`, indented by blanks; the rest of a long value is indented by a tab.
+    """
     jobs: dict[str, dict[str, Any]] = {}
     job: dict[str, Any] = {}
     if printed and not printed.startswith("Job Id: "):

@@ -75,7 +75,7 @@ def parse_job_list(answer: CommandResult) -> list[Status] | None:
 
 
 def job_status_commands(job_id: str) -> list[list[str]]:
-    """Without -u it is about one's own jobs. qacct would read the accounts of years."""
+    """Return commands about one's own jobs: qacct would read the accounts of years."""
     return [["qstat", "-xml", "-r"], ["qstat", "-j", job_id.partition(".")[0]]]
 
 
@@ -89,7 +89,7 @@ def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
 
 
 def _parse(printed: str) -> list[Status] | None:
-    """Job by job: one whose name makes no XML does not hide the others."""
+    """Return the jobs, one by one: a name that makes no XML does not hide the others."""
     from xml.etree import ElementTree  # every session would carry it, for Grid Engine's alone
 
     if "<job_info" not in printed or "<!" in printed:
@@ -128,8 +128,10 @@ def _status(job: ElementTree.Element) -> Status:
 
 
 def _state(raw_state: str) -> tuple[State, str]:
-    """The letters are in qstat(1): E error, d deletion, h hold, q queued, w waiting, z finished;
-    s, S, T (and N, P of Univa's) suspended.
+    """Return state and reason by the letters of qstat(1).
+
+    E error, d deletion, h hold, q queued, w waiting, z finished; s, S, T (and N, P of Univa's)
+    suspended.
     """
     if "d" in raw_state:
         return State.ENDED, "was deleted"
@@ -170,7 +172,7 @@ def extend_command(job_id: str) -> str:  # noqa: ARG001
 
 
 def directives(request: JobRequest) -> list[str]:
-    """What a site calls slots on one host, and a GPU, is its own choice: here the usual names."""
+    """Return the lines, with the usual names of what each site calls as it likes: slots, a GPU."""
     each_slot = -(-request.memory // max(request.cpus, 1)) if request.memory else 0
     asked = [
         f"-N {request.name}",

@@ -103,7 +103,7 @@ def parse_job_status(job_id: str, answer: CommandResult) -> Status | None:
 
 
 def _parse(printed: str) -> list[Status]:
-    """Each job of a list; UNREADABLE for one whose fields are not all there."""
+    """Return each job of a list, UNREADABLE for one whose fields are not all there."""
     return [_status(fields) for fields in _records(printed)]
 
 
