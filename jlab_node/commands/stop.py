@@ -38,7 +38,7 @@ def stop(name: str, *, as_json: bool) -> None:
         _wait_until(lambda: scheduler_client.is_out_of_list(site.scheduler, name), f"job {name}")
         stopped, said = name, f"{messages.job(site.scheduler.NAME, name)} is cancelled"
     else:
-        found = published.named(name)
+        found = records.find_session([*published.here, *published.elsewhere], name)
         end_session(directory, found)
         stopped, said = found.record.id, f"session {found.record.id} is stopped"
     if as_json:

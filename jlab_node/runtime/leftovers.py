@@ -137,7 +137,10 @@ def remove(runtime_dir: Path) -> bool:
 
 
 def clear(directory: Path) -> None:
-    """Remove a directory, its mark last: if we are killed now, the next one removes the rest."""
+    """Remove a directory; if we are killed meanwhile, the next one knows the rest as ours.
+
+    By its mark, which goes last, or by the name that it has from then on.
+    """
     with contextlib.suppress(OSError):
         for path in directory.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -145,6 +148,10 @@ def clear(directory: Path) -> None:
             elif path.name != _OWNER:
                 with contextlib.suppress(OSError):
                     path.unlink()
+    last = directory.with_name(_NEW + process_id.identity(os.getpid()))
+    with contextlib.suppress(OSError):
+        directory.rename(last)
+        directory = last
     shutil.rmtree(directory, ignore_errors=True)
 
 

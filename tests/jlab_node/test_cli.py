@@ -308,10 +308,11 @@ def test_verbs_leave_a_session_of_another_cluster_alone(
 ) -> None:
     """A home may be seen from two clusters, and each has a job of that number."""
     login.publish(replace(record, cluster="cal2"))
-    for verb in ("url", "stop"):
+    unknown = "in Slurm job 12 of cluster cal2, which this machine does not know"
+    for verb, said in (("url", unknown), ("stop", "runs on n1: type this there")):
         done = login.run(verb, "gpu")
         assert (done.returncode, done.stdout) == (1, "")
-        assert "in Slurm job 12 of cluster cal2, which this machine does not know" in done.stderr
+        assert said in done.stderr
     assert "scancel" not in slurm.names
     assert answer(login.run("ls", "--json"))["sessions"] == []
     (line,) = (line for line in login.run("ls").stdout.splitlines() if line.startswith("gpu"))
