@@ -60,7 +60,7 @@ class RunningSessions:
 
         `start`: what starts one here.
         """
-        _, elsewhere = (_named(each, name) for each in (self.here, self.elsewhere))
+        elsewhere = _named(self.elsewhere, name)
         if not _named(self.here, name) and elsewhere:
             raise JlabError(messages.other_cluster(elsewhere[0].record))
         return records.find_session(self.here, name, start=start)

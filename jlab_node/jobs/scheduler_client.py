@@ -66,13 +66,14 @@ def list_jobs(scheduler: Scheduler, user: str) -> list[Status] | None:
 
 def ask_for_jobs(scheduler: Scheduler, user: str) -> CommandResult:
     """Return the answer with the user's jobs: the first that is whole, or else the last."""
-    answers: list[CommandResult] = []
+    read: CommandResult | None = None  # the last that could be read
     for command in scheduler.list_jobs_commands(user):
-        answers.append(ask(command))
-        if is_complete(scheduler.parse_job_list(answers[-1])):
-            return answers[-1]
-    read = [each for each in answers if scheduler.parse_job_list(each) is not None]
-    return (read or answers)[-1]
+        answer = ask(command)
+        found = scheduler.parse_job_list(answer)
+        read = read if found is None else answer
+        if is_complete(found):
+            break
+    return read or answer
 
 
 def query_job(scheduler: Scheduler, job_id: str) -> Status | None:

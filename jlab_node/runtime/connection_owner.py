@@ -11,7 +11,8 @@ import errno
 import os
 import socket
 import struct
-from pathlib import Path
+
+from . import tcp_table
 
 # From linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h.
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST = 4, 20, 1
@@ -21,7 +22,6 @@ _PORTS, _ANY_SOCKET = struct.Struct("!HH"), struct.pack("=3I", 0, 0xFFFFFFFF, 0x
 _USER = struct.Struct("=I")
 _USER_AT = _HEADER.size + 4 + 48 + 12  # behind the states, the socket's ends, three numbers
 _LISTEN = 10  # TCP_LISTEN
-_TABLES = "/proc/net/tcp", "/proc/net/tcp6"
 
 _End = tuple[str, int]
 
@@ -77,16 +77,8 @@ def _asked_for(family: int, theirs: _End, ours: _End) -> int | None:
 
 
 def _read_from_table(pair: tuple[_End, _End]) -> int | None:
-    """Return the same from the table of all connections; raises OSError."""
+    """The same from the table of all connections; raises OSError."""
     family = socket.AF_INET6 if ":" in pair[0][0] else socket.AF_INET
-    wanted = [_written(end, family) for end in pair]
-    lines = Path(_TABLES[family == socket.AF_INET6]).read_text(encoding="ascii").splitlines()
-    rows = (line.split() for line in lines[1:])
-    return next((int(row[7]) for row in rows if row[1:3] == wanted), None)
-
-
-def _written(end: _End, family: int) -> str:
-    """As in that table: each 32 bits of the address as this machine has them, in hexadecimal."""
-    raw = socket.inet_pton(family, end[0])
-    words = struct.unpack(f"={len(raw) // 4}I", raw)
-    return "".join(f"{word:08X}" for word in words) + f":{end[1]:04X}"
+    wanted = [f"{tcp_table.written(host, family)}:{port:04X}" for host, port in pair]
+    found = (row.uid for row in tcp_table.rows_of(family) if [row.here, row.there] == wanted)
+    return next(found, None)

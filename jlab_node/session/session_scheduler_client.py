@@ -29,9 +29,10 @@ async def ask(children: Children, command: list[str]) -> CommandResult:
 
 async def list_jobs(children: Children, scheduler: Scheduler, user: str) -> Sequence[Status] | None:
     """Return the user's queued and running jobs; None: the scheduler does not answer."""
-    found = None
+    read: Sequence[Status] | None = None  # the last that could be read
     for command in scheduler.list_jobs_commands(user):
-        found = scheduler.parse_job_list(await ask(children, command)) or found
-        if found is not None and is_complete(found):
+        found = scheduler.parse_job_list(await ask(children, command))
+        read = read if found is None else found
+        if is_complete(found):
             break
-    return found
+    return read

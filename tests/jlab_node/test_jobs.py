@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from jlab_node.registry import home
 from jlab_node.registry.records import StoredRecord
 from jlab_node.schedulers import TABLE
 from jlab_node.schedulers.base import CommandResult, State, Status
+from jlab_node.session import session_scheduler_client
 from tests.jlab_node.conftest import FAILS, Job
 from tests.jlab_node.conftest import JOB_12 as RECORD
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import subprocess
 
     from jlab_node.registry.record import Record
+    from jlab_node.session.child_processes import Children
     from tests.jlab_node.conftest import Commands, Unkillable
 
 SQUEUE = "{}\x1f{}\x1fNone\x1f1800000000\x1f{}\x1fn1\x1fjlab\x1f/home/u/jlab.sh"
@@ -620,3 +623,13 @@ def test_read_text_of_a_pipe_that_nobody_writes_to_is_empty(tmp_path: Path) -> N
     os.mkfifo(tmp_path / "script")
     assert scheduler_client.read_text(str(tmp_path / "script")) == ""
     assert scheduler_client.read_text(str(tmp_path)) == ""
+
+
+def test_list_of_a_session_without_any_job_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(*_: object) -> CommandResult:
+        return CommandResult(0, "")
+
+    monkeypatch.setattr(session_scheduler_client, "ask", ask)
+    for name in ("slurm", "pbs"):
+        found = session_scheduler_client.list_jobs(cast("Children", None), TABLE[name], "u1")
+        assert asyncio.run(found) == []

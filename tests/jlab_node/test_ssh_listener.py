@@ -296,7 +296,7 @@ def test_port_of_a_range_that_has_just_been_used_is_waited_for() -> None:
 
     async def run() -> None:
         port = await used()
-        assert ports.is_resting(port)
+        assert ports.resting([port]) == {port}
         with pytest.raises(JlabError, match="all of them are taken"):
             await listen(range(port, port + 1), loopback=True, resting=0.2)
 

@@ -51,7 +51,7 @@ async def listen(
             except OSError:
                 continue
         is_late = asyncio.get_running_loop().time() > until
-        if ports is None or is_late or not any(map(node_ports.is_resting, ports)):
+        if ports is None or is_late or not node_ports.resting(ports):
             where = (
                 "any port" if ports is None else f"{ports[0]}-{ports[-1]}: all of them are taken"
             )
