@@ -58,14 +58,14 @@ def site() -> Site | None:
     """
     candidates = _candidates()
     if not candidates:
-        return remembered_site()
+        return _remembered(candidates)
     directory = home.state_dir()
     name, cluster, age = home.remembered_site(directory) or ("", "", math.inf)
     if name in candidates and 0 <= age < _MAX_SITE_AGE:
         return Site(candidates[name], cluster)
     scheduler = _first_responding(candidates)
     if scheduler is None:  # not now
-        return remembered_site()
+        return _remembered(candidates)
     command = scheduler.cluster_command()
     found = scheduler.parse_cluster(scheduler_client.ask(command)) if command else ""
     if command and not found:  # it does not answer just now
@@ -76,7 +76,10 @@ def site() -> Site | None:
 
 def remembered_site() -> Site | None:
     """Return the cluster that was here last, else the first that may be; ask nobody."""
-    candidates = _candidates()
+    return _remembered(_candidates())
+
+
+def _remembered(candidates: Mapping[str, Scheduler]) -> Site | None:
     name, cluster, age = home.remembered_site(home.state_dir()) or ("", "", math.inf)
     if name in candidates:
         return Site(candidates[name], cluster)
@@ -99,8 +102,9 @@ def _candidates() -> dict[str, Scheduler]:
         home.remember_commands(directory, str(Path(shutil.which(program) or "").parent))
         return found
     remembered = home.remembered_commands(directory)
-    if remembered:
-        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), remembered])
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if remembered and remembered not in path:
+        os.environ["PATH"] = os.pathsep.join([*path, remembered])
         found = _on_path()
     return found
 

@@ -43,14 +43,19 @@ def make(directory: Path) -> None:
 
     Until it has that, its name says whose it is: if we are killed now, the next one removes it.
     """
-    process = process_id.identity(os.getpid())
-    new = directory.with_name(_NEW + process) if process else directory
+    new = _without_mark(directory)
     with contextlib.suppress(FileExistsError):
         new.mkdir(mode=0o700)
     if owner(new) is None:
         mark(new)
     if new != directory:
         new.rename(directory)
+
+
+def _without_mark(directory: Path) -> Path:
+    """Return the path by which it is known as this process's, as long as it has no mark."""
+    process = process_id.identity(os.getpid())
+    return directory.with_name(_NEW + process) if process else directory
 
 
 def mark(directory: Path) -> None:
@@ -148,10 +153,8 @@ def clear(directory: Path) -> None:
             elif path.name != _OWNER:
                 with contextlib.suppress(OSError):
                     path.unlink()
-    last = directory.with_name(_NEW + process_id.identity(os.getpid()))
     with contextlib.suppress(OSError):
-        directory.rename(last)
-        directory = last
+        directory = directory.rename(_without_mark(directory))
     shutil.rmtree(directory, ignore_errors=True)
 
 
